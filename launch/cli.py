@@ -1,0 +1,98 @@
+"""What every command shares: argument parsing, `--config` files with overrides, exit codes.
+
+Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr that names the input and the fix).
+"""
+
+import argparse
+import ast
+import importlib.util
+import pathlib
+import sys
+from collections.abc import Callable
+
+import ml_collections
+
+from safety_align.errors import InputError
+
+EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+
+
+class Parser(argparse.ArgumentParser):
+    """`argparse` whose errors are one line and exit with code 2."""
+
+    def __init__(self, doc: str):
+        super().__init__(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False)
+
+    def error(self, message: str):
+        raise InputError(f"{message} (see --help)")
+
+
+def load_config(path: str) -> ml_collections.ConfigDict:
+    """Runs the config file at `path` and returns what its `get_config()` returns."""
+    file = pathlib.Path(path)
+    if not file.is_file():
+        known = ", ".join(sorted(str(p) for p in pathlib.Path("configs").rglob("*.py"))[:12])
+        raise InputError(f"config file {path!r} does not exist; there are: {known or 'none below configs/'}")
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    if not hasattr(module, "get_config"):
+        raise InputError(f"config file {path!r} defines no get_config() function")
+    return module.get_config()
+
+
+def _coerce(name: str, text: str, old):
+    """The value that `text` means for a config field whose present value is `old`."""
+    if isinstance(old, str):
+        return text
+    try:
+        value = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(old, tuple) and isinstance(value, list):
+        value = tuple(value)
+    if old is not None and type(value) is not type(old):
+        raise InputError(f"--config.{name}={text}: expected a {type(old).__name__} like {old!r}")
+    return value
+
+
+def apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
+    """Applies `--config.a.b=value` arguments in place; an unknown key or argument is an `InputError`."""
+    for argument in arguments:
+        name, equals, text = argument.partition("=")
+        if not name.startswith("--config.") or not equals:
+            raise InputError(f"unknown argument {argument!r}; overrides are written --config.key=value")
+        *parents, leaf = name.removeprefix("--config.").split(".")
+        node = config
+        for parent in [*parents, leaf]:
+            if not isinstance(node, ml_collections.ConfigDict) or parent not in node:
+                keys = ", ".join(sorted(node.keys())) if isinstance(node, ml_collections.ConfigDict) else "no keys"
+                raise InputError(f"unknown config key {name.removeprefix('--config.')!r}: {parent!r} is not one of: {keys}")
+            node, holder = node[parent], node
+        if isinstance(node, ml_collections.ConfigDict):
+            raise InputError(f"{name} is a group with keys {', '.join(sorted(node.keys()))}; set one of them")
+        holder[leaf] = _coerce(name.removeprefix("--config."), text, node)
+
+
+def parse_with_config(parser: Parser, argv: list[str] | None = None):
+    """Parses `argv`; returns `(arguments, config)`, overrides applied."""
+    parser.add_argument("--config", required=True, metavar="FILE", help="a file of configs/; override with --config.key=value")
+    arguments, rest = parser.parse_known_args(argv)
+    config = load_config(arguments.config)
+    apply_overrides(config, rest)
+    return arguments, config.lock()
+
+
+def run(main: Callable[[], int | None]) -> None:
+    """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown."""
+    try:
+        code = main() or EXIT_OK
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = EXIT_BAD_INPUT
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = EXIT_FAILED
+    sys.exit(code)

@@ -1,0 +1,9 @@
+"""The one exception type that means "the input is wrong", as opposed to "the code is wrong"."""
+
+
+class InputError(ValueError):
+    """Bad input from a user: a config, a data row, a checkpoint, a prompt.
+
+    The message is one line that names the input, the value found and the fix. Commands in `launch/` print it
+    and exit with code 2; library code lets it propagate.
+    """

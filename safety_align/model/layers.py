@@ -1,0 +1,133 @@
+"""The pieces of a block: norm, attention, SwiGLU. Axis legend in attention.py."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from safety_align import sharding
+from safety_align.model.attention import masked_attention, rotate, routed_attention
+from safety_align.model.config import TransformerConfig
+from safety_align.routing import Routing
+
+KeyValue = tuple[jax.Array, jax.Array]
+"""Keys and values of one layer, each [B, K, T, E]."""
+
+
+def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
+    """Declares a parameter that carries its logical axes, and casts it to the activation dtype."""
+    config: TransformerConfig = module.config
+    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(config.param_dtype))
+    return value.astype(config.dtype)
+
+
+def fan_in(*axes: int):
+    """Normal initialiser with variance 1 / fan-in, the fan-in being the product of `axes`."""
+    return nn.initializers.variance_scaling(1.0, "fan_in", "normal", in_axis=axes, out_axis=-1)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) * scale over the last axis, in float32."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        init = nn.with_logical_partitioning(nn.initializers.ones, (None,))
+        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.param_dtype)).astype(jnp.float32)
+        wide = x.astype(jnp.float32)
+        wide *= jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.config.norm_eps)
+        return (wide * scale).astype(x.dtype)
+
+
+class Attention(nn.Module):
+    """Grouped-query attention with RoPE."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        c = self.config
+        width, query, kv = sharding.WIDTH, sharding.HEADS, sharding.KV_HEADS
+        self.wq = parameter(self, "wq", (c.width, c.heads, c.head_dim), (width, query, None), _heads_out)
+        self.wk = parameter(self, "wk", (c.width, c.kv_heads, c.head_dim), (width, kv, None), _heads_out)
+        self.wv = parameter(self, "wv", (c.width, c.kv_heads, c.head_dim), (width, kv, None), _heads_out)
+        self.wo = parameter(self, "wo", (c.heads, c.head_dim, c.width), (query, None, width), fan_in(0, 1))
+
+    def _project(self, x, angles):
+        q = rotate(jnp.einsum("bsd,dhe->bshe", x, self.wq), angles)
+        k = rotate(jnp.einsum("bsd,dke->bske", x, self.wk), angles)
+        v = jnp.einsum("bsd,dke->bske", x, self.wv)
+        q = sharding.constrain(q, sharding.BATCH, sharding.LENGTH, sharding.ACT_HEADS, None)
+        k, v = (sharding.constrain(t, sharding.BATCH, sharding.LENGTH, sharding.ACT_KV_HEADS, None) for t in (k, v))
+        return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
+
+    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing) -> tuple[jax.Array, KeyValue]:
+        """Whole rows: x [B, S, D] → ([B, S, D], keys and values of the row)."""
+        q, k, v = self._project(x, angles)
+        out = routed_attention(q, k, v, routing)
+        return jnp.einsum("bshe,hed->bsd", out, self.wo), (k, v)
+
+    def extend(self, x, angles, cache: KeyValue, slots, keep, mask) -> tuple[jax.Array, KeyValue]:
+        """New rows over a cache; see `SafetyTransformer.extend`."""
+        q, k, v = self._project(x, angles)
+        cache = tuple(_write(old, new, slots, keep) for old, new in zip(cache, (k, v), strict=True))
+        out = masked_attention(q, *cache, mask)
+        return jnp.einsum("bshe,hed->bsd", out, self.wo), cache
+
+
+def _heads_out(key, shape, dtype):
+    return fan_in(0)(key, (shape[0], shape[1] * shape[2]), dtype).reshape(shape)
+
+
+def _write(cache: jax.Array, new: jax.Array, slots, keep) -> jax.Array:
+    """Writes new [B, K, N, E] into cache [B, K, T, E] at `slots[n]`, only in rows with `keep[n]` (None: all)."""
+    for n, slot in enumerate(slots):
+        value = new[:, :, n : n + 1].astype(cache.dtype)
+        if keep[n] is not None:
+            old = jax.lax.dynamic_slice_in_dim(cache, slot, 1, axis=2)
+            value = jnp.where(keep[n][:, None, None, None], value, old)
+        cache = jax.lax.dynamic_update_slice_in_dim(cache, value, slot, axis=2)
+    return cache
+
+
+class SwiGLU(nn.Module):
+    """(silu(x W_gate) * x W_up) W_down."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        c = self.config
+        gate = parameter(self, "gate", (c.width, c.mlp_width), (sharding.WIDTH, sharding.MLP), fan_in(0))
+        up = parameter(self, "up", (c.width, c.mlp_width), (sharding.WIDTH, sharding.MLP), fan_in(0))
+        down = parameter(self, "down", (c.mlp_width, c.width), (sharding.MLP, sharding.WIDTH), fan_in(0))
+        hidden = jax.nn.silu(x @ gate) * (x @ up)
+        hidden = sharding.constrain(hidden, sharding.BATCH, sharding.LENGTH, sharding.ACT_MLP)
+        return hidden @ down
+
+
+class Block(nn.Module):
+    """Pre-norm attention and MLP with residuals."""
+
+    config: TransformerConfig
+
+    def setup(self):
+        self.attention_norm, self.mlp_norm = RMSNorm(self.config), RMSNorm(self.config)
+        self.attention, self.mlp = Attention(self.config), SwiGLU(self.config)
+
+    def _residual(self, x, attended):
+        x = sharding.constrain(x + attended, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
+        with jax.named_scope("mlp"):
+            x = x + self.mlp(self.mlp_norm(x))
+        return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
+
+    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing) -> tuple[jax.Array, KeyValue]:
+        """x [B, S, D] → ([B, S, D], keys and values)."""
+        with jax.named_scope("attention"):
+            attended, key_value = self.attention(self.attention_norm(x), angles, routing)
+        return self._residual(x, attended), key_value
+
+    def extend(self, x, angles, cache: KeyValue, slots, keep, mask) -> tuple[jax.Array, KeyValue]:
+        """x [B, N, D] over a cache → ([B, N, D], the cache)."""
+        with jax.named_scope("attention"):
+            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, slots, keep, mask)
+        return self._residual(x, attended), cache

@@ -1,0 +1,191 @@
+"""Tokens → (logits, safety logits): a Llama-family decoder with the explicit safety signal beside an untouched LM.
+
+Axis legend in attention.py. The signal is three small arrays: the `[CLS]` embedding [D] and a linear head [D] → 1
+with a bias, read from the final hidden state of `[CLS]` (method.md section 2).
+"""
+
+from collections.abc import Sequence
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from safety_align import sharding
+from safety_align.model.attention import rotary_angles
+from safety_align.model.config import TransformerConfig
+from safety_align.model.layers import Block, KeyValue, RMSNorm, parameter
+from safety_align.routing import CLS_TOKEN, Routing
+
+SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
+"""Names of the parameters that the safety signal adds to a plain LM."""
+
+
+@flax.struct.dataclass
+class Output:
+    """logits [B, S, V] float32; safety_logits [B, M] float32, positive means malicious, 0 in unused check slots;
+    key_values: one (keys, values) pair per layer, or None."""
+
+    logits: jax.Array
+    safety_logits: jax.Array
+    key_values: tuple[KeyValue, ...] | None = None
+
+
+class _Scanned(nn.Module):
+    """One block in the form that `nn.scan` wants."""
+
+    config: TransformerConfig
+
+    @nn.compact
+    def __call__(self, x, angles, routing):
+        policies = {"full": None, "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims}
+        block = Block
+        if self.config.remat != "none":
+            block = nn.remat(Block, policy=policies[self.config.remat], prevent_cse=False)
+        return block(self.config, name="block")(x, angles, routing)[0], None
+
+
+class SafetyTransformer(nn.Module):
+    """The model. `apply({"params": p}, tokens, positions, routing)` is pure.
+
+    With `config.scan_layers` parameters are stacked [L, …] below "layers"; without it they are one subtree per layer,
+    "layer_0" …, which is what decoding uses (`unstack_layers`).
+    """
+
+    config: TransformerConfig
+
+    def setup(self):
+        c = self.config
+        normal = nn.initializers.normal(c.width**-0.5)
+        self.embedding = parameter(self, "embedding", (c.vocab_size, c.width), (sharding.VOCAB, sharding.WIDTH), normal)
+        if not c.tied_embeddings:
+            axes = (sharding.WIDTH, sharding.VOCAB)
+            self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), axes, normal)
+        if c.safety_signal:
+            self.cls_embedding = parameter(self, "cls_embedding", (c.width,), (None,), normal)
+            # Zero: before training every verdict is 0.5 and the head sends no gradient into the LM.
+            self.safety_kernel = parameter(self, "safety_kernel", (c.width,), (None,), nn.initializers.zeros)
+            self.safety_bias = parameter(self, "safety_bias", (), (), nn.initializers.zeros)
+        if c.scan_layers:
+            scanned = nn.scan(
+                _Scanned,
+                variable_axes={"params": 0},
+                split_rngs={"params": True},
+                in_axes=nn.broadcast,
+                length=c.layers,
+                metadata_params={nn.PARTITION_NAME: sharding.LAYERS},
+            )
+            self.layers = scanned(c)
+        else:
+            self.blocks = [Block(c, name=f"layer_{i}") for i in range(c.layers)]
+        self.final_norm = RMSNorm(c)
+
+    def embed(self, tokens: jax.Array) -> jax.Array:
+        """Token embeddings [B, S, D]; `CLS_TOKEN` reads the `[CLS]` embedding."""
+        x = jnp.take(self.embedding, jnp.maximum(tokens, 0), axis=0)
+        if self.config.safety_signal:
+            x = jnp.where((tokens == CLS_TOKEN)[..., None], self.cls_embedding, x)
+        return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
+
+    def lm_logits(self, hidden: jax.Array) -> jax.Array:
+        """hidden [..., D] → next-token logits [..., V], float32."""
+        head = self.embedding.T if self.config.tied_embeddings else self.lm_head
+        with jax.named_scope("lm_head"):
+            return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+
+    def safety_logit(self, hidden: jax.Array) -> jax.Array:
+        """hidden [..., D] of `[CLS]` rows → safety logits [...], float32; positive means malicious."""
+        with jax.named_scope("safety_head"):
+            wide = hidden.astype(jnp.float32) @ self.safety_kernel.astype(jnp.float32)
+            return wide + self.safety_bias.astype(jnp.float32)
+
+    def __call__(self, tokens: jax.Array, positions: jax.Array, routing: Routing) -> Output:
+        """Whole rows.
+
+        Args:
+          tokens: [B, S] int32, `CLS_TOKEN` where `[CLS]` stands.
+          positions: [B, S] int32 position ids (0 for `[CLS]`, then 1, 2, … per segment).
+          routing: who attends to whom; fields [B, S] and [B, M].
+        """
+        hidden, key_values = self.hidden(tokens, positions, routing)
+        logits = sharding.constrain(self.lm_logits(hidden), sharding.BATCH, sharding.LENGTH, sharding.ACT_VOCAB)
+        return Output(logits, self.read_checks(hidden, routing), key_values)
+
+    def read_checks(self, hidden: jax.Array, routing: Routing) -> jax.Array:
+        """Safety logits [B, M] of the checks in hidden [B, S, D]; 0 in unused slots."""
+        if not self.config.safety_signal:
+            return jnp.zeros(routing.cls_index.shape, jnp.float32)
+        size = hidden.shape[1]
+        rows = jnp.take_along_axis(hidden, jnp.minimum(routing.cls_index, size - 1)[..., None], axis=1)
+        return jnp.where(routing.cls_index < size, self.safety_logit(rows), 0.0)
+
+    def hidden(self, tokens, positions, routing: Routing) -> tuple[jax.Array, tuple[KeyValue, ...] | None]:
+        """Final normed hidden states [B, S, D], and each layer's keys and values where layers are not scanned."""
+        c = self.config
+        x, angles = self.embed(tokens), rotary_angles(positions, c.head_dim, c.rope_theta)
+        if c.scan_layers:
+            x, _ = self.layers(x, angles, routing)
+            return self.final_norm(x), None
+        key_values = []
+        for block in self.blocks:
+            x, key_value = block(x, angles, routing)
+            key_values.append(key_value)
+        return self.final_norm(x), tuple(key_values)
+
+    def extend(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: tuple[KeyValue, ...],
+        slots: Sequence[jax.Array | int],
+        keep: Sequence[jax.Array | None],
+        mask: jax.Array,
+    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+        """A few new rows over a cache, layers unrolled: the decoder's step.
+
+        Every row first writes its keys and values, then all rows attend: a row sees another where `mask` says so.
+
+        Args:
+          tokens, positions: [B, N].
+          cache: per layer (keys, values), each [B, K, T, E].
+          slots: N scalars, the cache slot that each new row writes, the same for the whole batch.
+          keep: N entries, [B] bool "this batch row writes", or None for all.
+          mask: [B, N, T] bool over cache slots.
+
+        Returns:
+          Final normed hidden states [B, N, D] (see `lm_logits`, `safety_logit`) and the cache.
+        """
+        c = self.config
+        x, angles = self.embed(tokens), rotary_angles(positions, c.head_dim, c.rope_theta)
+        updated = []
+        for block, layer_cache in zip(self.blocks, cache, strict=True):
+            x, layer_cache = block.extend(x, angles, layer_cache, slots, keep, mask)
+            updated.append(layer_cache)
+        return self.final_norm(x), tuple(updated)
+
+
+def unstack_layers(params: dict, layers: int) -> dict:
+    """Parameters of a scanned model as those of an unrolled one (`scan_layers=False`)."""
+    rest = {name: value for name, value in params.items() if name != "layers"}
+    stacked = params["layers"]["block"]
+    return rest | {f"layer_{i}": jax.tree.map(lambda p, i=i: p[i], stacked) for i in range(layers)}
+
+
+def stack_layers(params: dict, layers: int) -> dict:
+    """The inverse of `unstack_layers`."""
+    rest = {name: value for name, value in params.items() if not name.startswith("layer_")}
+    blocks = [params[f"layer_{i}"] for i in range(layers)]
+    return rest | {"layers": {"block": jax.tree.map(lambda *p: jnp.stack(p), *blocks)}}
+
+
+def abstract_params(config: TransformerConfig):
+    """Shapes, dtypes and logical axes of the parameters, without allocating them (boxed; `nn.unbox` strips axes)."""
+    return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+
+
+def init_params(config: TransformerConfig, key: jax.Array):
+    """Fresh parameters with their logical axes (boxed), reproducible from `key`."""
+    tokens = jnp.zeros((1, 2), jnp.int32)
+    none = jnp.zeros((1, 0), jnp.int32)
+    routing = Routing(tokens, tokens.astype(bool), none, jnp.zeros((1, 0, 2), jnp.int32))
+    return SafetyTransformer(config).init(key, tokens, tokens, routing)["params"]

@@ -1,0 +1,296 @@
+"""Who may attend to whom: placement of `[CLS]` in a row, and the masks that follow (method.md section 3).
+
+A row of a batch holds packed segments, each `prompt, [CLS], response, [CLS], …, [CLS]`. Attention is plain causal
+attention within a segment; the routing is in the *placement* [ours]. The first `[CLS]` stands after the last token
+that must not see it, and the response sees it; further copies stand behind the response, so that no token sees them.
+For a segment with prompt `b q q t` (BOS, query, query, template) and response `r r e` (e: EOS):
+
+                  b q q t C r r e W          b q q t C r r e W    content: · 1 1 · · 1 1 · ·
+    causal  b   [ 1 . . . . . . . . ]
+            q   [ 1 1 . . . . . . . ]        the rows of [CLS] are special: their content range and themselves
+            q   [ 1 1 1 . . . . . . ]        (Rule 4: auxiliary tokens are never content)
+            t   [ 1 1 1 1 . . . . . ]
+            C   ----------------------->   [ . 1 1 . 1 . . . . ]    kind QUERY,  range = the prompt
+            r   [ 1 1 1 1 1 1 . . . ]
+            r   [ 1 1 1 1 1 1 1 . . ]
+            e   [ 1 1 1 1 1 1 1 1 . ]
+            W   ----------------------->   [ . . . . . 1 1 . 1 ]    kind WINDOW, range = r r
+
+`[CLS]` has position id 0, the segment's first token position id 1, and so on; physical order carries the causality.
+"""
+
+import dataclasses
+import enum
+from collections.abc import Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align.errors import InputError
+
+CLS_TOKEN = -1
+"""What stands for `[CLS]` in token arrays. Not a vocabulary entry: no text can encode to it [ours]."""
+
+IGNORED = np.iinfo(np.int32).max
+"""`cls_index` of an unused check slot: out of bounds, so gathers fill and scatters drop."""
+
+
+class Kind(enum.IntEnum):
+    """What a `[CLS]` copy reads."""
+
+    QUERY = 0  # the query: the first check, the only copy that response tokens see
+    ALERTED = 1  # rule 1: the query and the first r1 response tokens
+    WINDOW = 2  # rules 2 and 3: a window of the response
+    TEXT = 3  # pretraining: all content
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One `[CLS]` copy of a segment: reads the content among tokens `[start, stop)` of `prompt + response`.
+
+    `label` is 1 for malicious, 0 for benign; `weight` 0 leaves the copy in place but out of the loss.
+    """
+
+    kind: Kind
+    start: int
+    stop: int
+    label: float
+    weight: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+    """One encoded conversation, before placement.
+
+    Attributes:
+      prompt: [P] int32 ids, BOS first; may be empty (plain text).
+      prompt_content: [P] bool, true for query (content) tokens.
+      response: [R] int32 ids, EOS included where the response ends.
+      response_content: [R] bool, false for EOS.
+      checks: the `[CLS]` copies; at most one of kind QUERY. Empty for a model without the signal.
+      train_lm: response tokens count in the LM loss (never true for unsafe answers).
+    """
+
+    prompt: np.ndarray
+    prompt_content: np.ndarray
+    response: np.ndarray
+    response_content: np.ndarray
+    checks: tuple[Check, ...] = ()
+    train_lm: bool = True
+
+    @property
+    def length(self) -> int:
+        """Slots that the segment takes in a row."""
+        return len(self.prompt) + len(self.response) + len(self.checks)
+
+
+def place(segments: Sequence[Segment], length: int, checks: int) -> dict[str, np.ndarray]:
+    """Lays segments out in one row of `length` (S) slots with room for `checks` (M) copies of `[CLS]`.
+
+    Returns (all numpy):
+      tokens [S] int32 (`CLS_TOKEN` where a copy stands, 0 in padding), positions [S] int32,
+      segments [S] int32 (1, 2, …; 0 is padding), content [S] bool (what a `[CLS]` row may read),
+      targets [S] int32 and loss_weights [S] float32 (the next *ordinary* token, weight 1 where that is a trained
+      response token), cls_index [M] int32 (slot of each copy; `IGNORED` if unused), cls_range [M, 2] int32 (slots
+      `[lo, hi)` that it reads content in), cls_labels, cls_weights [M] float32, cls_kinds [M] int32.
+
+    Raises InputError if the segments do not fit.
+    """
+    used, copies = sum(s.length for s in segments), sum(len(s.checks) for s in segments)
+    if used > length or copies > checks:
+        raise InputError(f"segments take {used} slots and {copies} checks; the row has {length} and {checks}")
+    row = dict(
+        tokens=np.zeros(length, np.int32),
+        positions=np.zeros(length, np.int32),
+        segments=np.zeros(length, np.int32),
+        content=np.zeros(length, bool),
+        targets=np.zeros(length, np.int32),
+        loss_weights=np.zeros(length, np.float32),
+        cls_index=np.full(checks, IGNORED, np.int32),
+        cls_range=np.zeros((checks, 2), np.int32),
+        cls_labels=np.zeros(checks, np.float32),
+        cls_weights=np.zeros(checks, np.float32),
+        cls_kinds=np.zeros(checks, np.int32),
+    )
+    slot, copy = 0, 0
+    for number, segment in enumerate(segments, 1):
+        slot, copy = _place_segment(row, segment, number, slot, copy)
+    return row
+
+
+def _place_segment(row: dict[str, np.ndarray], segment: Segment, number: int, slot: int, copy: int) -> tuple[int, int]:
+    """Writes one segment into `row` from `slot` on; returns the next free slot and check."""
+    ids = np.concatenate([segment.prompt, segment.response]).astype(np.int32)
+    prompt_length, total = len(segment.prompt), len(ids)
+    visible = [c for c in segment.checks if c.kind == Kind.QUERY]
+    hidden = [c for c in segment.checks if c.kind != Kind.QUERY]
+    if len(visible) > 1:
+        raise InputError("a segment has one visible [CLS] at most")
+    # Slot of each ordinary token: the visible [CLS] stands between prompt and response.
+    where = slot + np.arange(total + 1)
+    where[prompt_length:] += len(visible)
+    row["tokens"][where[:total]] = ids
+    row["positions"][where[:total]] = 1 + np.arange(total)
+    row["content"][where[:total]] = np.concatenate([segment.prompt_content, segment.response_content])
+    if segment.train_lm and total > 1:
+        first = max(prompt_length, 1)  # BOS of plain text is never predicted
+        row["targets"][where[: total - 1]] = ids[1:]
+        row["loss_weights"][where[first - 1 : total - 1]] = 1.0
+    slots = [slot + prompt_length] * len(visible) + [int(where[total]) + i for i in range(len(hidden))]
+    for check, index in zip([*visible, *hidden], slots, strict=True):
+        row["tokens"][index] = CLS_TOKEN
+        row["cls_index"][copy] = index
+        # A range that ends with the prompt must not reach over the visible [CLS]; content excludes it anyway.
+        row["cls_range"][copy] = where[check.start], where[check.stop]
+        row["cls_labels"][copy] = check.label
+        row["cls_weights"][copy] = check.weight
+        row["cls_kinds"][copy] = check.kind
+        copy += 1
+    end = slot + segment.length
+    row["segments"][slot:end] = number
+    return end, copy
+
+
+@dataclasses.dataclass(frozen=True)
+class RoutingConfig:
+    """Widths of the windows of rules 1-3 (method.md section 5), in tokens, and how many copies train on them."""
+
+    r1: int = 10
+    r2: int = 10
+    r3: int = 10
+    windows: int = 2
+
+    def __post_init__(self):
+        for name in ("r1", "r2", "r3"):
+            if getattr(self, name) < 1:
+                raise InputError(f"routing.{name} must be at least 1, got {getattr(self, name)}")
+        if self.windows < 0:
+            raise InputError(f"routing.windows must be at least 0, got {self.windows}")
+
+
+def rule1_window(r1: int) -> tuple[int, int]:
+    """Rule 1, response tokens `[lo, hi)` read beside the query after a malicious first check."""
+    return 0, r1
+
+
+def rule2_window(count, r2: int):
+    """Rule 2, response tokens `[lo, hi)` read while benign, `count` tokens in: the latest `r2`."""
+    return count - r2, count
+
+
+def rule3_window(transition, r2: int, r3: int):
+    """Rule 3, response tokens `[lo, hi)` read after the verdict turned at token `transition` (S_t)."""
+    return transition - r2, transition + r3 + 1
+
+
+def sample_checks(
+    rng: np.random.Generator,
+    prompt_length: int,
+    response_length: int,
+    query_label: float | None,
+    response_label: float | None,
+    config: RoutingConfig,
+) -> tuple[Check, ...]:
+    """Draws the `[CLS]` copies of one alignment example: train on what inference shows [ours].
+
+    Args:
+      rng: source of randomness.
+      prompt_length: P.
+      response_length: content tokens of the response (without EOS); 0 for a query alone.
+      query_label: 1 malicious, 0 benign, None unknown (the copy stays visible to the response, at weight 0).
+      response_label: the label of *this response*; None draws no windows.
+      config: window widths and the number of copies.
+
+    Returns:
+      The visible QUERY copy, then `config.windows` copies that rules 1-3 can produce at a random point of the
+      response: one in eight by rule 1 (the turn's label), otherwise rule 2 or 3 (the response's label).
+    """
+    known = query_label is not None
+    checks = [Check(Kind.QUERY, 0, prompt_length, query_label if known else 0.0, 1.0 if known else 0.0)]
+    if response_label is None or response_length < 1:
+        return tuple(checks)
+    for _ in range(config.windows):
+        count = int(rng.integers(1, response_length + 1))  # tokens generated so far
+        draw = rng.random()
+        if draw < 0.125 and known:
+            _, hi = rule1_window(config.r1)
+            checks.append(Check(Kind.ALERTED, 0, prompt_length + min(hi, count), query_label))
+            continue
+        if draw < 0.75:
+            lo, hi = rule2_window(count, config.r2)
+        else:
+            lo, hi = rule3_window(int(rng.integers(max(0, count - config.r3), count)), config.r2, config.r3)
+        lo, hi = max(lo, 0), min(hi, count)
+        checks.append(Check(Kind.WINDOW, prompt_length + lo, prompt_length + hi, response_label))
+    return tuple(checks)
+
+
+@flax.struct.dataclass
+class Routing:
+    """The routing of a batch of placed rows, as the model reads it. Shapes as in `place`, with a leading batch axis.
+
+    `cls_index` and `cls_range` have M = 0 for a model or batch without `[CLS]`.
+    """
+
+    segments: jax.Array
+    content: jax.Array
+    cls_index: jax.Array
+    cls_range: jax.Array
+
+    @classmethod
+    def of(cls, batch: dict[str, jax.Array]) -> "Routing":
+        """The routing fields of a batch made of `place` rows."""
+        return cls(batch["segments"], batch["content"], batch["cls_index"], batch["cls_range"])
+
+
+def causal_mask(segments: jax.Array) -> jax.Array:
+    """[B, S, S] bool: what ordinary tokens may attend to, earlier slots of their own segment."""
+    slots = jnp.arange(segments.shape[-1])
+    same = segments[:, :, None] == segments[:, None, :]
+    return same & (slots[:, None] >= slots[None, :])
+
+
+def cls_mask(routing: Routing) -> jax.Array:
+    """[B, M, S] bool: what each `[CLS]` copy may attend to, content in its range and itself. Unused copies: nothing."""
+    slots = jnp.arange(routing.segments.shape[-1])
+    index = routing.cls_index[:, :, None]
+    own = jnp.take_along_axis(routing.segments, jnp.minimum(routing.cls_index, slots.size - 1), axis=1)
+    inside = (slots >= routing.cls_range[..., :1]) & (slots < routing.cls_range[..., 1:])
+    reads = inside & routing.content[:, None, :] & (own[:, :, None] == routing.segments[:, None, :])
+    return (reads | (slots == index)) & (index != IGNORED)
+
+
+def reference_mask(
+    tokens: np.ndarray,
+    positions: np.ndarray,
+    segments: np.ndarray,
+    content: np.ndarray,
+    cls_index: np.ndarray,
+    cls_range: np.ndarray,
+    cls_kinds: np.ndarray,
+    prompt_lengths: Sequence[int],
+) -> np.ndarray:
+    """The oracle: one row's mask [S, S] written from the rules, by position ids and roles, blind to physical order.
+
+    `prompt_lengths[n]` is the prompt length of segment n + 1: a token is a response token if its position id exceeds
+    it. Slow (loops over pairs); for tests.
+    """
+    size = len(tokens)
+    kind_of = {int(i): Kind(int(k)) for i, k in zip(cls_index, cls_kinds, strict=True) if i != IGNORED}
+    range_of = {int(i): r for i, r in zip(cls_index, cls_range, strict=True)}
+    mask = np.zeros((size, size), bool)
+    for q in range(size):
+        for k in range(size):
+            if segments[q] == 0 or segments[q] != segments[k]:
+                continue
+            if tokens[q] == CLS_TOKEN:
+                lo, hi = range_of[q]
+                mask[q, k] = q == k or (content[k] and tokens[k] != CLS_TOKEN and lo <= k < hi)
+            elif tokens[k] == CLS_TOKEN:
+                is_response = positions[q] > prompt_lengths[segments[q] - 1]
+                mask[q, k] = is_response and kind_of[k] == Kind.QUERY
+            else:
+                mask[q, k] = positions[k] <= positions[q]
+    return mask

@@ -1,0 +1,93 @@
+"""The mesh, the logical axis names, and the one table that maps them to mesh axes.
+
+Parameters and activations carry *logical* names; only `RULES` says where they live. Mesh axes: `data` (replicated
+parameters), `fsdp` (parameters split along the width), `tensor` (split along heads, MLP and vocabulary).
+"""
+
+import flax.linen as nn
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from safety_align.errors import InputError
+
+MESH_AXES = ("data", "fsdp", "tensor")
+
+# Logical axes of parameters.
+LAYERS, VOCAB, WIDTH, HEADS, KV_HEADS, HEAD_DIM, MLP = "layers", "vocab", "width", "heads", "kv_heads", "head_dim", "mlp"
+# Logical axes of activations.
+BATCH, LENGTH, ACT_WIDTH = "batch", "length", "act_width"
+ACT_HEADS, ACT_KV_HEADS, ACT_MLP, ACT_VOCAB = "act_heads", "act_kv_heads", "act_mlp", "act_vocab"
+
+RULES = (
+    (LAYERS, None),
+    (VOCAB, "tensor"),
+    (WIDTH, "fsdp"),
+    (HEADS, "tensor"),
+    (KV_HEADS, "tensor"),
+    (HEAD_DIM, None),
+    (MLP, "tensor"),
+    (BATCH, ("data", "fsdp")),
+    (LENGTH, None),
+    (ACT_WIDTH, None),
+    (ACT_HEADS, "tensor"),
+    (ACT_KV_HEADS, "tensor"),
+    (ACT_MLP, "tensor"),
+    (ACT_VOCAB, "tensor"),
+)
+
+
+def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> Mesh:
+    """A mesh of all devices (or `devices`) with axes `MESH_AXES`; one size may be -1, "what is left".
+
+    Axis types are Auto: linen's logical constraints need them. Raises InputError if the sizes do not multiply to the
+    number of devices.
+    """
+    devices = np.asarray(jax.devices() if devices is None else devices)
+    sizes = [data, fsdp, tensor]
+    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
+        raise InputError(f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor}: positive, and -1 at most once")
+    if -1 in sizes:
+        known = -int(np.prod(sizes))
+        if devices.size % known:
+            raise InputError(f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor} do not divide {devices.size} devices")
+        sizes[sizes.index(-1)] = devices.size // known
+    if int(np.prod(sizes)) != devices.size:
+        raise InputError(f"mesh {'x'.join(map(str, sizes))} needs {int(np.prod(sizes))} devices; there are {devices.size}")
+    return Mesh(devices.reshape(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def constrain(x: jax.Array, *names: str | None) -> jax.Array:
+    """Constrains an activation by logical names; does nothing outside a mesh (`jax.set_mesh`)."""
+    return nn.with_logical_constraint(x, names, rules=RULES)
+
+
+def batch_sharding(mesh: Mesh) -> NamedSharding:
+    """Sharding of any batch array: the leading axis over `data` and `fsdp`, the rest replicated."""
+    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same value on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def param_shardings(mesh: Mesh, boxed):
+    """NamedShardings, same tree as the unboxed parameters, for `boxed` (abstract) parameters with logical names.
+
+    Raises InputError for an axis that its mesh axes do not divide.
+    """
+    specs = nn.logical_to_mesh(nn.get_partition_spec(boxed), RULES)
+    shapes = nn.unbox(boxed)
+
+    def one(path, spec, leaf):
+        for size, axes in zip(leaf.shape, tuple(spec) + (None,) * leaf.ndim):
+            ways = int(np.prod([mesh.shape[a] for a in ([axes] if isinstance(axes, str) else axes or [])]))
+            if size % ways:
+                raise InputError(
+                    f"parameter {jax.tree_util.keystr(path, simple=True, separator='/')} has an axis of {size} "
+                    f"which mesh axes {axes} ({ways} ways) do not divide; choose another mesh"
+                )
+        return NamedSharding(mesh, spec)
+
+    return jax.tree_util.tree_map_with_path(one, specs, shapes, is_leaf=lambda x: isinstance(x, PartitionSpec))
