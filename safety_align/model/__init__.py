@@ -1,9 +1,10 @@
 """tokens → (logits, safety logits, cache). Knows nothing of decoding strategies."""
 
 from safety_align.model.config import PRESETS, TransformerConfig, preset
+from safety_align.model.layers import KeyValue, Write
 from safety_align.model.transformer import Output, SafetyTransformer, abstract_params, init_params, stack_layers, unstack_layers
 
 __all__ = [
-    "PRESETS", "Output", "SafetyTransformer", "TransformerConfig", "abstract_params", "init_params", "preset",
-    "stack_layers", "unstack_layers",
+    "PRESETS", "KeyValue", "Output", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "init_params",
+    "preset", "stack_layers", "unstack_layers",
 ]  # fmt: skip

@@ -1,5 +1,8 @@
 """The pieces of a block: norm, attention, SwiGLU. Axis legend in attention.py."""
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -11,6 +14,15 @@ from safety_align.routing import Routing
 
 KeyValue = tuple[jax.Array, jax.Array]
 """Keys and values of one layer, each [B, K, T, E]."""
+
+
+class Write(NamedTuple):
+    """New row `row` writes its keys and values to cache slot `slot` (a scalar, one for the whole batch), in the batch
+    rows where `keep` [B] is true (None: all)."""
+
+    row: int
+    slot: jax.Array | int
+    keep: jax.Array | None = None
 
 
 def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
@@ -66,10 +78,10 @@ class Attention(nn.Module):
         out = routed_attention(q, k, v, routing)
         return jnp.einsum("bshe,hed->bsd", out, self.wo), (k, v)
 
-    def extend(self, x, angles, cache: KeyValue, slots, keep, mask) -> tuple[jax.Array, KeyValue]:
+    def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
         """New rows over a cache; see `SafetyTransformer.extend`."""
         q, k, v = self._project(x, angles)
-        cache = tuple(_write(old, new, slots, keep) for old, new in zip(cache, (k, v), strict=True))
+        cache = tuple(_write(old, new, writes) for old, new in zip(cache, (k, v), strict=True))
         out = masked_attention(q, *cache, mask)
         return jnp.einsum("bshe,hed->bsd", out, self.wo), cache
 
@@ -78,14 +90,14 @@ def _heads_out(key, shape, dtype):
     return fan_in(0)(key, (shape[0], shape[1] * shape[2]), dtype).reshape(shape)
 
 
-def _write(cache: jax.Array, new: jax.Array, slots, keep) -> jax.Array:
-    """Writes new [B, K, N, E] into cache [B, K, T, E] at `slots[n]`, only in rows with `keep[n]` (None: all)."""
-    for n, slot in enumerate(slots):
-        value = new[:, :, n : n + 1].astype(cache.dtype)
-        if keep[n] is not None:
-            old = jax.lax.dynamic_slice_in_dim(cache, slot, 1, axis=2)
-            value = jnp.where(keep[n][:, None, None, None], value, old)
-        cache = jax.lax.dynamic_update_slice_in_dim(cache, value, slot, axis=2)
+def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
+    """Writes rows of new [B, K, N, E] into cache [B, K, T, E]."""
+    for write in writes:
+        value = new[:, :, write.row : write.row + 1].astype(cache.dtype)
+        if write.keep is not None:
+            old = jax.lax.dynamic_slice_in_dim(cache, write.slot, 1, axis=2)
+            value = jnp.where(write.keep[:, None, None, None], value, old)
+        cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
     return cache
 
 
@@ -126,8 +138,8 @@ class Block(nn.Module):
             attended, key_value = self.attention(self.attention_norm(x), angles, routing)
         return self._residual(x, attended), key_value
 
-    def extend(self, x, angles, cache: KeyValue, slots, keep, mask) -> tuple[jax.Array, KeyValue]:
+    def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
         """x [B, N, D] over a cache → ([B, N, D], the cache)."""
         with jax.named_scope("attention"):
-            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, slots, keep, mask)
+            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, writes, mask)
         return self._residual(x, attended), cache

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from safety_align import sharding
 from safety_align.model.attention import rotary_angles
 from safety_align.model.config import TransformerConfig
-from safety_align.model.layers import Block, KeyValue, RMSNorm, parameter
+from safety_align.model.layers import Block, KeyValue, RMSNorm, Write, parameter
 from safety_align.routing import CLS_TOKEN, Routing
 
 SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
@@ -137,8 +137,7 @@ class SafetyTransformer(nn.Module):
         tokens: jax.Array,
         positions: jax.Array,
         cache: tuple[KeyValue, ...],
-        slots: Sequence[jax.Array | int],
-        keep: Sequence[jax.Array | None],
+        writes: Sequence[Write],
         mask: jax.Array,
     ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
         """A few new rows over a cache, layers unrolled: the decoder's step.
@@ -148,8 +147,7 @@ class SafetyTransformer(nn.Module):
         Args:
           tokens, positions: [B, N].
           cache: per layer (keys, values), each [B, K, T, E].
-          slots: N scalars, the cache slot that each new row writes, the same for the whole batch.
-          keep: N entries, [B] bool "this batch row writes", or None for all.
+          writes: which new row writes which cache slot, in which batch rows.
           mask: [B, N, T] bool over cache slots.
 
         Returns:
@@ -159,7 +157,7 @@ class SafetyTransformer(nn.Module):
         x, angles = self.embed(tokens), rotary_angles(positions, c.head_dim, c.rope_theta)
         updated = []
         for block, layer_cache in zip(self.blocks, cache, strict=True):
-            x, layer_cache = block.extend(x, angles, layer_cache, slots, keep, mask)
+            x, layer_cache = block.extend(x, angles, layer_cache, writes, mask)
             updated.append(layer_cache)
         return self.final_norm(x), tuple(updated)
 

@@ -1,0 +1,15 @@
+"""Strategic attention and strategic decoding (method.md sections 5-7): the verdict is re-evaluated while text is
+generated, and acted on. Knows the model only through `hidden` (prefill) and `extend`."""
+
+from safety_align.decoding.config import FIXED_REFUSAL, REFUSAL_PREFIX, GateConfig, Sampling
+from safety_align.decoding.generate import Decoder, decode, prefill
+from safety_align.decoding.generator import Generator, Piece
+from safety_align.decoding.requests import Check, Request, Result
+from safety_align.decoding.schedule import parse_schedule
+from safety_align.decoding.scoring import score_queries, score_segments, score_windows
+from safety_align.decoding.state import Layout
+
+__all__ = [
+    "FIXED_REFUSAL", "REFUSAL_PREFIX", "Check", "Decoder", "GateConfig", "Generator", "Layout", "Piece", "Request", "Result",
+    "Sampling", "decode", "parse_schedule", "prefill", "score_queries", "score_segments", "score_windows",
+]  # fmt: skip

@@ -1,0 +1,111 @@
+"""What the gate does with the verdict, and how tokens are drawn."""
+
+import dataclasses
+import math
+
+from safety_align.decoding.schedule import Schedule, parse_schedule
+from safety_align.errors import InputError
+
+REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
+"""What a refusal starts with (paper; method.md section 6); the model itself writes the reason."""
+
+FIXED_REFUSAL = "Sorry, I cannot fulfill your request."
+"""The whole answer under dependence "high"."""
+
+DEPENDENCES, MODES, READS = ("low", "medium", "high"), ("insert", "rewind"), ("windows", "all")
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig:
+    """The safety gate of the decoder (method.md sections 5-7). Hashable: a static argument of the compiled decoder.
+
+    Attributes:
+      dependence: "low" ignores the verdict (the answer still attends to `[CLS]`), "medium" turns the answer into an
+        explained refusal, "high" ends it with `FIXED_REFUSAL` at the first malicious verdict.
+      mode: where a refusal starts: "insert" at the present token, "rewind" at the last benign check [ours] (the
+        tokens since then are dropped; a prefilled answer that never passed a check is dropped whole).
+      threshold: probability from which a verdict is malicious, in (0, 1).
+      tau: consecutive malicious checks (not steps) that confirm an alert; 1 under "high".
+      r1, r2, r3: widths of the windows of rules 1-3, in tokens.
+      schedule: when to re-evaluate, as `parse_schedule` reads it.
+      confirm_every_step: while an alert is pending, check after every token whatever the schedule says [ours]:
+        costs nothing while the answer is benign, and a sparse schedule is not late.
+      reads: "windows", the strategic attention of rules 1-3; "all", query and whole answer at every check (the
+        ablation without strategic attention).
+      windows_include_query: windows of rules 2 and 3 read the query too [ours: off, the paper's notes].
+      max_refusal_tokens: bound on a refusal; it may exceed the cap on new tokens by this much, so that a refusal
+        that starts late is not cut short.
+    """
+
+    dependence: str = "medium"
+    mode: str = "rewind"
+    threshold: float = 0.5
+    tau: int = 3
+    r1: int = 10
+    r2: int = 10
+    r3: int = 10
+    schedule: str = "every"
+    confirm_every_step: bool = True
+    reads: str = "windows"
+    windows_include_query: bool = False
+    max_refusal_tokens: int = 48
+
+    def __post_init__(self):
+        for name, known in (("dependence", DEPENDENCES), ("mode", MODES), ("reads", READS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"gate.{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
+        if not 0 < self.threshold < 1:
+            raise InputError(f"gate.threshold must be between 0 and 1, got {self.threshold}")
+        for name in ("tau", "r1", "r2", "r3", "max_refusal_tokens"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"gate.{name} must be a positive integer, got {value!r}")
+        parse_schedule(self.schedule)
+
+    @property
+    def parsed_schedule(self) -> Schedule:
+        """The schedule as an object."""
+        return parse_schedule(self.schedule)
+
+    @property
+    def refuses(self) -> bool:
+        """The decoder acts on the verdict."""
+        return self.dependence != "low"
+
+    @property
+    def confirmations(self) -> int:
+        """Consecutive malicious checks that confirm an alert."""
+        return 1 if self.dependence == "high" else self.tau
+
+    @property
+    def refusal_text(self) -> str:
+        """What a refusal is forced to start with."""
+        return FIXED_REFUSAL if self.dependence == "high" else REFUSAL_PREFIX
+
+    @property
+    def logit_threshold(self) -> float:
+        """`threshold` on the scale of the safety logit."""
+        return math.log(self.threshold / (1 - self.threshold))
+
+
+@dataclasses.dataclass(frozen=True)
+class Sampling:
+    """How one row draws its tokens.
+
+    Attributes:
+      temperature: 0 is greedy.
+      top_k: keep the k most likely tokens; 0 keeps all.
+      top_p: then keep the smallest set of tokens with at least this probability, in (0, 1].
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
+            raise InputError(f"sampling.temperature must be finite and not negative, got {self.temperature}")
+        if not isinstance(self.top_k, int) or self.top_k < 0:
+            raise InputError(f"sampling.top_k must be an integer from 0 on, got {self.top_k!r}")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"sampling.top_p must be in (0, 1], got {self.top_p}")

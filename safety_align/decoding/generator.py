@@ -1,0 +1,197 @@
+"""The host's side of the decoder: buckets, batches, streaming."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import jax
+import numpy as np
+
+from safety_align import sharding
+from safety_align.decoding.config import GateConfig
+from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
+from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results
+from safety_align.decoding.state import Layout, Stop
+from safety_align.decoding.verdict import Mode
+from safety_align.errors import InputError
+from safety_align.model import TransformerConfig, abstract_params, unstack_layers
+from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """What a stream hands out after each chunk.
+
+    text: newly released text, which no verdict can retract any more ("rewind"; under "insert" nothing is retracted).
+    refusing: the text belongs to a refusal. probability: of the latest check, NaN if there was none.
+    result: the whole answer, with the last piece only.
+    """
+
+    text: str
+    refusing: bool
+    probability: float
+    result: Result | None = None
+
+
+class Generator:
+    """Generates answers with one set of parameters; compiles once for each bucket of sizes.
+
+    Args:
+      model_config: the model that `params` belong to.
+      params: unboxed parameters, scanned (as trained) or unrolled.
+      tokenizer, template: text ↔ ids and spans.
+      gate: the safety gate; None decodes as if there were no `[CLS]`.
+      max_length: the longest prompt + answer accepted, in tokens.
+      mesh: shards parameters by the rules table and rows over `data` and `fsdp`; None for one device.
+    """
+
+    def __init__(
+        self,
+        model_config: TransformerConfig,
+        params,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        gate: GateConfig | None = None,
+        *,
+        max_length: int = 4096,
+        mesh: jax.sharding.Mesh | None = None,
+    ):
+        if "layers" in params:
+            params = unstack_layers(params, model_config.layers)
+        self.model_config = dataclasses.replace(model_config, scan_layers=False)
+        self.tokenizer, self.template, self.gate = tokenizer, template, gate
+        self.max_length, self.mesh = max_length, mesh
+        if mesh is not None:
+            params = jax.device_put(params, sharding.param_shardings(mesh, abstract_params(self.model_config)))
+        self.params = params
+        refusal = () if gate is None else tokenizer.encode(gate.refusal_text)
+        self.refusal = tuple(int(i) for i in refusal)
+
+    def generate(
+        self,
+        requests: Sequence[Request],
+        max_new_tokens: int = 64,
+        batch_size: int = 32,
+        progress: Callable[[int], None] | None = None,
+    ) -> list[Result]:
+        """One result for each request, in order.
+
+        Requests are batched by length; a batch is padded with idle rows to `batch_size`, so that sizes, and with them
+        compilations, are few. `progress(n)` is called after each batch with the requests it finished.
+
+        Raises InputError, naming the request, for an empty or over-long prompt.
+        """
+        encoded = [self._encode(i, request, max_new_tokens) for i, request in enumerate(requests)]
+        order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
+        results: list[Result | None] = [None] * len(encoded)
+        for batch in _batches(order, encoded, batch_size):
+            decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
+            with self._mesh():
+                state = prefill(decoder, self.params, arrays)
+                state = decode(decoder, self.params, arrays, state, np.int32(decoder.layout.steps))
+            host = jax.device_get(state.replace(cache=()))
+            for i, result in zip(batch, read_results(host, len(batch), self.gate, self.tokenizer), strict=True):
+                results[i] = result
+            if progress:
+                progress(len(batch))
+        return results
+
+    def stream(self, request: Request, max_new_tokens: int = 64) -> Iterator[Piece]:
+        """The answer to one request, a piece after every chunk of the loop.
+
+        Under "rewind" text is held back until a benign check vouches for it, so nothing shown is ever taken back.
+        """
+        encoded = self._encode(0, request, max_new_tokens)
+        decoder, arrays = self._prepare([encoded], 1, max_new_tokens)
+        text, released = StreamDecoder(self.tokenizer), 0
+        with self._mesh():
+            state = prefill(decoder, self.params, arrays)
+        while True:
+            host = jax.device_get(state.replace(cache=()))
+            done = int(host.stop[0]) != Stop.RUNNING
+            ids = host.tokens[0][host.rank[0] >= 0].tolist()
+            result = read_results(host, 1, self.gate, self.tokenizer)[0] if done else None
+            limit = len(result.token_ids) if done else self._releasable(host, len(ids))
+            fresh = text.feed(ids[released : max(released, limit)])
+            released = max(released, limit)
+            probabilities = host.trace.probability[0]
+            known = probabilities[~np.isnan(probabilities)]
+            refusing = int(host.verdict.mode[0]) == Mode.REFUSING
+            latest = float(known[-1]) if known.size else float("nan")
+            yield Piece(fresh + (text.flush() if done else ""), refusing, latest, result)
+            if done:
+                return
+            with self._mesh():
+                state = decode(decoder, self.params, arrays, state, np.int32(int(host.step) + CHUNK))
+
+    def _releasable(self, host, length: int) -> int:
+        """Response tokens that no verdict to come can retract."""
+        gate = self.gate
+        if gate is None or not gate.refuses or gate.mode == "insert":
+            return length
+        mode = int(host.verdict.mode[0])
+        if mode == Mode.REFUSING:
+            return max(int(host.verdict.safe_length[0]), min(length, int(host.verdict.refusal_start[0]) + len(self.refusal)))
+        last = gate.parsed_schedule.last
+        if mode == Mode.BENIGN and last is not None and int(host.step) >= last:
+            return length
+        return int(host.verdict.safe_length[0])
+
+    def _mesh(self):
+        return jax.set_mesh(self.mesh) if self.mesh is not None else contextlib.nullcontext()
+
+    def _encode(self, number: int, request: Request, max_new_tokens: int) -> Encoded:
+        try:
+            encoded = encode_request(request, self.tokenizer, self.template)
+        except InputError as error:
+            raise InputError(f"request {number}: {error}") from error
+        size = len(encoded.prompt.ids) + len(encoded.prefill) + max_new_tokens
+        if size > self.max_length:
+            raise InputError(
+                f"request {number}: prompt ({len(encoded.prompt.ids)}) + prefill ({len(encoded.prefill)}) + new tokens "
+                f"({max_new_tokens}) = {size} is longer than the cache ({self.max_length}); shorten it or raise max_length"
+            )
+        if max_new_tokens < 1:
+            raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        return encoded
+
+    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):
+        refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
+        layout = Layout(
+            prompt=_bucket(max(len(e.prompt.ids) for e in encoded), 32),
+            prefill=max(_prefill_bucket(e) for e in encoded),
+            steps=_round_up(max_new_tokens + refusal_room, CHUNK),
+        )
+        decoder = Decoder(self.model_config, self.gate, self.refusal, self.tokenizer.eos_id, layout)
+        return decoder, make_batch(encoded, rows, layout, max_new_tokens)
+
+
+def _bucket(size: int, smallest: int) -> int:
+    """The least of smallest · {1, 2, 4, …} that holds `size`."""
+    bucket = smallest
+    while bucket < size:
+        bucket *= 2
+    return bucket
+
+
+def _prefill_bucket(encoded: Encoded) -> int:
+    return _bucket(len(encoded.prefill), 16) if len(encoded.prefill) else 0
+
+
+def _round_up(size: int, multiple: int) -> int:
+    return -(-size // multiple) * multiple
+
+
+def _batches(order: list[int], encoded: list[Encoded], batch_size: int) -> Iterator[list[int]]:
+    """Cuts `order` into batches that share a bucket."""
+    batch: list[int] = []
+    key = None
+    for i in order:
+        here = (_prefill_bucket(encoded[i]), _bucket(len(encoded[i].prompt.ids), 32))
+        if batch and (len(batch) == batch_size or here != key):
+            yield batch
+            batch = []
+        key = here
+        batch.append(i)
+    if batch:
+        yield batch

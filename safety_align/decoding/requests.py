@@ -1,0 +1,168 @@
+"""What goes into the decoder and what comes out: plain values, no arrays of the device."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from safety_align.decoding.config import GateConfig, Sampling
+from safety_align.decoding.state import Batch, DecodeState, Layout, Stop
+from safety_align.decoding.verdict import Mode
+from safety_align.errors import InputError
+from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One answer to generate.
+
+    Attributes:
+      turns: the conversation, ending with the user's turn.
+      prefill: text that the answer already starts with (an attacker's, usually).
+      prefill_ids: the same as token ids, in place of `prefill`.
+      seed: of this row's sampling and random schedule, 0 … 2³² - 1.
+      sampling: how to draw tokens.
+    """
+
+    turns: tuple[Turn, ...]
+    prefill: str = ""
+    prefill_ids: tuple[int, ...] | None = None
+    seed: int = 0
+    sampling: Sampling = Sampling()
+
+    def __post_init__(self):
+        if self.prefill and self.prefill_ids is not None:
+            raise InputError("a request has both prefill and prefill_ids; give one")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"request seed {self.seed} is not in 0 … 2**32 - 1")
+
+
+@dataclasses.dataclass(frozen=True)
+class Check:
+    """One evaluation of `[CLS]`.
+
+    step: generated tokens at that time (0: the query, and the prefilled answer); probability: of "malicious";
+    start, stop: response tokens read, `start == stop` for the query alone.
+    """
+
+    step: int
+    probability: float
+    start: int
+    stop: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """One generated answer.
+
+    Attributes:
+      response: the answer as the user gets it: kept prefill and generated text, without what the gate took back.
+      token_ids: its ids.
+      refused: the gate refused.
+      query_score: probability of "malicious" for the query; NaN without a gate.
+      max_score: the highest of all checks; NaN without a gate.
+      status: "benign", "alert" (pending at the end), "malicious_query", "malicious_response", "ungated".
+      transition_step: response token at which the verdict turned; 0 for a malicious query; None if it never did.
+      refusal_start: response token at which the refusal starts; None without one.
+      stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard".
+      checks: every check in order.
+    """
+
+    response: str
+    token_ids: list[int]
+    refused: bool
+    query_score: float
+    max_score: float
+    status: str
+    transition_step: int | None
+    refusal_start: int | None
+    stop_reason: str
+    checks: list[Check]
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """A request as ids."""
+
+    request: Request
+    prompt: Prompt
+    prefill: np.ndarray
+
+
+def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplate) -> Encoded:
+    """Ids and spans of a request; raises InputError for an empty prompt or ids outside the vocabulary."""
+    prompt = template.encode(tokenizer, request.turns)
+    if request.prefill_ids is None:
+        prefill = template.encode_response(tokenizer, request.prefill) if request.prefill else []
+    else:
+        prefill = request.prefill_ids
+    prefill = np.asarray(prefill, np.int32)
+    if prefill.size and not (0 <= prefill.min() and prefill.max() < tokenizer.vocab_size):
+        raise InputError(f"prefill_ids are not all in the vocabulary (0 … {tokenizer.vocab_size - 1})")
+    return Encoded(request, prompt, prefill)
+
+
+def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int) -> Batch:
+    """Left-pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run."""
+    prompt = np.zeros((rows, layout.prompt), np.int32)
+    content = np.zeros((rows, layout.prompt), bool)
+    prefill = np.zeros((rows, layout.prefill), np.int32)
+    columns = {
+        "prompt_length": (np.int32, [len(e.prompt.ids) for e in encoded]),
+        "prefill_length": (np.int32, [len(e.prefill) for e in encoded]),
+        "limit": (np.int32, [max_new_tokens] * len(encoded)),
+        "temperature": (np.float32, [e.request.sampling.temperature for e in encoded]),
+        "top_k": (np.int32, [e.request.sampling.top_k for e in encoded]),
+        "top_p": (np.float32, [e.request.sampling.top_p for e in encoded]),
+        "seed": (np.uint32, [e.request.seed for e in encoded]),
+    }
+    for row, item in enumerate(encoded):
+        size, filled = len(item.prompt.ids), len(item.prefill)
+        prompt[row, layout.prompt - size :] = item.prompt.ids
+        content[row, layout.prompt - size :] = item.prompt.content
+        prefill[row, layout.prefill - filled :] = item.prefill
+    full = {}
+    for name, (dtype, values) in columns.items():
+        full[name] = np.zeros(rows, dtype)
+        full[name][: len(values)] = values
+    return Batch(prompt=prompt, prompt_content=content, prefill=prefill, **full)
+
+
+def read_results(state: DecodeState, rows: int, gate: GateConfig | None, tokenizer: Tokenizer) -> list[Result]:
+    """The results of the first `rows` rows of a finished (host) state."""
+    return [_read_result(state, row, gate, tokenizer) for row in range(rows)]
+
+
+def _read_result(state: DecodeState, row: int, gate: GateConfig | None, tokenizer: Tokenizer) -> Result:
+    verdict = state.verdict
+    ids = state.tokens[row][state.rank[row] >= 0].tolist()
+    stop_reason = Stop.NAMES[int(state.stop[row])]
+    if gate is None:
+        nan = float("nan")
+        return Result(tokenizer.decode(ids), ids, False, nan, nan, "ungated", None, None, stop_reason, [])
+    mode, from_query = Mode(int(verdict.mode[row])), bool(verdict.from_query[row])
+    if mode == Mode.ALERT and gate.refuses and gate.mode == "rewind":
+        # The cap came before the verdict: what it would have taken back is withheld.
+        ids = ids[: int(verdict.safe_length[row])]
+    if mode in (Mode.QUERY, Mode.REFUSING, Mode.CONFIRMED):
+        status = "malicious_query" if from_query else "malicious_response"
+    else:
+        status = "alert" if mode == Mode.ALERT else "benign"
+    transition, start = int(verdict.transition[row]), int(verdict.refusal_start[row])
+    trace = state.trace
+    checks = [
+        Check(max(0, int(c) - 1), float(trace.probability[row, c]), int(trace.start[row, c]), int(trace.stop[row, c]))
+        for c in np.flatnonzero(~np.isnan(trace.probability[row]))
+    ]
+    return Result(
+        response=tokenizer.decode(ids),
+        token_ids=ids,
+        refused=mode == Mode.REFUSING,
+        query_score=checks[0].probability,
+        max_score=max(check.probability for check in checks),
+        status=status,
+        transition_step=None if transition < 0 else transition,
+        refusal_start=None if start < 0 else start,
+        stop_reason=stop_reason,
+        checks=checks,
+    )

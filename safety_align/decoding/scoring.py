@@ -1,0 +1,73 @@
+"""The head's probabilities without generating: for queries, and for windows of given answers."""
+
+import functools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from safety_align.model import SafetyTransformer, TransformerConfig
+from safety_align.routing import Check, Kind, Routing, Segment, place
+from safety_align.text import ChatTemplate, Tokenizer, Turn
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _safety_logits(config: TransformerConfig, params, batch):
+    model = SafetyTransformer(config)
+
+    def run(model):
+        routing = Routing.of(batch)
+        hidden, _ = model.hidden(batch["tokens"], batch["positions"], routing)
+        return model.read_checks(hidden, routing)
+
+    return model.apply({"params": params}, method=run)
+
+
+def score_segments(config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32) -> np.ndarray:
+    """Probability of "malicious" at the last check of each segment [N]. `params` scanned or not, as `config` says."""
+    order = sorted(range(len(segments)), key=lambda i: segments[i].length)
+    scores = np.zeros(len(segments))
+    for start in range(0, len(order), batch_size):
+        chosen = order[start : start + batch_size]
+        length = -(-max(segments[i].length for i in chosen) // 64) * 64
+        rows = [place([segments[i]], length, 2) for i in chosen]
+        rows += [place([], length, 2)] * (batch_size - len(rows))
+        batch = {key: np.stack([row[key] for row in rows]) for key in ("tokens", "positions", "segments", "content", "cls_index", "cls_range")}
+        logits = np.asarray(_safety_logits(config, params, batch))
+        last = [len(segments[i].checks) - 1 for i in chosen]
+        scores[chosen] = 1 / (1 + np.exp(-logits[np.arange(len(chosen)), last].astype(np.float64)))
+    return scores
+
+
+def score_queries(
+    config: TransformerConfig, params, tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Sequence[Turn]]
+) -> np.ndarray:
+    """The first check of each conversation: probability [N] that its query is malicious."""
+    empty = np.zeros(0, np.int32)
+    segments = []
+    for turns in conversations:
+        prompt = template.encode(tokenizer, turns)
+        check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
+        segments.append(Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,)))
+    return score_segments(config, params, segments)
+
+
+def score_windows(
+    config: TransformerConfig,
+    params,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    windows: Sequence[tuple[Sequence[Turn], str, int, int]],
+) -> np.ndarray:
+    """Rule 2 checks of given answers: for each (turns, answer, start, stop), the probability [N] that response tokens
+    `[start, stop)`, clipped to the answer, are malicious."""
+    segments = []
+    for turns, answer, start, stop in windows:
+        prompt = template.encode(tokenizer, turns)
+        response = template.encode_response(tokenizer, answer)
+        stop = min(stop, len(response))
+        start, size = min(start, stop), len(prompt.ids)
+        response = response[:stop]
+        checks = (Check(Kind.QUERY, 0, size, 0.0), Check(Kind.WINDOW, size + start, size + stop, 0.0))
+        segments.append(Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), checks))
+    return score_segments(config, params, segments)

@@ -1,0 +1,131 @@
+"""What the decoding loop carries, and where things stand in the cache.
+
+Slots of the cache, the same for every row of a batch (rows are padded on the left, so that each step writes one slot):
+
+    [ prompt, P slots | CLS | guard | prefilled answer, F slots | generated tokens … ]
+
+`CLS` holds the signal that response tokens see; a re-check replaces it. `guard` is where the checks of a refusing row
+write: no token sees them, the refusal keeps attending to the verdict that started it [ours].
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from safety_align.decoding.verdict import Verdict
+from safety_align.model import KeyValue
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Static sizes of one compiled decoder.
+
+    Attributes:
+      prompt: P, slots for the prompt.
+      prefill: F, slots for a prefilled answer; 0 if no row has one.
+      steps: slots for generated tokens: the cap on new tokens, and what a refusal may add.
+    """
+
+    prompt: int
+    prefill: int
+    steps: int
+
+    @property
+    def cls(self) -> int:
+        """Slot of the signal."""
+        return self.prompt
+
+    @property
+    def guard(self) -> int:
+        """Slot of a refusing row's checks."""
+        return self.prompt + 1
+
+    @property
+    def response(self) -> int:
+        """First slot of the response: the prefilled answer, then the generated tokens."""
+        return self.prompt + 2
+
+    @property
+    def generated(self) -> int:
+        """First slot of the generated tokens."""
+        return self.response + self.prefill
+
+    @property
+    def slots(self) -> int:
+        """T, all slots."""
+        return self.generated + self.steps
+
+
+class Stop:
+    """Why a row stopped."""
+
+    RUNNING, EOS, MAX_TOKENS, REFUSAL_END, REFUSAL_LIMIT, GUARD = range(6)
+    NAMES = ("running", "eos", "max_tokens", "refusal_end", "refusal_limit", "guard")
+
+
+@flax.struct.dataclass
+class Batch:
+    """The encoded requests of one batch. Rows are padded on the left.
+
+    prompt [B, P] int32, prompt_content [B, P] bool (user tokens, Rule 4), prompt_length [B] int32;
+    prefill [B, F] int32, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
+    batch; temperature [B] float32, top_k [B] int32, top_p [B] float32, seed [B] uint32.
+    """
+
+    prompt: jax.Array
+    prompt_content: jax.Array
+    prompt_length: jax.Array
+    prefill: jax.Array
+    prefill_length: jax.Array
+    limit: jax.Array
+    temperature: jax.Array
+    top_k: jax.Array
+    top_p: jax.Array
+    seed: jax.Array
+
+
+@flax.struct.dataclass
+class Trace:
+    """Every check. Column 0 is the query, column 1 the prefilled answer, column 1 + s the check after generated token
+    s. probability [B, C] float32, NaN where there was no check; start, stop [B, C] int32, the response tokens read."""
+
+    probability: jax.Array
+    start: jax.Array
+    stop: jax.Array
+
+    @classmethod
+    def empty(cls, rows: int, steps: int) -> "Trace":
+        """No checks yet."""
+        shape = (rows, steps + 2)
+        return cls(jnp.full(shape, jnp.nan), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32))
+
+
+@flax.struct.dataclass
+class DecodeState:
+    """Carried by the loop; donated.
+
+    Attributes:
+      step: scalar int32, generated tokens processed so far.
+      token: [B] int32, drawn but not yet processed.
+      length: [B] int32, response tokens kept so far (prefilled ones included), without `token`.
+      tokens: [B, F + N] int32, what each response slot holds.
+      rank: [B, F + N] int32, the index of each response slot in the kept response; -1 if empty or dropped.
+      limit: [B] int32, `step` at which the row stops.
+      stop: [B] int32, a `Stop` code; RUNNING while it generates.
+      verdict: the automaton.
+      trace: every check.
+      cache: per layer keys and values, [B, K, T, E].
+    """
+
+    step: jax.Array
+    token: jax.Array
+    length: jax.Array
+    tokens: jax.Array
+    rank: jax.Array
+    limit: jax.Array
+    stop: jax.Array
+    verdict: Verdict
+    trace: Trace
+    cache: tuple[KeyValue, ...]

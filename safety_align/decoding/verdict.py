@@ -1,0 +1,118 @@
+"""The verdict automaton of a row (method.md sections 5 and 6).
+
+            query malicious                      refuses
+      start ---------------> QUERY (rule 1) -----------------.
+        | benign                                              v
+        v          malicious              tau in a row     REFUSING --> stop: guard, length, EOS
+      BENIGN ----------------> ALERT ----------------------->-^
+      (rule 2) <-------------- (rule 3) --> CONFIRMED (dependence "low": nothing acts)
+                benign: a false alarm          | benign, while its window still grows: back to BENIGN
+
+All functions are elementwise over rows and pure. Lengths count the response tokens that are kept, prefilled ones
+included. Decisions of this project [ours]: rule 1 is final (a malicious query stays malicious); an answer may not end
+while an alert is pending (it becomes a refusal); a refusing row never leaves REFUSING.
+"""
+
+import enum
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from safety_align.decoding.config import GateConfig
+
+
+class Mode(enum.IntEnum):
+    """Where a row stands."""
+
+    BENIGN = 0
+    ALERT = 1
+    CONFIRMED = 2
+    QUERY = 3
+    REFUSING = 4
+
+
+@flax.struct.dataclass
+class Verdict:
+    """All [B] int32.
+
+    mode: a `Mode`.
+    streak: consecutive malicious checks.
+    transition: S_t, index of the response token at which the verdict turned; 0 for a malicious query; -1 if none.
+    from_query: 1 if it was the query that was malicious.
+    safe_length: response tokens that the latest benign check vouches for; where a rewind goes back to.
+    refusal_start: index of the refusal's first token; -1 if none.
+    """
+
+    mode: jax.Array
+    streak: jax.Array
+    transition: jax.Array
+    from_query: jax.Array
+    safe_length: jax.Array
+    refusal_start: jax.Array
+
+    @classmethod
+    def start(cls, rows: int) -> "Verdict":
+        """Before the first check."""
+        zero, none = jnp.zeros(rows, jnp.int32), jnp.full(rows, -1, jnp.int32)
+        return cls(zero, zero, none, zero, zero, none)
+
+
+def is_malicious(logit: jax.Array, gate: GateConfig) -> jax.Array:
+    """logit [...] → bool; a non-finite logit counts as malicious (fail closed)."""
+    return ~(jnp.isfinite(logit) & (logit < gate.logit_threshold))
+
+
+def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate: GateConfig):
+    """The first check. `length` [B]: prefilled tokens. Returns (verdict, [B] bool "a refusal starts now")."""
+    verdict = verdict.replace(
+        mode=jnp.where(malicious, Mode.QUERY, Mode.BENIGN).astype(jnp.int32),
+        from_query=malicious.astype(jnp.int32),
+        transition=jnp.where(malicious, 0, -1).astype(jnp.int32),
+    )
+    refuse = malicious & gate.refuses
+    return start_refusal(verdict, refuse, length, gate), refuse
+
+
+def judge_response(verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens: int, gate: GateConfig):
+    """A later check.
+
+    Args:
+      verdict: before the check.
+      due: [B] bool, rows that were checked.
+      malicious: [B] bool, what the check says.
+      length: [B] response tokens kept, the one just read included.
+      refusal_tokens: length of the forced refusal prefix.
+      gate: the gate.
+
+    Returns:
+      The verdict, [B] bool "a refusal starts now", [B] bool "the guard stops this refusal now".
+    """
+    watched = due & ((verdict.mode == Mode.BENIGN) | (verdict.mode == Mode.ALERT) | (verdict.mode == Mode.CONFIRMED))
+    bad, good = watched & malicious, watched & ~malicious
+    streak = jnp.where(bad, verdict.streak + 1, jnp.where(good, 0, verdict.streak))
+    turned = bad & (verdict.mode == Mode.BENIGN)
+    confirmed = bad & (streak >= gate.confirmations)
+    mode = jnp.where(good, Mode.BENIGN, jnp.where(bad, jnp.where(confirmed, Mode.CONFIRMED, Mode.ALERT), verdict.mode))
+    refusing = verdict.mode == Mode.REFUSING
+    past_prefix = length >= verdict.refusal_start + refusal_tokens
+    guard = due & refusing & past_prefix & malicious
+    vouched = good | (due & refusing & past_prefix & ~malicious)
+    verdict = verdict.replace(
+        mode=mode.astype(jnp.int32),
+        streak=streak,
+        transition=jnp.where(turned, length - 1, jnp.where(good, -1, verdict.transition)),
+        safe_length=jnp.where(vouched, length, verdict.safe_length),
+    )
+    refuse = confirmed & gate.refuses
+    return start_refusal(verdict, refuse, length, gate), refuse, guard
+
+
+def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: GateConfig) -> Verdict:
+    """Puts `rows` into REFUSING, at `length` ("insert") or at the latest benign check ("rewind")."""
+    start = verdict.safe_length if gate.mode == "rewind" else length
+    return verdict.replace(
+        mode=jnp.where(rows, Mode.REFUSING, verdict.mode).astype(jnp.int32),
+        refusal_start=jnp.where(rows, start, verdict.refusal_start),
+        safe_length=jnp.where(rows, start, verdict.safe_length),
+    )

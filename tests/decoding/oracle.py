@@ -1,0 +1,159 @@
+"""Plain references for the decoder: a full forward with a dense mask, and the automaton in plain Python."""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align.decoding.config import GateConfig
+from safety_align.model import TransformerConfig
+from safety_align.model.attention import masked_attention, rotary_angles, rotate
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def dense_forward(config: TransformerConfig, params, tokens, positions, mask):
+    """One row, unrolled layers, any mask [S, S], written anew from the parameters → (logits [S, V], safety [S])."""
+
+    def norm(x, scale):
+        return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + config.norm_eps) * scale
+
+    x = jnp.where((tokens == -1)[:, None], params["cls_embedding"], params["embedding"][jnp.maximum(tokens, 0)])[None]
+    angles = rotary_angles(positions[None], config.head_dim, config.rope_theta)
+    for i in range(config.layers):
+        p = params[f"layer_{i}"]
+        h = norm(x, p["attention_norm"]["scale"])
+        q, k, v = (jnp.einsum("bsd,dhe->bshe", h, p["attention"][name]) for name in ("wq", "wk", "wv"))
+        q, k = rotate(q, angles), rotate(k, angles)
+        out = masked_attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask[None])
+        x = x + jnp.einsum("bshe,hed->bsd", out, p["attention"]["wo"])
+        h = norm(x, p["mlp_norm"]["scale"])
+        m = p["mlp"]
+        x = x + (jax.nn.silu(h @ m["gate"]) * (h @ m["up"])) @ m["down"]
+    x = norm(x, params["final_norm"]["scale"])[0]
+    return x @ params["embedding"].T, x @ params["safety_kernel"] + params["safety_bias"]
+
+
+class GrowingForward:
+    """A row as a list of (token, position, set of entries it attends to), recomputed in full for every question.
+
+    Every `[CLS]` evaluation is an entry of its own, so old verdicts stay: the sequence that a cache would have to
+    equal if nothing were ever overwritten.
+    """
+
+    def __init__(self, config: TransformerConfig, params, size: int):
+        self.config, self.params, self.size = config, params, size
+        self.tokens, self.positions, self.sees = [], [], []
+
+    def add(self, token: int, position: int, sees: set[int]) -> int:
+        self.tokens.append(token)
+        self.positions.append(position)
+        self.sees.append(set(sees) | {len(self.tokens) - 1})
+        return len(self.tokens) - 1
+
+    def run(self):
+        count = len(self.tokens)
+        assert count <= self.size
+        mask = np.zeros((self.size, self.size), bool)
+        for row, sees in enumerate(self.sees):
+            mask[row, sorted(sees)] = True
+        pad = [0] * (self.size - count)
+        arrays = (np.array(x + pad, np.int32) for x in (self.tokens, self.positions))
+        logits, safety = dense_forward(self.config, self.params, *arrays, mask)
+        return np.asarray(logits), np.asarray(safety)
+
+
+@dataclasses.dataclass
+class Automaton:
+    """Method sections 5 and 6 in plain Python, one row; written from the text, not from the decoder's code."""
+
+    gate: GateConfig
+    prefix: int  # tokens of the forced refusal
+    kept: int = 0  # response tokens kept
+    state: str = "benign"
+    why: str = "benign"
+    malicious_in_a_row: int = 0
+    turned_at: int | None = None
+    vouched: int = 0
+    refusal_at: int | None = None
+    halted: bool = False
+
+    def _refuse(self, why):
+        self.state, self.why = "refusing", why
+        if self.gate.mode == "rewind":
+            self.kept = self.vouched
+        self.refusal_at = self.vouched = self.kept
+
+    def query(self, malicious: bool):
+        if malicious:
+            self.state, self.why, self.turned_at = "query", "malicious_query", 0
+            if self.gate.dependence != "low":
+                self._refuse("malicious_query")
+
+    def window(self) -> tuple[int, int, bool]:
+        """Response tokens [start, stop) and whether the query is read."""
+        g, n = self.gate, self.kept
+        if g.reads == "all":
+            return (self.refusal_at, n, False) if self.state == "refusing" else (0, n, True)
+        if self.state == "query":
+            return 0, min(g.r1, n), True
+        if self.state == "refusing":
+            return max(self.refusal_at, n - g.r2), n, False
+        if self.state in ("alert", "confirmed"):
+            return max(0, self.turned_at - g.r2), min(n, self.turned_at + g.r3 + 1), g.windows_include_query
+        return max(0, n - g.r2), n, g.windows_include_query
+
+    def settled(self) -> bool:
+        if self.gate.reads == "all":
+            return False
+        if self.state == "query":
+            return self.kept > self.gate.r1
+        return self.state == "confirmed" and self.kept > self.turned_at + self.gate.r3 + 1
+
+    def due(self, scheduled: bool) -> bool:
+        pending = self.state == "alert" and self.gate.confirm_every_step
+        return (scheduled or pending) and not self.settled()
+
+    def response(self, malicious: bool):
+        if self.state == "query":
+            return
+        if self.state == "refusing":
+            if self.kept - self.refusal_at >= self.prefix:
+                if malicious:
+                    self.halted = True
+                    if self.gate.mode == "rewind":
+                        self.kept = min(self.kept, max(self.vouched, self.refusal_at + self.prefix))
+                else:
+                    self.vouched = self.kept
+            return
+        if not malicious:
+            self.state, self.malicious_in_a_row, self.turned_at, self.vouched = "benign", 0, None, self.kept
+            return
+        if self.state == "benign":
+            self.turned_at = self.kept - 1
+        self.malicious_in_a_row += 1
+        self.state = "alert"
+        if self.malicious_in_a_row >= (1 if self.gate.dependence == "high" else self.gate.tau):
+            self.state = "confirmed"
+            self.why = "malicious_response"
+            if self.gate.dependence != "low":
+                self._refuse("malicious_response")
+
+    def end_of_answer(self) -> bool:
+        """The model wants to end; True if the answer becomes a refusal instead."""
+        if self.state == "alert" and self.gate.dependence != "low":
+            self._refuse("malicious_response")
+            return True
+        return False
+
+    @property
+    def status(self) -> str:
+        if self.state in ("query", "refusing", "confirmed"):
+            return self.why
+        return "alert" if self.state == "alert" else "benign"
+
+
+def logit(p: float) -> float:
+    return math.log(p / (1 - p))
