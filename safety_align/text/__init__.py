@@ -1,0 +1,8 @@
+"""text ↔ ids and spans (query, response, auxiliary)."""
+
+from safety_align.text.chat import TEMPLATES, ChatTemplate, Prompt, Turn, check_turns, get_template
+from safety_align.text.tokenizer import CONTROLS, StreamDecoder, Tokenizer
+
+__all__ = [
+    "CONTROLS", "TEMPLATES", "ChatTemplate", "Prompt", "StreamDecoder", "Tokenizer", "Turn", "check_turns", "get_template",
+]  # fmt: skip

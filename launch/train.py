@@ -1,0 +1,63 @@
+"""Trains a model: python -m launch.train --config=configs/NAME.py --workdir=DIR [--config.key=value …]
+
+The same command resumes an interrupted run. On a pod, run it on every host. Metrics of the last validation go to
+stdout, progress to stderr; DIR gets checkpoints, config.json, tokenizer.json, metrics.jsonl and TensorBoard files.
+"""
+
+import sys
+
+import ml_collections
+
+from launch import cli
+from safety_align.data.pipeline import PipelineConfig
+from safety_align.errors import InputError
+from safety_align.model import preset
+from safety_align.routing import RoutingConfig
+from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
+from safety_align.training.loop import NonFiniteLoss, train
+from safety_align.training.optimizer import OptimizerConfig
+
+
+def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
+    """The typed config of a config file's ConfigDict; the place where ConfigDict ends."""
+    values = config.to_dict()
+    try:
+        model = dict(values.pop("model"))
+        model = preset(model.pop("preset"), **model)
+        data = dict(values.pop("data"))
+        shape = ("sequence_length", "batch_size", "checks_per_row", "seed", "max_skipped")
+        pipeline = {name: data.pop(name) for name in shape if name in data}
+        mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
+        routing = RoutingConfig(**values.pop("routing")) if model.safety_signal else None
+        values.pop("routing", None)
+        if not model.safety_signal:
+            pipeline["checks_per_row"] = 0
+        return TrainConfig(
+            model=model,
+            routing=routing,
+            pipeline=PipelineConfig(mixture=mixture, **pipeline),
+            data=DataConfig(**data),
+            optimizer=OptimizerConfig(**values.pop("optimizer")),
+            mesh=MeshConfig(**values.pop("mesh", {})),
+            **values,
+        )
+    except (TypeError, KeyError) as error:
+        raise InputError(f"the config is not a training config: {error}") from error
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumes what is there")
+    arguments, config = cli.parse_with_config(parser)
+    try:
+        metrics = train(to_train_config(config), arguments.workdir)
+    except NonFiniteLoss as error:
+        print(f"error: {error}", file=sys.stderr)
+        return cli.EXIT_FAILED
+    for name, value in metrics.items():
+        print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

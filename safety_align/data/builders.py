@@ -1,0 +1,99 @@
+"""TFDS builders over `sources`: ArrayRecord files, prepared and read without TensorFlow."""
+
+import contextlib
+import hashlib
+import io
+import logging
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from safety_align.data.examples import Example
+from safety_align.data.sources import SPECS, from_record, is_held_out, source_examples, to_record
+from safety_align.errors import InputError
+
+tfds.disable_progress_bar()
+logging.getLogger("absl").setLevel(logging.ERROR)  # a notice for every custom builder config
+
+
+class SafetyAlignConfig(tfds.core.BuilderConfig):
+    """Which source to build, and what fraction of bad rows it may have."""
+
+    def __init__(self, *, source: str, max_bad_fraction: float = 0.01, **kwargs):
+        super().__init__(name=source, **kwargs)
+        self.max_bad_fraction = max_bad_fraction
+
+
+class SafetyAlign(tfds.core.GeneratorBasedBuilder):
+    """Conversations with safety labels; one builder config for each file source."""
+
+    VERSION = tfds.core.Version("1.0.0")
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "The raw files; see `SPECS` in safety_align/data/sources.py for their names."
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        text = tfds.features.Text()
+        features = tfds.features.FeaturesDict(
+            {
+                "turns": text,  # JSON: [[role, text], …]
+                "response": text,
+                "query_label": np.int64,
+                "response_label": np.int64,
+                "train_lm": np.bool_,
+                "id": text,
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, description=self.__doc__)
+
+    def _split_generators(self, dl_manager):
+        directory = pathlib.Path(dl_manager.manual_dir)
+        return {split: self._generate_examples(directory, split == "test") for split in ("train", "test")}
+
+    def _generate_examples(self, directory: pathlib.Path, held_out: bool):
+        config = self.builder_config
+        for example in source_examples(config.name, directory, config.max_bad_fraction):
+            if is_held_out(example) == held_out:
+                yield example.id, to_record(example)
+
+
+class _Examples(Sequence):
+    """Examples read from ArrayRecord on access."""
+
+    def __init__(self, records, source: str):
+        self._records, self._source = records, source
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> Example:
+        return from_record(self._records[int(index)], self._source)
+
+
+def load(name: str, split: str, data_dir: pathlib.Path, cache_dir: pathlib.Path, max_bad_fraction: float) -> Sequence[Example]:
+    """Prepares source `name` if need be and opens one split; see `sources.load_source`."""
+    raw = data_dir / SPECS[name].file
+    if not raw.is_file():
+        raise InputError(f"data file {raw} does not exist; put it there or set data.data_dir")
+    stat = raw.stat()
+    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {max_bad_fraction}".encode()).hexdigest()[:12]
+    home = cache_dir / f"{name}-{mark}"
+    builder = SafetyAlign(
+        data_dir=str(home),
+        config=SafetyAlignConfig(source=name, max_bad_fraction=max_bad_fraction),
+        file_format=tfds.core.FileFormat.ARRAY_RECORD,
+    )
+    if not builder.is_prepared():
+        # TFDS writes into a directory of its own and renames it at the end; what an interruption left goes first.
+        shutil.rmtree(home, ignore_errors=True)
+        config = tfds.download.DownloadConfig(manual_dir=str(data_dir), compute_stats="skip")
+        try:
+            # TFDS announces itself on stdout, which belongs to the commands' results.
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare(download_config=config)
+        except InputError:
+            shutil.rmtree(home, ignore_errors=True)
+            raise
+    return _Examples(builder.as_data_source(split=split), name)
+

@@ -1,0 +1,78 @@
+"""Keeps evaluation prompts out of training: exact and near-duplicate queries are dropped (method.md section 9)."""
+
+import collections
+import json
+import pathlib
+import re
+from collections.abc import Iterable, Sequence
+
+from safety_align.data.examples import Example
+from safety_align.data.rows import read_csv, read_lines
+
+SHINGLE = 3
+"""Words of a shingle."""
+
+NEAR = 0.5
+"""Share of common shingles (Jaccard) from which two prompts are near-duplicates."""
+
+
+def normalise(text: str) -> str:
+    """Lower case, letters and digits only, single spaces."""
+    return " ".join(re.findall(r"[a-z0-9]+", text.lower()))
+
+
+def shingles(text: str) -> frozenset[str]:
+    """Runs of `SHINGLE` words of the normalised text; the whole text where it is shorter."""
+    words = normalise(text).split()
+    if len(words) <= SHINGLE:
+        return frozenset([" ".join(words)])
+    return frozenset(" ".join(words[i : i + SHINGLE]) for i in range(len(words) - SHINGLE + 1))
+
+
+class LeakIndex:
+    """Answers "is this prompt, nearly, one of those?" """
+
+    def __init__(self, prompts: Iterable[str]):
+        self._sets: list[frozenset[str]] = []
+        self._by_shingle: dict[str, list[int]] = collections.defaultdict(list)
+        self._exact = set()
+        for prompt in prompts:
+            self._exact.add(normalise(prompt))
+            for shingle in (found := shingles(prompt)):
+                self._by_shingle[shingle].append(len(self._sets))
+            self._sets.append(found)
+
+    def verdict(self, prompt: str) -> str | None:
+        """"exact", "near" or None."""
+        if normalise(prompt) in self._exact:
+            return "exact"
+        own = shingles(prompt)
+        common = collections.Counter(i for s in own for i in self._by_shingle.get(s, ()))
+        near = any(count >= NEAR * (len(own) + len(self._sets[i]) - count) for i, count in common.items())
+        return "near" if near else None
+
+
+def drop_leaks(examples: Sequence[Example], index: LeakIndex) -> tuple[list[int], collections.Counter]:
+    """Indices of the examples whose query is in no evaluation set, and a count of the others by verdict."""
+    kept, dropped = [], collections.Counter()
+    for i in range(len(examples)):
+        example = examples[i]
+        verdict = index.verdict(example.query) if example.turns else None
+        if verdict:
+            dropped[verdict] += 1
+        else:
+            kept.append(i)
+    return kept, dropped
+
+
+def evaluation_prompts(data_dir: pathlib.Path) -> list[str]:
+    """Every prompt of the evaluation files below `data_dir`."""
+    folder = pathlib.Path(data_dir) / "eval"
+    prompts = [row["goal"] for row in read_csv(folder / "advbench.csv")]
+    prompts += [row["Behavior"] for row in read_csv(folder / "harmbench_behaviors.csv")]
+    prompts += [row["prompt"] for row in read_csv(folder / "xstest_prompts.csv")]
+    prompts += [line.decode("utf-8").strip() for line in read_lines(folder / "malicious_instruct.txt")]
+    prompts += [row["plain_attack"] for row in json.loads((folder / "deepinception.json").read_text("utf-8"))]
+    prompts += [json.loads(line)["goal"] for line in read_lines(folder / "gcg_suffixes.jsonl.gz")]
+    prompts += [json.loads(line)["prompt"] for line in read_lines(folder / "beavertails_test.jsonl.gz")]
+    return [prompt for prompt in prompts if prompt.strip()]

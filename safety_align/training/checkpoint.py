@@ -1,0 +1,164 @@
+"""Checkpoints: a run's directory, saved and read so that nothing is lost and nothing else is mistaken for it.
+
+    workdir/config.json            the config of the run; another config is refused
+    workdir/tokenizer.json
+    workdir/checkpoints/<step>/    Orbax: params, optimizer; metadata: the data iterator's state
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+from orbax.checkpoint import v1 as ocp
+
+from safety_align.errors import InputError
+from safety_align.model import TransformerConfig, abstract_params
+from safety_align.text import ChatTemplate, Tokenizer, get_template
+from safety_align.training.step import TrainState
+
+
+def write_atomically(path: pathlib.Path, text: str) -> None:
+    """The file is either the old one or the whole new one."""
+    beside = path.with_name(path.name + ".part")
+    beside.write_text(text, "utf-8")
+    os.replace(beside, path)
+
+
+def flatten_config(config: dict, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} → {"a.b": 1}."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten_config(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def claim_workdir(workdir: pathlib.Path, config: dict, may_differ: tuple[str, ...]) -> None:
+    """Makes `workdir` this run's, or raises InputError if it belongs to a run with another config.
+
+    `may_differ` names dotted keys that do not change the result (how often to log, say).
+    """
+    path = workdir / "config.json"
+    text = json.dumps(config, indent=2, sort_keys=True)
+    if path.is_file():
+        old, new = (flatten_config(c) for c in (read_json(path), json.loads(text)))
+        keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in may_differ)
+        if keys:
+            shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in keys[:4])
+            raise InputError(f"{workdir} holds a run of another config ({shown}); choose another --workdir or that config")
+    workdir.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
+
+
+def read_json(path: pathlib.Path):
+    """The JSON file at `path`; InputError if it is missing or corrupt."""
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist: {path.parent} is not the directory of a training run") from None
+    except (ValueError, OSError) as error:
+        raise InputError(f"{path} is corrupt: {error}") from error
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+      workdir: the run's directory.
+      keep: how many of the latest to keep.
+    """
+
+    def __init__(self, workdir: pathlib.Path, keep: int = 2):
+        self.directory = workdir.resolve() / "checkpoints"
+        self._orbax = ocp.training.Checkpointer(
+            self.directory,
+            save_decision_policy=None,
+            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            cleanup_tmp_directories=True,
+        )
+
+    @property
+    def latest(self) -> int | None:
+        """The newest complete step; None if there is none."""
+        newest = self._orbax.latest
+        return None if newest is None else newest.step
+
+    def save(self, state: TrainState, iterator: dict, step: int) -> None:
+        """Saves after `step` steps; returns when the checkpoint is complete."""
+        rest = {"step": state.step, "opt_state": state.opt_state}
+        self._orbax.save_checkpointables(
+            step, {"params": state.params, "optimizer": rest}, custom_metadata={"iterator": iterator}, force=True
+        )
+
+    def restore(self, shapes: TrainState, shardings: TrainState, step: int) -> tuple[TrainState, dict]:
+        """The state (of `shapes`, placed as `shardings`) and the iterator's state at `step`."""
+        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        wanted = {"params": abstract.params, "optimizer": {"step": abstract.step, "opt_state": abstract.opt_state}}
+        try:
+            loaded = self._orbax.load_checkpointables(step, wanted)
+            metadata = self._orbax.checkpointables_metadata(step).custom_metadata
+        except Exception as error:
+            raise _unreadable(self.directory / str(step), error) from error
+        rest = loaded["optimizer"]
+        return TrainState(rest["step"], loaded["params"], rest["opt_state"]), metadata["iterator"]
+
+    def close(self) -> None:
+        """Waits for Orbax and releases it."""
+        self._orbax.close()
+
+
+def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
+    reason = str(error).strip().split("\n")[0][:200]
+    return InputError(f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); delete it to use an older one")
+
+
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+    """Everything that inference needs of a trained run.
+
+    params: unboxed, scanned; config: the run's config; step: training steps done.
+    """
+
+    model_config: TransformerConfig
+    params: dict
+    tokenizer: Tokenizer
+    template: ChatTemplate
+    config: dict
+    step: int
+
+
+def load_for_inference(path: str | os.PathLike) -> Bundle:
+    """Reads a run's newest checkpoint (`path` a workdir), or the one of a step (`path` = workdir/checkpoints/STEP).
+
+    Raises InputError if it is missing, corrupt, or not a training run.
+    """
+    path = pathlib.Path(path).resolve()
+    one_step = path.parent.name == "checkpoints" and path.name.isdigit()
+    workdir = path.parent.parent if one_step else path
+    if not workdir.is_dir():
+        raise InputError(f"checkpoint {path} does not exist; give the --workdir of a training run")
+    config = read_json(workdir / "config.json")
+    tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+    try:
+        model_config = TransformerConfig(**config["model"])
+        template = get_template(config["template"])
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{workdir / 'config.json'} is not a training run's config: {error!r}") from error
+    if tokenizer.vocab_size > model_config.vocab_size:
+        raise InputError(f"{workdir}: the tokenizer has {tokenizer.vocab_size} ids, the model {model_config.vocab_size}")
+    steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
+    step = int(path.name) if one_step else (steps[-1] if steps else None)
+    if step not in steps:
+        raise InputError(f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}")
+    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    shapes = nn.unbox(abstract_params(model_config))
+    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+    folder = workdir / "checkpoints" / str(step)
+    try:
+        params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+    return Bundle(model_config, params, tokenizer, template, config, step)

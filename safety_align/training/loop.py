@@ -1,0 +1,287 @@
+"""A training run, from config to checkpoint; reads top to bottom."""
+
+import dataclasses
+import math
+import pathlib
+import signal
+import sys
+import time
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from safety_align import sharding
+from safety_align.data.examples import Example
+from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
+from safety_align.data.pipeline import Pipeline, fixed_batches
+from safety_align.data.sources import SPECS, load_source
+from safety_align.errors import InputError
+from safety_align.model.transformer import SIGNAL
+from safety_align.routing import Kind
+from safety_align.text import Tokenizer, get_template
+from safety_align.training.checkpoint import Checkpoints, claim_workdir, load_for_inference
+from safety_align.training.config import MAY_DIFFER, TrainConfig
+from safety_align.training.metrics import MetricsWriter, auroc
+from safety_align.training.optimizer import make_optimizer
+from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
+
+
+class NonFiniteLoss(RuntimeError):
+    """Training diverged; the last good checkpoint is kept."""
+
+
+def train(config: TrainConfig, workdir: str | pathlib.Path, progress: bool = True) -> dict[str, float]:
+    """Runs (or resumes) training in `workdir` and returns the last validation's metrics.
+
+    Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
+    first. Raises NonFiniteLoss, or InputError for a workdir of another config.
+    """
+    workdir = pathlib.Path(workdir)
+    claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
+
+    # --- data and tokenizer ---------------------------------------------------------------------------------------
+    sources = {name: _load(config, name, "train", progress) for name, _ in config.pipeline.mixture}
+    start_from = load_for_inference(config.init_from) if config.init_from else None
+    tokenizer = _tokenizer(config, workdir, sources, start_from)
+    template = get_template(config.template)
+    processes = jax.process_index(), jax.process_count()
+    pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, *processes)
+    held_out = [e for name, _ in config.pipeline.mixture for e in _validation(config, name)]
+    validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
+
+    # --- mesh, state, step ----------------------------------------------------------------------------------------
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    with jax.set_mesh(mesh):
+        optimizer = make_optimizer(config.optimizer, config.steps)
+        shardings = state_shardings(config.model, optimizer, mesh)
+        key = jax.random.key(config.seed)
+        make = jax.jit(lambda key: init_state(config.model, optimizer, key), out_shardings=shardings)
+        train_step = make_train_step(config.model, optimizer, config.lambda_cls, config.accumulation, mesh)
+        eval_step = make_eval_step(config.model, mesh)
+
+        # --- precedence: 1. this workdir's newest checkpoint, 2. init_from, 3. fresh parameters --------------------
+        checkpoints = Checkpoints(workdir, config.keep)
+        done = checkpoints.latest or 0
+        if done:
+            state, iterator = checkpoints.restore(jax.eval_shape(make, key), shardings, done)
+            pipeline.set_state(iterator)
+        else:
+            state = make(key)
+            if start_from is not None:
+                params = jax.device_put(_merge(state.params, start_from.params), shardings.params)
+                state = state.replace(params=params)
+        writer = MetricsWriter(workdir, done)
+        bar = _Bar(config, done, progress)
+        place = _Placer(mesh)
+
+        # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
+        stopping = _StopSignal()
+        pending, last, saved = None, {}, done
+        try:
+            with stopping:
+                for step in range(done + 1, config.steps + 1):
+                    state, metrics = train_step(state, place(next(pipeline)))
+                    if pending:
+                        bar.show(*_note(pending, writer, config))
+                    pending = (step, metrics)
+                    boundary = step % config.eval_every == 0 or step % config.save_every == 0 or step == config.steps
+                    if not (boundary or stopping.requested):
+                        continue
+                    # A state is saved only once its loss is known to be finite.
+                    bar.show(*_note(pending, writer, config))
+                    pending = None
+                    if step % config.save_every == 0 or step == config.steps or stopping.requested:
+                        checkpoints.save(state, pipeline.get_state(), step)
+                        saved = step
+                    if stopping.requested:
+                        break
+                    if step % config.eval_every == 0 or step == config.steps:
+                        last = validate(eval_step, state.params, map(place, validation), validation)
+                        writer.write(step, {f"validation/{k}": v for k, v in last.items()})
+                        bar.note(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in last.items()))
+        finally:
+            bar.close()
+            writer.close()
+            pipeline.close()
+            checkpoints.close()
+        if done >= config.steps:
+            last = validate(eval_step, state.params, map(place, validation), validation)
+    if stopping.requested:
+        print(f"stopped after step {saved}, saved; the same command resumes", file=sys.stderr)
+    return last | {"step": saved}
+
+
+def validate(eval_step, params, placed, batches) -> dict[str, float]:
+    """Perplexity of trained response tokens, and the head's accuracy and AUROC for queries and for windows.
+
+    `placed` are the device copies of `batches`.
+    """
+    nats = count = 0.0
+    scores = {"query": ([], []), "window": ([], [])}
+    for on_device, batch in zip(placed, batches, strict=True):
+        out = jax.device_get(eval_step(params, on_device))
+        nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
+        for name, kinds in (("query", (Kind.QUERY,)), ("window", (Kind.WINDOW,))):
+            chosen = np.isin(batch["cls_kinds"], kinds) & (batch["cls_weights"] > 0)
+            for label in (0, 1):
+                scores[name][label].append(out["safety_logits"][chosen & (batch["cls_labels"] == label)])
+    result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
+    for name, (benign, malicious) in scores.items():
+        benign, malicious = np.concatenate(benign), np.concatenate(malicious)
+        if len(benign) and len(malicious):
+            right = (benign < 0).sum() + (malicious >= 0).sum()
+            result[f"{name}_auroc"] = auroc(malicious, benign)
+            result[f"{name}_accuracy"] = float(right / (len(benign) + len(malicious)))
+    return result
+
+
+def _load(config: TrainConfig, name: str, split: str, progress: bool = False) -> list[Example]:
+    data = config.data
+    found = load_source(
+        name,
+        split,
+        data_dir=data.data_dir,
+        cache_dir=pathlib.Path(data.cache_dir).expanduser(),
+        max_bad_fraction=data.max_bad_fraction,
+    )
+    if not (data.drop_leaks and name in SPECS and len(found) and found[0].turns):
+        return found
+    kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
+    if dropped and progress:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
+        print(f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})", file=sys.stderr)
+    return _Subset(found, kept)
+
+
+class _Subset:
+    """Some of a source's examples, still read on access."""
+
+    def __init__(self, examples, indices: list[int]):
+        self._examples, self._indices = examples, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[self._indices[index]]
+
+
+def _validation(config: TrainConfig, name: str) -> list[Example]:
+    examples = load_source(
+        name, "test", data_dir=config.data.data_dir, cache_dir=pathlib.Path(config.data.cache_dir).expanduser(),
+        max_bad_fraction=config.data.max_bad_fraction,
+    )  # fmt: skip
+    return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
+
+
+def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer:
+    """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources."""
+    path = workdir / "tokenizer.json"
+    if path.is_file():
+        tokenizer = Tokenizer.load(path)
+    elif start_from is not None:
+        tokenizer = start_from.tokenizer
+        tokenizer.save(path)
+    else:
+        texts = (
+            "\n".join([*(turn.text for turn in example.turns), example.response])
+            for source in sources.values()
+            for example in (source[i] for i in range(min(len(source), config.tokenizer_texts)))
+        )
+        tokenizer = Tokenizer.train(texts, config.model.vocab_size)
+        tokenizer.save(path)
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, model.vocab_size is {config.model.vocab_size}")
+    return tokenizer
+
+
+def _merge(fresh: dict, loaded: dict) -> dict:
+    """Loaded parameters; those of the safety signal stay fresh where the loaded model has none, or go if not wanted."""
+    merged = {name: loaded.get(name, value) for name, value in fresh.items()}
+    missing = [n for n in fresh if n not in loaded and n not in SIGNAL] + [n for n in loaded if n not in fresh and n not in SIGNAL]
+    shapes = jax.tree.map(lambda a, b: a.shape == b.shape, fresh, merged)
+    if missing or not all(jax.tree.leaves(shapes)):
+        raise InputError("init_from is a model of another shape; give the config the same model")
+    return merged
+
+
+def _note(pending, writer: MetricsWriter, config: TrainConfig):
+    """Reads a step's metrics, stops a diverged run, writes them where due; returns (step, metrics)."""
+    step, metrics = pending
+    metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
+    if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
+        raise NonFiniteLoss(f"loss {metrics['loss']}, gradient norm {metrics['grad_norm']} at step {step}; nothing of it was saved")
+    for name in ("query", "window"):
+        if f"{name}_count" in metrics:
+            count = metrics.pop(f"{name}_count")
+            metrics[f"{name}_accuracy"] = metrics.pop(f"{name}_right") / max(count, 1.0)
+    if step % config.log_every == 0 or step == config.steps:
+        writer.write(step, metrics)
+    return step, metrics
+
+
+class _Placer:
+    """Puts a host's rows on the mesh as a global batch."""
+
+    def __init__(self, mesh):
+        self._sharding = sharding.batch_sharding(mesh)
+
+    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+        if jax.process_count() == 1:
+            return jax.device_put(batch, self._sharding)
+        return {k: jax.make_array_from_process_local_data(self._sharding, v) for k, v in batch.items()}
+
+
+class _Bar:
+    """The progress bar on stderr: loss, safety accuracy, slots per second, time left."""
+
+    def __init__(self, config: TrainConfig, done: int, progress: bool):
+        self._slots = config.pipeline.batch_size * config.pipeline.sequence_length
+        self._start, self._first = time.monotonic(), done
+        hidden = not progress or jax.process_index() > 0
+        self._bar = tqdm(total=config.steps, initial=done, desc="train", unit="step", disable=hidden, file=sys.stderr)
+
+    def show(self, step: int, metrics: dict[str, float]) -> None:
+        """Moves to `step`."""
+        rate = (step - self._first) * self._slots / (time.monotonic() - self._start)
+        shown = {"loss": f"{metrics['lm_loss']:.3f}"}
+        for name in ("query", "window"):
+            if f"{name}_accuracy" in metrics:
+                shown[name] = f"{metrics[f'{name}_accuracy']:.3f}"
+        self._bar.set_postfix(shown | {"tokens/s": f"{rate:,.0f}"}, refresh=False)
+        self._bar.update(step - self._bar.n)
+
+    def note(self, text: str) -> None:
+        """A line above the bar."""
+        if not self._bar.disable:
+            self._bar.write(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Leaves the bar as it is."""
+        self._bar.close()
+
+
+class _StopSignal:
+    """Within it, SIGTERM and Ctrl-C only set `requested`; a second Ctrl-C interrupts."""
+
+    def __init__(self):
+        self.requested = False
+        self._old = {}
+
+    def __enter__(self):
+        for number in (signal.SIGTERM, signal.SIGINT):
+            try:
+                self._old[number] = signal.signal(number, self._request)
+            except ValueError:  # not the main thread: the caller handles signals
+                break
+        return self
+
+    def _request(self, number, frame):
+        if self.requested and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.requested = True
+
+    def __exit__(self, *_):
+        for number, handler in self._old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,52 @@
+"""Where metrics go (JSON lines, TensorBoard), and the one that ranks: AUROC."""
+
+import json
+import pathlib
+
+import numpy as np
+import scipy.stats
+
+
+def auroc(malicious: np.ndarray, benign: np.ndarray) -> float:
+    """Probability that a malicious item scores above a benign one, ties counting half; NaN if either is empty."""
+    if not len(malicious) or not len(benign):
+        return float("nan")
+    ranks = scipy.stats.rankdata(np.concatenate([malicious, benign]))
+    above = ranks[: len(malicious)].sum() - len(malicious) * (len(malicious) + 1) / 2
+    return float(above / (len(malicious) * len(benign)))
+
+
+class MetricsWriter:
+    """Appends metrics to `workdir/metrics.jsonl` and to TensorBoard files in `workdir/tensorboard`.
+
+    A resumed run drops what was written after the step it resumes from, so no step is there twice.
+    """
+
+    def __init__(self, workdir: pathlib.Path, resume_step: int):
+        from tensorboardX import SummaryWriter  # here: importing it takes a second
+
+        path = workdir / "metrics.jsonl"
+        kept = []
+        if path.is_file():
+            for line in path.read_text("utf-8").splitlines():
+                try:
+                    entry = json.loads(line)
+                except ValueError:
+                    continue  # half a line, cut off by an interruption
+                if entry["step"] <= resume_step:
+                    kept.append(line + "\n")
+        path.write_text("".join(kept), "utf-8")
+        self._file = path.open("a", encoding="utf-8")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Notes `metrics` of `step`."""
+        self._file.write(json.dumps({"step": step, **metrics}) + "\n")
+        self._file.flush()
+        for name, value in metrics.items():
+            self._board.add_scalar(name, value, step)
+
+    def close(self) -> None:
+        """Flushes both."""
+        self._file.close()
+        self._board.close()

@@ -1,0 +1,107 @@
+"""The training and validation steps: pure, jitted with explicit shardings, state donated."""
+
+from collections.abc import Callable
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from safety_align import sharding
+from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params
+from safety_align.routing import Routing
+from safety_align.training.losses import Totals, check_counts, cls_loss, lm_loss
+
+Batch = dict[str, jax.Array]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """step: scalar int32, steps done; params: unboxed, scanned; opt_state: optax's."""
+
+    step: jax.Array
+    params: dict
+    opt_state: optax.OptState
+
+
+def init_state(config: TransformerConfig, optimizer: optax.GradientTransformation, key: jax.Array, params=None) -> TrainState:
+    """A fresh state, from `params` if given."""
+    params = nn.unbox(init_params(config, key)) if params is None else params
+    return TrainState(jnp.int32(0), params, optimizer.init(params))
+
+
+def state_shardings(config: TransformerConfig, optimizer: optax.GradientTransformation, mesh) -> TrainState:
+    """NamedShardings in the shape of a `TrainState`: moments live where their parameters live."""
+    boxed = abstract_params(config)
+    params = sharding.param_shardings(mesh, boxed)
+    opt_state = jax.eval_shape(optimizer.init, nn.unbox(boxed))
+    whole = sharding.replicated(mesh)
+    opt_state = optax.tree_map_params(
+        optimizer, lambda _, where: where, opt_state, params, transform_non_params=lambda _: whole
+    )
+    return TrainState(whole, params, opt_state)
+
+
+def batch_losses(config: TransformerConfig, lambda_cls: float, params, batch: Batch, totals: Totals):
+    """(loss, metrics) of a (micro)batch; with a fixed `totals`, both add up over microbatches."""
+    output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+    lm = lm_loss(output.logits, batch["targets"], batch["loss_weights"], totals.lm)
+    if not config.safety_signal:
+        return lm, {"lm_loss": lm}
+    cls = cls_loss(output.safety_logits, batch["cls_labels"], batch["cls_weights"], totals.cls)
+    return lm + lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(output.safety_logits, batch)
+
+
+def make_train_step(
+    config: TransformerConfig, optimizer: optax.GradientTransformation, lambda_cls: float, accumulation: int, mesh
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
+    """The jitted step. A batch [B, …] is run as `accumulation` microbatches whose losses add up to the batch's."""
+
+    def micro(params, batch, totals):
+        grad = jax.value_and_grad(lambda p: batch_losses(config, lambda_cls, p, batch, totals), has_aux=True)
+        (loss, metrics), grads = grad(params)
+        return grads, metrics | {"loss": loss}
+
+    def train_step(state: TrainState, batch: Batch):
+        totals = Totals.of(batch)
+        if accumulation == 1:
+            grads, metrics = micro(state.params, batch, totals)
+        else:
+            # Microbatch i takes rows i::accumulation, so that every device keeps its own rows.
+            split = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+
+            def body(total, part):
+                return jax.tree.map(jnp.add, total, micro(state.params, part, totals)), None
+
+            first = jax.tree.map(lambda x: x[0], split)
+            rest = jax.tree.map(lambda x: x[1:], split)
+            (grads, metrics), _ = jax.lax.scan(body, micro(state.params, first, totals), rest)
+        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        metrics |= {"grad_norm": optax.global_norm(grads), "lm_tokens": jnp.sum(batch["loss_weights"])}
+        return TrainState(state.step + 1, params, opt_state), metrics
+
+    shardings = state_shardings(config, optimizer, mesh)
+    return jax.jit(
+        train_step,
+        in_shardings=(shardings, sharding.batch_sharding(mesh)),
+        out_shardings=(shardings, sharding.replicated(mesh)),
+        donate_argnums=0,
+    )
+
+
+def make_eval_step(config: TransformerConfig, mesh) -> Callable[[dict, Batch], dict[str, jax.Array]]:
+    """Jitted: parameters and a batch → lm_sum and lm_count (nats, tokens) and every check's logit [B, M]."""
+
+    def eval_step(params, batch):
+        output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+        return {
+            "lm_sum": lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)),
+            "lm_count": jnp.sum(batch["loss_weights"]),
+            "safety_logits": output.safety_logits,
+        }
+
+    params = sharding.param_shardings(mesh, abstract_params(config))
+    whole = sharding.replicated(mesh)
+    return jax.jit(eval_step, in_shardings=(params, sharding.batch_sharding(mesh)), out_shardings=whole)
