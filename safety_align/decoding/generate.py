@@ -199,7 +199,8 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
 def _check_prefill(decoder: Decoder, params, batch: Batch, state: DecodeState):
     """The check that reads the prefilled answer (rows that have one) → (state, [B] bool "a refusal starts now")."""
     gate = decoder.gate
-    due = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0)
+    # A row that refuses its query already has nothing left to judge.
+    due = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0) & (state.verdict.mode != Mode.REFUSING)
     window = read_window(state.verdict, state.length, gate)
     mask, writes = _cls_row(decoder, batch, state, window, due)
     ids = jnp.full((due.shape[0], 1), CLS_TOKEN)

@@ -1,0 +1,277 @@
+"""The cached, gated decoder against a full forward with a dense mask and the automaton in plain Python."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import numpy as np
+import pytest
+from oracle import Automaton, GrowingForward, logit
+
+from safety_align.decoding.config import GateConfig
+from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
+from safety_align.decoding.state import Batch, Layout, Stop
+from safety_align.decoding.verdict import Mode
+from safety_align.model import init_params, preset
+
+CONFIG = preset("tiny", scan_layers=False)
+EOS = 2
+REFUSAL = (11, 12, 13)
+NEW_TOKENS = 16
+
+
+def make_params(seed: int, bias: float):
+    """Random parameters, scaled up so that verdicts and tokens vary; `bias` shifts the head."""
+    params = nn.unbox(init_params(CONFIG, jax.random.key(seed)))
+    keys = iter(jax.random.split(jax.random.key(seed + 1), 100))
+    params = jax.tree.map(lambda x: x + 0.25 * jax.random.normal(next(keys), x.shape), params)
+    params["safety_kernel"] = 3.0 * jax.random.normal(next(keys), params["safety_kernel"].shape)
+    return params | {"safety_bias": params["safety_bias"] * 0 + bias}
+
+
+def make_rows(seed: int, rows: int, max_prompt: int, max_prefill: int):
+    rng = np.random.default_rng(seed)
+    made = []
+    for _ in range(rows):
+        size = int(rng.integers(2, max_prompt + 1))
+        content = rng.random(size) < 0.7
+        fill = int(rng.integers(0, max_prefill + 1)) if max_prefill else 0
+        made.append((rng.integers(8, 97, size), content, rng.integers(8, 97, fill)))
+    return made
+
+
+def to_batch(rows, layout: Layout, limit: int) -> Batch:
+    count = len(rows)
+    prompt = np.zeros((count, layout.prompt), np.int32)
+    content = np.zeros((count, layout.prompt), bool)
+    prefilled = np.zeros((count, layout.prefill), np.int32)
+    for i, (ids, marks, fill) in enumerate(rows):
+        prompt[i, layout.prompt - len(ids) :] = ids
+        content[i, layout.prompt - len(ids) :] = marks
+        prefilled[i, layout.prefill - len(fill) :] = fill
+    lengths = (np.array([len(r[k]) for r in rows], np.int32) for k in (0, 2))
+    prompt_length, prefill_length = lengths
+    return Batch(
+        prompt, content, prompt_length, prefilled, prefill_length, np.full(count, limit, np.int32),
+        np.zeros(count, np.float32), np.zeros(count, np.int32), np.ones(count, np.float32), np.arange(count, dtype=np.uint32),
+    )  # fmt: skip
+
+
+def run(decoder: Decoder, params, batch: Batch):
+    state = prefill(decoder, params, batch)
+    state = decode(decoder, params, batch, state, np.int32(decoder.layout.steps))
+    return jax.device_get(state.replace(cache=()))
+
+
+def simulate(params, gate: GateConfig | None, row, limit: int):
+    """One row, greedy, by full forwards only. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
+    prompt, content, fill = row
+    forward = GrowingForward(CONFIG, params, size=192)
+    entries = []
+    for i, token in enumerate(prompt):
+        entries.append(forward.add(int(token), i + 1, entries))
+    query = {e for e, c in zip(entries, content, strict=True) if c}
+    base = set(entries)
+    signal = set()
+    auto = Automaton(gate, len(REFUSAL)) if gate else None
+    checks, response = {}, []  # response: (entry, token) of kept tokens
+    threshold = logit(gate.threshold) if gate else None
+
+    def look(column, sees, window):
+        entry = forward.add(-1, 0, sees)
+        value = forward.run()[1][entry]
+        checks[column] = (1 / (1 + np.exp(-value)), *window)
+        return entry, not value < threshold
+
+    if gate:
+        entry, bad = look(0, query, (0, 0))
+        signal = {entry}
+        auto.kept = len(fill)
+        auto.query(bad)
+    for i, token in enumerate(fill):
+        sees = base | signal | {e for e, _ in response}
+        response.append((forward.add(int(token), len(prompt) + i + 1, sees), int(token)))
+    if not response:
+        values = forward.run()[0][entries[-1]]
+    else:
+        values = forward.run()[0][response[-1][0]]
+
+    rechecks = gate is not None and gate.schedule != "first"
+    if rechecks and len(fill) and auto.state != "refusing":
+        start, stop, with_query = auto.window()
+        sees = {e for e, _ in response[start:stop]} | (query if with_query else set())
+        entry, bad = look(1, sees, (start, stop))
+        signal = {entry}
+        auto.response(bad)
+    step, stop = 0, None
+    refused_at_step = 0 if auto and auto.state == "refusing" else None
+    while True:
+        # Choose the next token from `values`.
+        token = int(np.argmax(values))
+        ended = token == EOS
+        if auto:
+            if auto.halted:
+                stop = "guard"
+            if ended and auto.end_of_answer():
+                refused_at_step = step
+            response = response[: auto.kept]
+            if auto.state == "refusing":
+                place = auto.kept - auto.refusal_at
+                if place < len(REFUSAL):
+                    token, ended = REFUSAL[place], False
+                elif gate.dependence == "high":
+                    ended = True
+        refusing = bool(auto) and auto.state == "refusing"
+        bound = refused_at_step + gate.max_refusal_tokens if refusing else limit
+        if stop is None and ended:
+            stop = "refusal_end" if refusing else "eos"
+        if stop is None and step >= bound:
+            stop = "refusal_limit" if refusing else "max_tokens"
+        if stop:
+            return [t for _, t in response], auto, stop, checks
+        step += 1
+        # The check comes with the token: the token sees the new verdict, so the verdict's entry is made first, and
+        # it reads the token's keys: entries of one step see each other through the mask only.
+        index = len(response)
+        position = len(prompt) + index + 1
+        entry = forward.add(token, position, set())
+        response.append((entry, token))
+        if auto:
+            auto.kept += 1
+        scheduled = rechecks and due_by_schedule(gate.schedule, step)
+        was_refusing = bool(auto) and auto.state == "refusing"
+        if rechecks and auto.due(scheduled):
+            start, end, with_query = auto.window()
+            sees = {e for e, _ in response[start:end]} | (query if with_query else set())
+            check = forward.add(-1, 0, sees)
+            if not was_refusing:
+                signal = {check}
+            forward.sees[entry] = base | signal | {e for e, _ in response}
+            logits, safety = forward.run()
+            value = safety[check]
+            checks[step + 1] = (1 / (1 + np.exp(-value)), start, end)
+            before = auto.state
+            auto.response(not value < threshold)
+            if auto.state == "refusing" and before != "refusing":
+                refused_at_step = step
+        else:
+            forward.sees[entry] = base | signal | {e for e, _ in response}
+            logits, _ = forward.run()
+        values = logits[entry]
+
+
+def due_by_schedule(text: str, step: int) -> bool:
+    if text == "every":
+        return True
+    assert text.startswith("periodic:")
+    return step % int(text.split(":")[1]) == 0
+
+
+GATES = {
+    "off": None,
+    "medium_rewind": GateConfig(tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
+    "medium_insert": GateConfig(mode="insert", tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
+    "low": GateConfig(dependence="low", tau=2, r1=3, r2=3, r3=2),
+    "high": GateConfig(dependence="high", r1=3, r2=4, r3=2, max_refusal_tokens=8),
+    "periodic": GateConfig(tau=2, r2=5, schedule="periodic:4", max_refusal_tokens=8),
+    "periodic_strict": GateConfig(tau=2, r2=5, schedule="periodic:3", confirm_every_step=False, max_refusal_tokens=8),
+    "all": GateConfig(reads="all", tau=1, max_refusal_tokens=8),
+    "query_too": GateConfig(windows_include_query=True, tau=3, mode="insert", max_refusal_tokens=8),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("bias,seed", [(-3.0, 0), (-1.0, 1), (0.5, 2)])
+def test_cached_decoding_equals_full_forward(name, bias, seed):
+    """Tokens, stops, statuses and windows are equal; probabilities to 2e-4 (float32, sums in another order)."""
+    gate = GATES[name]
+    params = make_params(seed, bias)
+    layout = Layout(prompt=9, prefill=5, steps=NEW_TOKENS + CHUNK)
+    decoder = Decoder(CONFIG, gate, REFUSAL, EOS, layout)
+    rows = make_rows(seed, 5, max_prompt=9, max_prefill=5)
+    state = run(decoder, params, to_batch(rows, layout, NEW_TOKENS))
+    for i, row in enumerate(rows):
+        ids, auto, stop, checks = simulate(params, gate, row, NEW_TOKENS)
+        assert state.tokens[i][state.rank[i] >= 0].tolist() == ids
+        assert Stop.NAMES[state.stop[i]] == stop
+        if gate is None:
+            assert np.isnan(state.trace.probability[i]).all()
+            continue
+        columns = np.flatnonzero(~np.isnan(state.trace.probability[i]))
+        assert columns.tolist() == sorted(checks)
+        for column in columns:
+            probability, start, end = checks[column]
+            assert state.trace.probability[i, column] == pytest.approx(probability, abs=2e-4)
+            assert (state.trace.start[i, column], state.trace.stop[i, column]) == (start, end)
+        mode = {"benign": Mode.BENIGN, "alert": Mode.ALERT, "confirmed": Mode.CONFIRMED, "query": Mode.QUERY}
+        assert state.verdict.mode[i] == mode.get(auto.state, Mode.REFUSING)
+        assert state.verdict.transition[i] == (-1 if auto.turned_at is None else auto.turned_at)
+        assert state.verdict.safe_length[i] == auto.vouched
+
+
+def test_the_gates_exercise_every_outcome():
+    """The random cases above are no proof if none refuses, halts or alerts."""
+    seen = set()
+    for gate in GATES.values():
+        for bias, seed in [(-3.0, 0), (-1.0, 1), (0.5, 2)]:
+            layout = Layout(prompt=9, prefill=5, steps=NEW_TOKENS + CHUNK)
+            batch = to_batch(make_rows(seed, 5, 9, 5), layout, NEW_TOKENS)
+            state = run(Decoder(CONFIG, gate, REFUSAL, EOS, layout), make_params(seed, bias), batch)
+            seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
+    assert {"max_tokens", "refusal_limit", "guard"} <= seen
+    assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED"} <= seen
+
+
+@pytest.mark.parametrize("name", ["off", "medium_rewind", "periodic"])
+def test_a_row_does_not_depend_on_neighbours_padding_or_batch_size(name):
+    params = make_params(1, -1.0)
+    rows = make_rows(7, 6, max_prompt=8, max_prefill=4)
+    small = Layout(prompt=8, prefill=4, steps=NEW_TOKENS + CHUNK)
+    large = dataclasses.replace(small, prompt=21, prefill=9, steps=NEW_TOKENS + 3 * CHUNK)
+    together = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, small), params, to_batch(rows, small, NEW_TOKENS))
+    padded = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, large), params, to_batch(rows[::-1], large, NEW_TOKENS))
+    for i, row in enumerate(rows):
+        alone = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, small), params, to_batch([row], small, NEW_TOKENS))
+        for other, j in ((alone, 0), (padded, len(rows) - 1 - i)):
+            kept = [s.tokens[k][s.rank[k] >= 0].tolist() for s, k in ((together, i), (other, j))]
+            assert kept[0] == kept[1]
+            assert together.stop[i] == other.stop[j]
+            width = together.trace.probability.shape[1]
+            np.testing.assert_allclose(
+                together.trace.probability[i], other.trace.probability[j][:width], atol=2e-5, equal_nan=True
+            )
+
+
+def test_a_non_finite_safety_logit_refuses():
+    params = make_params(0, -50.0)
+    layout = Layout(prompt=9, prefill=0, steps=NEW_TOKENS + CHUNK)
+    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
+    batch = to_batch(make_rows(0, 2, 9, 0), layout, NEW_TOKENS)
+    assert (run(decoder, params, batch).verdict.mode == Mode.BENIGN).all()
+    for bad in (float("nan"), float("-inf")):
+        state = run(decoder, params | {"safety_bias": params["safety_bias"] * 0 + bad}, batch)
+        assert (state.verdict.mode == Mode.REFUSING).all()
+        assert (state.trace.probability[:, 0] == 1).all()
+
+
+def test_one_compilation_serves_every_prompt_of_a_bucket():
+    layout = Layout(prompt=10, prefill=0, steps=NEW_TOKENS + 2 * CHUNK)
+    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
+    before = decode._cache_size()
+    for seed in range(4):
+        run(decoder, make_params(seed, -1.0), to_batch(make_rows(seed, 3, 10, 0), layout, NEW_TOKENS - seed))
+    assert decode._cache_size() == before + 1
+
+
+def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place():
+    layout = Layout(prompt=16, prefill=0, steps=256)
+    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
+    params, batch = make_params(0, -1.0), to_batch(make_rows(0, 4, 16, 0), layout, NEW_TOKENS)
+    state = prefill(decoder, params, batch)
+    compiled = decode.lower(decoder, params, batch, state, np.int32(8)).compile()
+    text = compiled.as_text()
+    assert "callback" not in text and "outfeed" not in text and "infeed" not in text
+    cache = sum(x.nbytes for x in jax.tree.leaves(state.cache))
+    memory = compiled.memory_analysis()
+    assert memory.alias_size_in_bytes >= cache
+    assert memory.temp_size_in_bytes < 0.5 * cache
