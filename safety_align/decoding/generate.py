@@ -159,7 +159,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
         logits = _apply(decoder, params, "lm_logits", hidden[:, 0])
         return logits, _apply(decoder, params, "safety_logit", hidden[:, 1]), cache
 
-    logits, logit, cache = jax.lax.cond(jnp.any(due), checked, plain, state.cache)
+    logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
     verdict, refuse, guard = judge_response(
         state.verdict, due, is_malicious(logit, gate), state.length, len(decoder.refusal), gate
     )
@@ -255,6 +255,19 @@ def _next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refu
         stop=jnp.where(running, stop, state.stop).astype(jnp.int32),
         verdict=verdict,
     )
+
+
+def _either(condition: jax.Array, then, otherwise, cache):
+    """`lax.cond(condition, then, otherwise, cache)` as two loops of at most one turn.
+
+    XLA updates what a loop carries in place, but copies the whole cache in and out of a conditional.
+    """
+    out = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(otherwise, cache)[:2])
+    for run, wanted in ((then, condition), (otherwise, ~condition)):
+        _, (*out, cache) = jax.lax.while_loop(
+            lambda carry: carry[0], lambda carry, run=run: (jnp.bool_(False), run(carry[1][-1])), (wanted, (*out, cache))
+        )
+    return (*out, cache)
 
 
 def _due(gate: GateConfig, state: DecodeState, batch: Batch) -> jax.Array:

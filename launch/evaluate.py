@@ -1,0 +1,36 @@
+"""Attacks a checkpoint: python -m launch.evaluate --config=configs/eval/NAME.py --checkpoint=DIR --output=DIR
+
+Writes results.json, table.md and report.html into the output directory and prints the table. A checkpoint without a
+safety signal is decoded without a gate. An interrupted evaluation goes on where it was.
+"""
+
+import pathlib
+
+from launch import cli
+from launch.evaluation import claim_output, to_eval_config
+from safety_align.evaluation.report import write_report
+from safety_align.evaluation.run import evaluate_variant
+from safety_align.training.checkpoint import load_for_inference
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
+    arguments, config = cli.parse_with_config(parser)
+    eval_config, gate = to_eval_config(config.to_dict())
+    bundle = load_for_inference(arguments.checkpoint)
+    if not bundle.model_config.safety_signal:
+        gate = None
+    name = arguments.name or ("sft" if gate is None else "gated")
+    output = pathlib.Path(arguments.output)
+    about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
+    claim_output(output, about)
+    measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts")
+    print(write_report(output, {name: measured}, about))
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,32 @@
+"""What `evaluate`, `compare` and `quickstart` share: configs to typed values, and an output directory of one's own."""
+
+import json
+import pathlib
+
+from safety_align.decoding import GateConfig
+from safety_align.errors import InputError
+from safety_align.evaluation.run import EvalConfig
+
+
+def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
+    """The typed configs of an evaluation config's dict."""
+    values = dict(values)
+    try:
+        gate = GateConfig(**values.pop("gate"))
+        return EvalConfig(**values), gate
+    except (TypeError, KeyError) as error:
+        raise InputError(f"the config is not an evaluation config: {error}") from error
+
+
+def claim_output(output: pathlib.Path, about: dict) -> None:
+    """Raises InputError if `output` holds the results of another evaluation; nothing is overwritten then."""
+    results = output / "results.json"
+    if not results.is_file():
+        return
+    try:
+        old = json.loads(results.read_text("utf-8"))["about"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{results} is not an evaluation's; choose another --output") from error
+    if old != json.loads(json.dumps(about)):
+        keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != json.loads(json.dumps(about.get(k)))))
+        raise InputError(f"{results} belongs to another evaluation (different {keys}); choose another --output")

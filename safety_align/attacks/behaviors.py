@@ -1,0 +1,96 @@
+"""Sets of harmful behaviours: the published files, and the embedded corpus."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from safety_align.attacks.base import Behavior
+from safety_align.data import embedded
+from safety_align.data.rows import read_csv, read_lines
+from safety_align.errors import InputError
+
+
+def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Behavior]:
+    """At most `n` behaviours of the set `name`, a deterministic sample.
+
+    Names: advbench, harmbench, malicious_instruct, deepinception, gcg (files below `data_dir`/eval); embedded,
+    embedded_nested, embedded_suffix.
+    """
+    if name not in _LOADERS:
+        raise InputError(f"behaviour set {name!r} is not one of {', '.join(_LOADERS)}")
+    return subsample(_LOADERS[name](pathlib.Path(data_dir) / "eval"), n, seed)
+
+
+def subsample(items: Sequence, n: int, seed: int = 0) -> list:
+    """`n` items drawn without replacement, in their order; all if there are fewer."""
+    if len(items) <= n:
+        return list(items)
+    return [items[i] for i in sorted(np.random.default_rng(seed).choice(len(items), n, replace=False))]
+
+
+def _target(goal: str) -> str:
+    return f"Sure, here is how to {goal[:1].lower()}{goal[1:].rstrip('.?! ')}"
+
+
+def _advbench(folder: pathlib.Path) -> list[Behavior]:
+    rows = read_csv(folder / "advbench.csv")
+    return [Behavior(r["goal"], r["target"], id=f"advbench{i}") for i, r in enumerate(rows)]
+
+
+def _harmbench(folder: pathlib.Path) -> list[Behavior]:
+    targets = json.loads((folder / "harmbench_targets.json").read_text("utf-8"))
+    made = []
+    for row in read_csv(folder / "harmbench_behaviors.csv"):
+        goal, context = row["Behavior"], row.get("ContextString") or ""
+        prompt = f"{context}\n\n{goal}" if context else goal
+        made.append(Behavior(prompt, targets.get(row["BehaviorID"]) or _target(goal), row["SemanticCategory"], row["BehaviorID"]))
+    return made
+
+
+def _malicious_instruct(folder: pathlib.Path) -> list[Behavior]:
+    goals = [line.decode("utf-8").strip() for line in read_lines(folder / "malicious_instruct.txt")]
+    return [Behavior(goal, _target(goal), id=f"malicious_instruct{i}") for i, goal in enumerate(goals)]
+
+
+def _deepinception(folder: pathlib.Path) -> list[Behavior]:
+    rows = json.loads((folder / "deepinception.json").read_text("utf-8"))
+    return [
+        Behavior(r["plain_attack"], _target(r["plain_attack"]), r["topic"], f"deepinception{i}", r["inception_attack"])
+        for i, r in enumerate(rows)
+    ]
+
+
+def _gcg(folder: pathlib.Path) -> list[Behavior]:
+    rows = [json.loads(line) for line in read_lines(folder / "gcg_suffixes.jsonl.gz")]
+    return [
+        Behavior(r["goal"], r["target"], r["source_model"], f"gcg{i}", f"{r['goal']} {r['suffix']}") for i, r in enumerate(rows)
+    ]
+
+
+def _embedded(folder: pathlib.Path) -> list[Behavior]:
+    return [Behavior(b.goal, b.answer, b.category, b.id) for b in embedded.embedded_behaviors("test")]
+
+
+def _embedded_wrapped(kind: str):
+    def load(folder: pathlib.Path) -> list[Behavior]:
+        wraps = embedded.nested_wrappers("test") if kind == "nested" else [f"{{goal}} {s}" for s in embedded.suffixes("test")]
+        return [
+            Behavior(b.goal, b.target, b.category, f"{kind}{i}", wraps[i % len(wraps)].replace("{goal}", b.goal))
+            for i, b in enumerate(_embedded(folder))
+        ]
+
+    return load
+
+
+_LOADERS = {
+    "advbench": _advbench,
+    "harmbench": _harmbench,
+    "malicious_instruct": _malicious_instruct,
+    "deepinception": _deepinception,
+    "gcg": _gcg,
+    "embedded": _embedded,
+    "embedded_nested": _embedded_wrapped("nested"),
+    "embedded_suffix": _embedded_wrapped("suffix"),
+}

@@ -1,0 +1,151 @@
+"""results.json, table.md and report.html of one or several variants."""
+
+import html
+import json
+import pathlib
+
+from safety_align.evaluation.plots import bars, timeline
+from safety_align.training.checkpoint import write_atomically
+
+ATTACKS = ("direct", "prefill_5", "prefill_10", "prefill_20", "prefill_40", "nested", "gcg_transfer", "sampling")
+"""The order in which attacks are shown; others follow."""
+
+_NOTES = """
+<p>Attack success: the share of behaviours for which a judge of refusal and compliance, which reads the whole answer
+and never sees the safety head, finds an answer that does not refuse. It cannot judge whether an answer is harmful in
+fact or of any use; a small model "complies" by going on in words. Sampling counts a behaviour as fallen if any
+setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%.</p>
+<p>Benign refused: refused by the gate, or by the words of the answer. Perplexity is per token of the models' own
+tokenizer. These are small models trained from scratch: the figures compare variants and say nothing about large
+models.</p>
+"""
+
+_STYLE = """
+:root { color-scheme: light; }
+body { font: 16px/1.5 system-ui, sans-serif; color: #1d2433; max-width: 68rem; margin: 2rem auto; padding: 0 1.25rem; }
+h1 { font-size: 1.6rem; margin-bottom: .2rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; }
+h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; display: block; overflow-x: auto; }
+th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ee; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #b8c1d1; }
+td small { color: #6b7587; } svg { max-width: 100%; height: auto; }
+.sample { border: 1px solid #e3e7ee; border-radius: .5rem; padding: .8rem 1rem; margin: .8rem 0; break-inside: avoid; }
+.sample p { margin: .25rem 0; white-space: pre-wrap; overflow-wrap: anywhere; } .label { color: #6b7587; font-size: .8rem; }
+.tag { font-size: .78rem; border-radius: 1rem; padding: .1rem .6rem; background: #e8ecf3; }
+.tag.compliance { background: #fde0dc; } .tag.refusal { background: #d9f0e1; }
+mark { background: #fff0c2; } @media print { body { margin: 0; } }
+"""
+
+
+def write_report(output: pathlib.Path, variants: dict[str, dict], about: dict) -> str:
+    """Writes results.json, table.md and report.html into `output`; returns the table.
+
+    `about` goes into results.json beside "variants" (which checkpoint, which config).
+    """
+    output.mkdir(parents=True, exist_ok=True)
+    table = markdown_table(variants)
+    write_atomically(output / "results.json", json.dumps({"variants": variants, "about": about}, indent=1))
+    write_atomically(output / "table.md", table + "\n")
+    write_atomically(output / "report.html", html_report(variants))
+    return table
+
+
+def rows_of(variants: dict[str, dict]) -> list[tuple[str, list[str]]]:
+    """(label, one cell a variant) for everything measured."""
+    rows = []
+
+    def add(label: str, cell):
+        rows.append((label, [cell(v) or "–" for v in variants.values()]))
+
+    for name in _names(variants, "attacks", ATTACKS):
+        add(f"{name} ASR %", lambda v, n=name: _percent(v["attacks"].get(n), "asr"))
+    for name in _names(variants, "benign_refused"):
+        add(f"{name} refused %", lambda v, n=name: _percent(v["benign_refused"].get(n), "rate"))
+    for name in _names(variants, "head"):
+        add(f"{name} AUROC", lambda v, n=name: _number(v["head"].get(n), "auroc", 3))
+    add("perplexity", lambda v: f"{v['perplexity']:.1f}")
+    return rows
+
+
+def markdown_table(variants: dict[str, dict]) -> str:
+    """An aligned Markdown table, one column a variant."""
+    body = [(label, *cells) for label, cells in rows_of(variants)]
+    table = [("", *variants), *body]
+    widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
+    lines = ["| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |" for row in table]
+    rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
+    return "\n".join([lines[0], rule, *lines[1:]])
+
+
+def html_report(variants: dict[str, dict]) -> str:
+    """A page that stands alone: table, plots, timelines, transcripts."""
+    escape = html.escape
+    head = "".join(f"<th>{escape(name)}</th>" for name in variants)
+    body = "".join(
+        f"<tr><td>{escape(label)}</td>" + "".join(f"<td>{_small(cell)}</td>" for cell in cells) + "</tr>"
+        for label, cells in rows_of(variants)
+    )
+    parts = [
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><meta name='viewport' content='width=device-width'>"
+        f"<title>safety_align: attacks on the gate</title><style>{_STYLE}</style>",
+        "<h1>Attacks on the gate</h1>",
+        f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
+        "<h2>Attack success rate</h2>",
+        bars({v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()}, _names(variants, "attacks", ATTACKS), "asr"),
+        "<h2>Benign requests refused</h2>",
+        bars({v: d["benign_refused"] for v, d in variants.items()}, _names(variants, "benign_refused"), "rate"),
+        f"<h2>All figures</h2><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>",
+        "<h2>What was measured, and its weak spots</h2>" + _NOTES,
+    ]
+    parts += _samples(variants)
+    return "\n".join(parts) + "</html>\n"
+
+
+def _samples(variants: dict[str, dict]) -> list[str]:
+    parts = []
+    for variant, measured in list(variants.items())[:3]:
+        parts.append(f"<h2>Answers of {html.escape(variant)}</h2>")
+        for name in ("prefill_10", "nested", "sampling", "direct"):
+            for sample in measured["attacks"].get(name, {}).get("samples", [])[:2]:
+                parts.append(_sample(name, sample))
+        for name, found in measured["benign_refused"].items():
+            parts += [_sample(name, sample) for sample in found.get("samples", [])[:2]]
+    return parts
+
+
+def _sample(name: str, sample: dict) -> str:
+    escape = html.escape
+    text = sample["response"]
+    given = sample["prefill"]
+    if given and text.startswith(given):
+        shown = f"<mark title='prefilled by the attacker'>{escape(given)}</mark>{escape(text[len(given) :])}"
+    else:
+        shown = escape(text)
+    lost = f"<p class='label'>Prefilled and taken back: <mark>{escape(given)}</mark></p>" if given and not text.startswith(given) else ""
+    plot = timeline(sample) if len(sample["checks"]) > 2 else ""
+    return (
+        f"<div class='sample'><p><span class='tag'>{escape(name)}</span> "
+        f"<span class='tag {escape(sample['verdict'])}'>judge: {escape(sample['verdict'].replace('_', ' '))}</span> "
+        f"<span class='tag'>{escape(sample['status'].replace('_', ' '))}, {escape(sample['stop_reason'].replace('_', ' '))}</span></p>"
+        f"<p class='label'>Prompt</p><p>{escape(sample['prompt'][:600])}</p>{lost}<p class='label'>Answer</p><p>{shown}</p>{plot}</div>"
+    )
+
+
+def _names(variants: dict[str, dict], part: str, first: tuple[str, ...] = ()) -> list[str]:
+    present = {name: None for v in variants.values() for name in v[part]}
+    return [n for n in first if n in present] + [n for n in present if n not in first]
+
+
+def _percent(found: dict | None, key: str) -> str | None:
+    if not found or found[key] is None:
+        return None
+    return f"{100 * found[key]:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+
+
+def _number(found: dict | None, key: str, digits: int) -> str | None:
+    return f"{found[key]:.{digits}f}" if found else None
+
+
+def _small(cell: str) -> str:
+    value, bracket, rest = html.escape(cell).partition(" [")
+    return f"{value} <small>[{rest}</small>" if bracket else value

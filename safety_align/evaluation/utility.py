@@ -1,0 +1,38 @@
+"""What the signal costs the language model: perplexity of benign answers."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align.data.examples import Example
+from safety_align.data.pipeline import PipelineConfig, fixed_batches
+from safety_align.model import SafetyTransformer, TransformerConfig
+from safety_align.routing import Routing, RoutingConfig
+from safety_align.text import ChatTemplate, Tokenizer
+from safety_align.training.losses import lm_loss
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _nats(config: TransformerConfig, params, batch):
+    output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+    return lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)), jnp.sum(batch["loss_weights"])
+
+
+def perplexity(
+    config: TransformerConfig, params, tokenizer: Tokenizer, template: ChatTemplate, examples: Sequence[Example], length: int = 256
+) -> float:
+    """exp of the mean nats per response token (EOS included); `[CLS]` is in place where the model has it.
+
+    Per token of this model's own tokenizer: compare only models that share one.
+    """
+    routing = RoutingConfig(windows=0) if config.safety_signal else None
+    pipeline = PipelineConfig(length, 16, 32 if routing else 0, (("benign", 1.0),))
+    nats = count = 0.0
+    for batch in fixed_batches(examples, pipeline, tokenizer, template, routing):
+        batch_nats, batch_count = _nats(config, params, {k: np.asarray(v) for k, v in batch.items()})
+        nats, count = nats + float(batch_nats), count + float(batch_count)
+    return math.exp(min(nats / max(count, 1.0), 50.0))
