@@ -1,0 +1,21 @@
+"""The comparison on the embedded corpus: configs/compare/small.py's variants, in minutes.
+
+    python -m launch.compare --config=configs/compare/embedded.py --output=runs/compare_embedded
+"""
+
+from ml_collections import ConfigDict
+
+from configs.compare import small
+from configs.eval import embedded as evaluation
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.eval = evaluation.get_config()
+    config.train = {
+        "runs/embedded_base": "configs/embedded_base.py",
+        "runs/embedded_sft": "configs/embedded_sft.py",
+        "runs/embedded_gated": "configs/embedded_gated.py",
+    }
+    config.variants = small.variants("runs/embedded_sft", "runs/embedded_gated")
+    return config

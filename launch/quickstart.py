@@ -1,0 +1,44 @@
+"""The whole path in minutes, without any data files: python -m launch.quickstart [--workdir=DIR]
+
+On the embedded corpus: warms up a 1 M-parameter language model, aligns it (a) by SFT alone and (b) with the safety
+signal, attacks both, prints the table and writes results.json, table.md and report.html into the work directory.
+Interrupted, the same command goes on.
+"""
+
+import pathlib
+import sys
+import time
+
+from configs import embedded_base, embedded_gated, embedded_sft
+from configs.compare.small import variants
+from configs.eval import embedded as evaluation
+from launch import cli
+from launch.compare import compare
+from launch.train import to_train_config
+from safety_align.training.loop import train
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--workdir", default="runs/quickstart", metavar="DIR", help="default: %(default)s")
+    workdir = pathlib.Path(parser.parse_args().workdir)
+    started = time.monotonic()
+    for number, (name, module) in enumerate(
+        (("base", embedded_base), ("sft", embedded_sft), ("gated", embedded_gated)), start=1
+    ):
+        print(f"[{number}/4] training {name}: {module.__doc__.splitlines()[0]}", file=sys.stderr)
+        config = module.get_config()
+        if name != "base":
+            config.init_from = str(workdir / "base")
+        train(to_train_config(config), workdir / name)
+    print("[4/4] attacking both", file=sys.stderr)
+    chosen = {k: v for k, v in variants(str(workdir / "sft"), str(workdir / "gated")).items() if k in ("sft", "gated")}
+    eval_values = evaluation.get_config().to_dict()
+    print(compare(chosen, eval_values, workdir, {"config": eval_values, "variants": chosen}))
+    minutes = (time.monotonic() - started) / 60
+    print(f"{minutes:.1f} minutes; open {workdir / 'report.html'} for plots and sample answers", file=sys.stderr)
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)
