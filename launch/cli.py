@@ -54,26 +54,26 @@ def _coerce(name: str, text: str, old):
     if isinstance(old, tuple) and isinstance(value, list):
         value = tuple(value)
     if old is not None and type(value) is not type(old):
-        raise InputError(f"--config.{name}={text}: expected a {type(old).__name__} like {old!r}")
+        raise InputError(f"--{name}={text}: expected a {type(old).__name__} like {old!r}")
     return value
 
 
-def apply_overrides(config: ml_collections.ConfigDict, arguments: list[str]) -> None:
-    """Applies `--config.a.b=value` arguments in place; an unknown key or argument is an `InputError`."""
+def apply_overrides(config: ml_collections.ConfigDict, arguments: list[str], flag: str = "config") -> None:
+    """Applies `--{flag}.a.b=value` arguments in place; an unknown key or argument is an `InputError`."""
     for argument in arguments:
         name, equals, text = argument.partition("=")
-        if not name.startswith("--config.") or not equals:
-            raise InputError(f"unknown argument {argument!r}; overrides are written --config.key=value")
-        *parents, leaf = name.removeprefix("--config.").split(".")
+        if not name.startswith(f"--{flag}.") or not equals:
+            raise InputError(f"unknown argument {argument!r}; overrides are written --{flag}.key=value (see --help)")
+        name = name.removeprefix(f"--{flag}.")
         node = config
-        for parent in [*parents, leaf]:
-            if not isinstance(node, ml_collections.ConfigDict) or parent not in node:
+        for key in name.split("."):
+            if not isinstance(node, ml_collections.ConfigDict) or key not in node:
                 keys = ", ".join(sorted(node.keys())) if isinstance(node, ml_collections.ConfigDict) else "no keys"
-                raise InputError(f"unknown config key {name.removeprefix('--config.')!r}: {parent!r} is not one of: {keys}")
-            node, holder = node[parent], node
+                raise InputError(f"unknown {flag} key {name!r}: {key!r} is not one of: {keys}")
+            node, holder = node[key], node
         if isinstance(node, ml_collections.ConfigDict):
-            raise InputError(f"{name} is a group with keys {', '.join(sorted(node.keys()))}; set one of them")
-        holder[leaf] = _coerce(name.removeprefix("--config."), text, node)
+            raise InputError(f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node.keys()))}; set one of them")
+        holder[key] = _coerce(f"{flag}.{name}", text, node)
 
 
 def parse_with_config(parser: Parser, argv: list[str] | None = None):

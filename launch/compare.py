@@ -11,6 +11,7 @@ import sys
 from launch import cli
 from launch.evaluation import claim_output, to_eval_config
 from launch.train import to_train_config
+from launch.huge_pages import restart_with_huge_pages
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.training.checkpoint import load_for_inference
@@ -43,4 +44,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     cli.run(main)

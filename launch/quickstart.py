@@ -15,6 +15,7 @@ from configs.eval import embedded as evaluation
 from launch import cli
 from launch.compare import compare
 from launch.train import to_train_config
+from launch.huge_pages import restart_with_huge_pages
 from safety_align.training.loop import train
 
 
@@ -41,4 +42,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     cli.run(main)

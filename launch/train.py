@@ -9,6 +9,7 @@ import sys
 import ml_collections
 
 from launch import cli
+from launch.huge_pages import restart_with_huge_pages
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.errors import InputError
 from safety_align.model import preset
@@ -60,4 +61,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
+    restart_with_huge_pages()
     cli.run(main)

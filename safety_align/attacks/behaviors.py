@@ -1,5 +1,6 @@
 """Sets of harmful behaviours: the published files, and the embedded corpus."""
 
+import dataclasses
 import json
 import pathlib
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ import numpy as np
 
 from safety_align.attacks.base import Behavior
 from safety_align.data import embedded
+from safety_align.data.grammar import frames
 from safety_align.data.rows import read_csv, read_lines
 from safety_align.errors import InputError
 
@@ -70,18 +72,27 @@ def _gcg(folder: pathlib.Path) -> list[Behavior]:
 
 
 def _embedded(folder: pathlib.Path) -> list[Behavior]:
-    return [Behavior(b.goal, b.answer, b.category, b.id) for b in embedded.embedded_behaviors("test")]
+    # Asked for as a benign goal would be: the bare goal would give itself away by its form.
+    asks = frames.ASK["test"]
+    return [
+        Behavior(asks[i % len(asks)].format(goal=b.goal), b.answer, b.category, b.id)
+        for i, b in enumerate(embedded.embedded_behaviors("test"))
+    ]
 
 
-def _embedded_wrapped(kind: str):
-    def load(folder: pathlib.Path) -> list[Behavior]:
-        wraps = embedded.nested_wrappers("test") if kind == "nested" else [f"{{goal}} {s}" for s in embedded.suffixes("test")]
-        return [
-            Behavior(b.goal, b.target, b.category, f"{kind}{i}", wraps[i % len(wraps)].replace("{goal}", b.goal))
-            for i, b in enumerate(_embedded(folder))
-        ]
+def _embedded_nested(folder: pathlib.Path) -> list[Behavior]:
+    wraps = embedded.nested_wrappers("test")
+    return [
+        Behavior(b.goal, b.answer, b.category, f"nested{i}", wraps[i % len(wraps)].format(goal=b.goal))
+        for i, b in enumerate(embedded.embedded_behaviors("test"))
+    ]
 
-    return load
+
+def _embedded_suffix(folder: pathlib.Path) -> list[Behavior]:
+    ends = embedded.suffixes("test")
+    return [
+        dataclasses.replace(b, id=f"suffix{i}", prompt=f"{b.goal} {ends[i % len(ends)]}") for i, b in enumerate(_embedded(folder))
+    ]
 
 
 _LOADERS = {
@@ -91,6 +102,6 @@ _LOADERS = {
     "deepinception": _deepinception,
     "gcg": _gcg,
     "embedded": _embedded,
-    "embedded_nested": _embedded_wrapped("nested"),
-    "embedded_suffix": _embedded_wrapped("suffix"),
+    "embedded_nested": _embedded_nested,
+    "embedded_suffix": _embedded_suffix,
 }

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from safety_align import sharding
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.sampling import sample
+from safety_align.decoding.schedule import Every
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response, start_refusal
 from safety_align.decoding.windows import Window, is_frozen, read_window
@@ -159,7 +160,10 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
         logits = _apply(decoder, params, "lm_logits", hidden[:, 0])
         return logits, _apply(decoder, params, "safety_logit", hidden[:, 1]), cache
 
-    logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
+    if gate.parsed_schedule == Every():
+        logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
+    else:
+        logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
     verdict, refuse, guard = judge_response(
         state.verdict, due, is_malicious(logit, gate), state.length, len(decoder.refusal), gate
     )

@@ -81,7 +81,7 @@ class Generator:
 
         Raises InputError, naming the request, for an empty or over-long prompt.
         """
-        encoded = [self._encode(i, request, max_new_tokens) for i, request in enumerate(requests)]
+        encoded = self.encode(requests, max_new_tokens)
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for batch in _batches(order, encoded, batch_size):
@@ -101,7 +101,7 @@ class Generator:
 
         Under "rewind" text is held back until a benign check vouches for it, so nothing shown is ever taken back.
         """
-        encoded = self._encode(0, request, max_new_tokens)
+        (encoded,) = self.encode([request], max_new_tokens)
         decoder, arrays = self._prepare([encoded], 1, max_new_tokens)
         text, released = StreamDecoder(self.tokenizer), 0
         with self._mesh():
@@ -140,19 +140,23 @@ class Generator:
     def _mesh(self):
         return jax.set_mesh(self.mesh) if self.mesh is not None else contextlib.nullcontext()
 
-    def _encode(self, number: int, request: Request, max_new_tokens: int) -> Encoded:
-        try:
-            encoded = encode_request(request, self.tokenizer, self.template)
-        except InputError as error:
-            raise InputError(f"request {number}: {error}") from error
-        size = len(encoded.prompt.ids) + len(encoded.prefill) + max_new_tokens
-        if size > self.max_length:
-            raise InputError(
-                f"request {number}: prompt ({len(encoded.prompt.ids)}) + prefill ({len(encoded.prefill)}) + new tokens "
-                f"({max_new_tokens}) = {size} is longer than the cache ({self.max_length}); shorten it or raise max_length"
-            )
+    def encode(self, requests: Sequence[Request], max_new_tokens: int) -> list[Encoded]:
+        """Ids and spans of all requests; InputError, naming the request, where one is empty or too long."""
         if max_new_tokens < 1:
             raise InputError(f"max_new_tokens must be at least 1, got {max_new_tokens}")
+        encoded = []
+        for number, request in enumerate(requests):
+            try:
+                item = encode_request(request, self.tokenizer, self.template)
+            except InputError as error:
+                raise InputError(f"request {number}: {error}") from error
+            prompt, prefilled = len(item.prompt.ids), len(item.prefill)
+            if (size := prompt + prefilled + max_new_tokens) > self.max_length:
+                raise InputError(
+                    f"request {number}: prompt ({prompt}) + prefill ({prefilled}) + new tokens ({max_new_tokens}) = "
+                    f"{size} is longer than the cache ({self.max_length}); shorten it or raise max_length"
+                )
+            encoded.append(item)
         return encoded
 
     def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):

@@ -64,7 +64,7 @@ class Periodic:
 class Annealing:
     """Often at first, then ever more rarely, then never: `stages` are (until step, interval) pairs [ours]."""
 
-    stages: tuple[tuple[int, int], ...] = ((16, 1), (48, 4), (256, 16))
+    stages: tuple[tuple[int, int], ...] = ((8, 1), (32, 4), (128, 16))
 
     def __post_init__(self):
         if not self.stages:
@@ -141,7 +141,7 @@ Schedule = Every | First | Periodic | Annealing | Random | Union
 
 
 def parse_schedule(text: str) -> Schedule:
-    """The schedule written as `every`, `first`, `periodic[:10]`, `annealing[:16/1,48/4,256/16]`, `random[:0.3]`, or
+    """The schedule written as `every`, `first`, `periodic[:10]`, `annealing[:8/1,32/4,128/16]`, `random[:0.3]`, or
     several joined by `+` (a check is due where any of them says so). Raises InputError for anything else."""
     parts = [_parse_one(part.strip()) for part in text.split("+")]
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
@@ -165,6 +165,6 @@ def _parse_one(text: str) -> Schedule:
         if isinstance(error, InputError):
             raise
     raise InputError(
-        f"schedule {text!r} is not understood; write every, first, periodic:10, annealing:16/1,48/4, random:0.3, "
+        f"schedule {text!r} is not understood; write every, first, periodic:10, annealing:8/1,32/4, random:0.3, "
         "or several joined by +"
     )

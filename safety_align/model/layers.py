@@ -65,25 +65,34 @@ class Attention(nn.Module):
         self.wo = parameter(self, "wo", (c.heads, c.head_dim, c.width), (query, None, width), fan_in(0, 1))
 
     def _project(self, x, angles):
-        q = rotate(jnp.einsum("bsd,dhe->bshe", x, self.wq), angles)
-        k = rotate(jnp.einsum("bsd,dke->bske", x, self.wk), angles)
-        v = jnp.einsum("bsd,dke->bske", x, self.wv)
+        q, k, v = (_heads(x, weight) for weight in (self.wq, self.wk, self.wv))
+        q, k = rotate(q, angles), rotate(k, angles)
         q = sharding.constrain(q, sharding.BATCH, sharding.LENGTH, sharding.ACT_HEADS, None)
         k, v = (sharding.constrain(t, sharding.BATCH, sharding.LENGTH, sharding.ACT_KV_HEADS, None) for t in (k, v))
         return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
+
+    def _output(self, heads):
+        rows = heads.reshape(-1, heads.shape[2] * heads.shape[3])
+        return (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
 
     def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing) -> tuple[jax.Array, KeyValue]:
         """Whole rows: x [B, S, D] → ([B, S, D], keys and values of the row)."""
         q, k, v = self._project(x, angles)
         out = routed_attention(q, k, v, routing)
-        return jnp.einsum("bshe,hed->bsd", out, self.wo), (k, v)
+        return self._output(out), (k, v)
 
     def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
         """New rows over a cache; see `SafetyTransformer.extend`."""
         q, k, v = self._project(x, angles)
         cache = tuple(_write(old, new, writes) for old, new in zip(cache, (k, v), strict=True))
         out = masked_attention(q, *cache, mask)
-        return jnp.einsum("bshe,hed->bsd", out, self.wo), cache
+        return self._output(out), cache
+
+
+def _heads(x: jax.Array, weight: jax.Array) -> jax.Array:
+    """x [B, S, D] and weight [D, heads, E] → [B, S, heads, E], as a matmul of two axes: as an einsum of three, XLA's
+    CPU backend keeps a transposed copy of the weight through the whole decoding loop."""
+    return (x.reshape(-1, x.shape[-1]) @ weight.reshape(x.shape[-1], -1)).reshape(*x.shape[:2], *weight.shape[1:])
 
 
 def _heads_out(key, shape, dtype):

@@ -1,0 +1,62 @@
+"""Times the decoder or the training step: python -m launch.benchmark decode|train [--size=small] [--batch=1] [--json]
+
+Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
+of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
+"benign" throughout, so every decoder generates the same number of tokens.
+"""
+
+import argparse
+import json
+import sys
+
+from tqdm import tqdm
+
+from launch import cli
+from launch.huge_pages import restart_with_huge_pages
+from safety_align.errors import InputError
+
+SIZES = ("tiny", "mini", "small", "base")
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train")
+    decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
+    decode.add_argument("--prompt", type=int, default=256, metavar="N", help="prompt tokens, default: %(default)s")
+    decode.add_argument("--tokens", type=int, default=128, metavar="N", help="generated tokens, default: %(default)s")
+    train = commands.add_parser("train", help="tokens/s, the cost of [CLS] and windows over plain SFT")
+    train.add_argument("--length", type=int, default=192, metavar="N", help="slots of a row, default: %(default)s")
+    for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
+        command.formatter_class = argparse.RawDescriptionHelpFormatter
+        command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
+        command.add_argument("--batch", type=int, default=batch, metavar="N", help="rows, default: %(default)s")
+        command.add_argument("--rounds", type=int, default=rounds, metavar="N", help="default: %(default)s")
+        command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
+        command.add_argument("--json", action="store_true", help="print one JSON object")
+    arguments = parser.parse_args()
+    numbers = {name: value for name, value in vars(arguments).items() if isinstance(value, int)}
+    if small := [name for name, value in numbers.items() if value < 1]:
+        raise InputError(f"--{small[0]} must be at least 1, got {numbers[small[0]]}")
+    from safety_align import benchmarks  # after the arguments are checked: jax takes a second
+
+    with tqdm(total=arguments.rounds, desc="rounds", file=sys.stderr) as bar:
+        if arguments.what == "decode":
+            found = benchmarks.decode(
+                arguments.size, arguments.batch, arguments.prompt, arguments.tokens, arguments.rounds, arguments.dtype, bar.update
+            )
+        else:
+            found = benchmarks.train(
+                arguments.size, arguments.batch, arguments.length, arguments.rounds, arguments.dtype, bar.update
+            )
+    if arguments.json:
+        print(json.dumps(found))
+        return cli.EXIT_OK
+    for name, value in found.items():
+        for key, cell in value.items() if isinstance(value, dict) else [("", value)]:
+            print(f"{name:18} {key:12} {cell:,.3f}" if isinstance(cell, float) else f"{name:18} {key:12} {cell:,}")
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    restart_with_huge_pages()
+    cli.run(main)

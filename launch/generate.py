@@ -1,0 +1,126 @@
+"""Answers prompts through the safety gate: python -m launch.generate --checkpoint=DIR --prompt="…" [--prefill="…"]
+
+With --prompt, prints the answer while it is written; on a terminal, green is benign so far, yellow an alert, red a
+refusal. With --input=FILE.jsonl --output=FILE.jsonl, reads rows {"id", "prompt", optional "prefill", optional
+"history": [[user, assistant], …]} and writes one result for each, in order; interrupted, the same command goes on.
+Any field of the gate can be set: --gate.schedule=annealing --gate.mode=insert --gate.tau=2 --gate.dependence=high.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+import sys
+
+import ml_collections
+from tqdm import tqdm
+
+from launch import cli
+from safety_align.decoding import GateConfig, Generator, Request, Sampling
+from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
+from safety_align.errors import InputError
+from safety_align.text import Turn
+from safety_align.training.checkpoint import Bundle, load_for_inference
+
+GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps")
+    parser.add_argument("--prompt", metavar="TEXT", help="answer this")
+    parser.add_argument("--prefill", default="", metavar="TEXT", help="text that the answer already starts with")
+    parser.add_argument("--input", metavar="FILE", help="answer the rows of this JSON-lines file")
+    parser.add_argument("--output", metavar="FILE", help="where the answers to --input go")
+    parser.add_argument("--no-gate", action="store_true", help="decode as if there were no [CLS]")
+    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once, default: %(default)s")
+    parser.add_argument("--max-length", type=int, default=4096, metavar="N", help="prompt and answer, default: %(default)s")
+    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, default: %(default)s")
+    parser.add_argument("--top-k", type=int, default=0, help="0 keeps all, default: %(default)s")
+    parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of the sampling, default: %(default)s")
+    arguments, rest = parser.parse_known_args()
+    if (arguments.prompt is None) == (arguments.input is None):
+        raise InputError("give either --prompt or --input with --output (see --help)")
+    if (arguments.input is None) != (arguments.output is None):
+        raise InputError("--input and --output go together")
+    if arguments.input is not None and arguments.prefill:
+        raise InputError('--prefill goes with --prompt; rows of --input have their own "prefill"')
+    if arguments.batch_size < 1:
+        raise InputError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig()))
+    cli.apply_overrides(values, rest, "gate")
+    gate = None if arguments.no_gate else GateConfig(**values.to_dict())
+    sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
+    bundle = load_for_inference(arguments.checkpoint)
+    if gate is not None and not bundle.model_config.safety_signal:
+        raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
+    generator = Generator(
+        bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate, max_length=arguments.max_length
+    )
+    if arguments.prompt is not None:
+        request = Request((Turn("user", arguments.prompt),), arguments.prefill, seed=arguments.seed, sampling=sampling)
+        print_stream(generator, request, arguments.max_new_tokens)
+    else:
+        answer_file(generator, bundle, arguments, sampling)
+    return cli.EXIT_OK
+
+
+def print_stream(generator: Generator, request: Request, max_new_tokens: int) -> None:
+    """Prints one answer chunk by chunk on stdout, and what the gate decided on stderr."""
+    coloured = sys.stdout.isatty()
+
+    def paint(colour: str, text: str) -> str:
+        return f"{colour}{text}{RESET}" if coloured and text else text
+
+    for piece in generator.stream(request, max_new_tokens):
+        alert = piece.probability >= generator.gate.threshold if generator.gate else False
+        colour = RED if piece.refusing else YELLOW if alert else GREEN
+        print(paint(colour if generator.gate else "", piece.text), end="", flush=True)
+    print()
+    print(paint(DIM, explain(piece.result)), file=sys.stderr)
+
+
+def explain(result) -> str:
+    """One line: what was decided, when, and why."""
+    if result.status == "ungated":
+        return f"[no gate; stopped: {result.stop_reason}]"
+    scores = f"query {result.query_score:.3f}, highest {result.max_score:.3f}, {len(result.checks)} checks, stopped: {result.stop_reason}"
+    if result.status == "malicious_query":
+        return f"[malicious query, {'refused at once' if result.refused else 'verdict ignored'}; {scores}]"
+    if result.status == "malicious_response":
+        acted = f"refused from token {result.refusal_start}" if result.refused else "verdict ignored"
+        return f"[the answer turned malicious at token {result.transition_step}, {acted}; {scores}]"
+    return f"[{'alert pending at the end' if result.status == 'alert' else 'benign'}; {scores}]"
+
+
+def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampling) -> None:
+    """Answers `--input` into `--output`."""
+    source, output = pathlib.Path(arguments.input), pathlib.Path(arguments.output)
+    rows = read_requests(source, sampling, arguments.seed)
+    try:
+        generator.encode([row.request for row in rows], arguments.max_new_tokens)
+    except InputError as error:
+        raise InputError(f"{source}: {error} (requests count from 0)") from error
+    about = {
+        "input": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
+        "step": bundle.step,
+        "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
+        "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
+        "max_new_tokens": arguments.max_new_tokens,
+    }
+    file = ResultsFile(output, about)
+    done = file.done(rows)
+    refused = 0
+    with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr) as bar:
+        # Blocks of several batches: long enough to sort by length, short enough to lose little.
+        for block in blocks(rows[done:], 4 * arguments.batch_size):
+            results = generator.generate([row.request for row in block], arguments.max_new_tokens, arguments.batch_size, bar.update)
+            file.append(block, results)
+            refused += sum(result.refused for result in results)
+    print(f"{output}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")
+
+
+if __name__ == "__main__":
+    cli.run(main)

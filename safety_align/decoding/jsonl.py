@@ -1,0 +1,148 @@
+"""Requests from a JSON-lines file, results to another: in order, one line each, resumable."""
+
+import dataclasses
+import hashlib
+import json
+import math
+import pathlib
+from collections.abc import Iterator, Sequence
+
+from safety_align.decoding.config import Sampling
+from safety_align.decoding.requests import Request, Result
+from safety_align.errors import InputError
+from safety_align.text import Turn
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """An input line: its id, as it stands in the file, and the request."""
+
+    id: str | int
+    request: Request
+
+
+def read_requests(path: pathlib.Path, sampling: Sampling, seed: int) -> list[Row]:
+    """Rows `{"id", "prompt", optional "prefill", optional "history"}` of a file.
+
+    history is a list of earlier [user, assistant] exchanges. A row's sampling seed is drawn from `seed` and its id, so
+    it does not depend on the other rows. Raises InputError, naming the line, for any row that is not right.
+    """
+    if not path.is_file():
+        raise InputError(f"input file {path} does not exist")
+    rows, seen = [], {}
+    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}, line {number}"
+        try:
+            row = json.loads(line.decode("utf-8"))
+        except ValueError as error:
+            raise InputError(f"{where}: not JSON in UTF-8 ({error})") from None
+        rows.append(_row(row, where, sampling, seed))
+        if rows[-1].id in seen:
+            raise InputError(f"{where}: id {rows[-1].id!r} is already used in line {seen[rows[-1].id]}")
+        seen[rows[-1].id] = number
+    if not rows:
+        raise InputError(f"input file {path} has no rows")
+    return rows
+
+
+def _row(row, where: str, sampling: Sampling, seed: int) -> Row:
+    if not isinstance(row, dict):
+        raise InputError(f'{where}: expected an object with "id" and "prompt"')
+    if unknown := sorted(row.keys() - {"id", "prompt", "prefill", "history"}):
+        raise InputError(f"{where}: unknown field {unknown[0]!r}; the fields are id, prompt, prefill, history")
+    identity, prompt, prefill = row.get("id"), row.get("prompt"), row.get("prefill", "")
+    if not isinstance(identity, str | int) or isinstance(identity, bool):
+        raise InputError(f'{where}: "id" must be a string or an integer')
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise InputError(f'{where}: "prompt" must be a string that is not empty')
+    if not isinstance(prefill, str):
+        raise InputError(f'{where}: "prefill" must be a string')
+    turns = []
+    history = row.get("history") or []
+    for exchange in history if isinstance(history, list) else [None]:
+        if not (isinstance(exchange, list) and len(exchange) == 2 and all(isinstance(t, str) and t.strip() for t in exchange)):
+            raise InputError(f'{where}: "history" must be a list of [user, assistant] pairs of strings')
+        turns += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
+    drawn = hashlib.sha256(f"{seed} {identity!r}".encode("utf-8", "surrogatepass")).digest()
+    request = Request((*turns, Turn("user", prompt)), prefill=prefill, seed=int.from_bytes(drawn[:4]), sampling=sampling)
+    return Row(identity, request)
+
+
+def to_json(identity: str | int, result: Result) -> str:
+    """One output line; a score that does not exist (no gate) is null."""
+
+    def number(value: float):
+        return round(value, 6) if math.isfinite(value) else None
+
+    return json.dumps(
+        {
+            "id": identity,
+            "response": result.response,
+            "refused": result.refused,
+            "query_score": number(result.query_score),
+            "max_score": number(result.max_score),
+            "status": result.status,
+            "transition_step": result.transition_step,
+            "stop_reason": result.stop_reason,
+            "checks": [[check.step, number(check.probability)] for check in result.checks],
+        }
+    )
+
+
+class ResultsFile:
+    """An output file that an interrupted run can go on with.
+
+    `about` says which run it is (checkpoint, gate, input …) and stands beside the file, in `FILE.run.json`. A file of
+    another run is refused untouched. A last line that was cut short is written anew.
+    """
+
+    def __init__(self, path: pathlib.Path, about: dict):
+        self.path, about = path, json.loads(json.dumps(about))
+        mark = path.with_name(path.name + ".run.json")
+        if path.exists():
+            try:
+                old = json.loads(mark.read_text("utf-8"))
+            except (OSError, ValueError):
+                raise InputError(f"{path} exists and is not this command's ({mark.name} is missing); choose another --output") from None
+            if old != about:
+                keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != about.get(k)))
+                raise InputError(f"{path} belongs to another run (different {keys}); choose another --output")
+        else:
+            try:
+                mark.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
+                path.touch()
+            except OSError as error:
+                raise InputError(f"cannot write {path}: {error.strerror}") from error
+
+    def done(self, rows: Sequence[Row]) -> int:
+        """How many of `rows` the file already holds; drops a line that was cut short."""
+        raw = self.path.read_bytes()
+        whole = raw[: raw.rfind(b"\n") + 1]
+        lines = whole.split(b"\n")[:-1]
+        for line, row in zip(lines, rows, strict=False):
+            try:
+                same = json.loads(line)["id"] == row.id
+            except (ValueError, KeyError, TypeError):
+                same = False
+            if not same:
+                raise InputError(f"{self.path} is not what this command wrote (at id {row.id!r}); choose another --output")
+        if len(lines) > len(rows):
+            raise InputError(f"{self.path} has {len(lines)} rows, the input {len(rows)}; choose another --output")
+        if len(whole) < len(raw):
+            with open(self.path, "r+b") as file:
+                file.truncate(len(whole))
+        return len(lines)
+
+    def append(self, rows: Sequence[Row], results: Sequence[Result]) -> None:
+        """Writes results in order, all of them or, if interrupted, a beginning."""
+        with open(self.path, "a", encoding="utf-8") as file:
+            for row, result in zip(rows, results, strict=True):
+                file.write(to_json(row.id, result) + "\n")
+
+
+def blocks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+    """`rows` in runs of `size`."""
+    for start in range(0, len(rows), size):
+        yield rows[start : start + size]

@@ -1,0 +1,34 @@
+"""Package metadata; `constraints.txt` pins the versions that are tested."""
+
+from setuptools import find_namespace_packages, setup
+
+setup(
+    name="safety_align",
+    version="0.1.0",
+    description="Safety alignment with an explicit safety signal, in JAX: a [CLS] token, its head, and a gated decoder",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    python_requires=">=3.11",
+    packages=find_namespace_packages(include=["safety_align*", "launch*", "configs*"]),
+    install_requires=[
+        "jax>=0.10",
+        "flax>=0.12",
+        "optax>=0.2.6",
+        "orbax-checkpoint>=0.12",
+        "tensorflow-datasets>=4.9.9",  # builders and ArrayRecord; TensorFlow itself is not needed
+        "grain>=0.2.16",
+        "ml-collections>=1.1",
+        "tokenizers>=0.21",
+        "numpy>=2.0",
+        "scipy>=1.14",
+        "tqdm>=4.66",
+        "tensorboardX>=2.6",
+        "matplotlib>=3.9",
+    ],
+    extras_require={
+        "tpu": ["jax[tpu]"],
+        "cuda": ["jax[cuda13]"],
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100"],
+        "dev": ["ruff>=0.9"],
+    },
+)

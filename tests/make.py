@@ -1,0 +1,50 @@
+"""Random things for tests."""
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from safety_align.model import TransformerConfig, init_params, preset
+from safety_align.routing import RoutingConfig, Segment, place, sample_checks
+
+TINY = preset("tiny", layers=2)
+
+
+def random_params(config: TransformerConfig = TINY, seed: int = 0, scale: float = 0.1):
+    """Initial parameters plus noise, so that nothing (the safety head above all) is zero."""
+    params = nn.unbox(init_params(config, jax.random.key(seed)))
+    leaves, tree = jax.tree.flatten(params)
+    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
+    return tree.unflatten([x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+
+
+def random_segment(rng, prompt: int, response: int, windows: int = 2, vocab: int = 97, signal: bool = True) -> Segment:
+    """A segment with random content spans, labels and windows; its last response token is EOS-like (not content)."""
+    checks = ()
+    if signal:
+        config = RoutingConfig(*(int(w) for w in rng.integers(1, 6, 3)), windows=windows)
+        labels = float(rng.integers(2)), float(rng.integers(2))
+        checks = sample_checks(rng, prompt, max(response - 1, 0), *labels, config)
+    return Segment(
+        rng.integers(1, vocab, prompt).astype(np.int32),
+        rng.random(prompt) < 0.7,
+        rng.integers(1, vocab, response).astype(np.int32),
+        np.arange(response) < response - 1,
+        checks,
+    )
+
+
+def random_rows(rng, rows: int = 3, length: int = 48, signal: bool = True):
+    """Packed rows: (the stacked batch, the segments of each row)."""
+    packed = []
+    for _ in range(rows):
+        room, segments = length, []
+        while room >= 16 and len(segments) < 3:
+            segment = random_segment(rng, int(rng.integers(3, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 4)), signal=signal)
+            if segment.length > room:
+                break
+            segments.append(segment)
+            room -= segment.length
+        packed.append(segments)
+    placed = [place(segments, length, 12 if signal else 0) for segments in packed]
+    return {key: np.stack([row[key] for row in placed]) for key in placed[0]}, packed

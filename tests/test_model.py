@@ -1,0 +1,106 @@
+"""The transformer itself: exact sizes, layouts of its layers, rematerialisation, precision, bad configs."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make import TINY, random_params, random_rows
+
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, abstract_params, init_params, preset, stack_layers, unstack_layers
+from safety_align.routing import Routing
+
+PUBLISHED = {"llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "mistral_7b": 7_241_732_096}
+
+
+def count(config) -> int:
+    return sum(x.size for x in jax.tree.leaves(nn.unbox(abstract_params(config))))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_presets_have_exactly_the_published_parameters(name):
+    config = preset(name)
+    assert count(dataclasses.replace(config, safety_signal=False)) == PUBLISHED[name]
+    # The signal: an embedding, a linear head, its bias.
+    assert count(config) == PUBLISHED[name] + 2 * config.width + 1
+
+
+def run(config, params, batch):
+    return SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+
+
+def test_scanned_and_unrolled_layers_are_the_same_model():
+    batch, _ = random_rows(np.random.default_rng(0))
+    params = random_params(TINY)
+    unrolled = dataclasses.replace(TINY, scan_layers=False)
+    flat = unstack_layers(params, TINY.layers)
+    a, b = run(TINY, params, batch), run(unrolled, flat, batch)
+    np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-5)
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), params, stack_layers(flat, TINY.layers)))
+    assert jax.tree.structure(flat) == jax.tree.structure(nn.unbox(init_params(unrolled, jax.random.key(0))))
+
+
+@pytest.mark.parametrize("remat", ["full", "dots"])
+def test_rematerialisation_changes_no_gradient(remat):
+    batch, _ = random_rows(np.random.default_rng(1))
+    params = random_params(TINY)
+
+    def gradient(config):
+        return jax.grad(lambda p: jnp.mean(run(config, p, batch).logits ** 2))(params)
+
+    for a, b in zip(*(jax.tree.leaves(gradient(c)) for c in (TINY, dataclasses.replace(TINY, remat=remat))), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_grouped_query_attention_equals_repeated_heads():
+    """Two query heads on each key/value head are four plain heads whose keys and values come in pairs."""
+    batch, _ = random_rows(np.random.default_rng(2))
+    params = random_params(TINY)
+    wide = dataclasses.replace(TINY, kv_heads=TINY.heads)
+    attention = params["layers"]["block"]["attention"]
+    repeated = {k: jnp.repeat(v, 2, axis=2) if k in ("wk", "wv") else v for k, v in attention.items()}
+    expanded = params | {"layers": {"block": params["layers"]["block"] | {"attention": repeated}}}
+    a, b = run(TINY, params, batch), run(wide, expanded, batch)
+    np.testing.assert_allclose(a.logits, b.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_bfloat16_stays_close_and_its_logits_are_float32():
+    batch, _ = random_rows(np.random.default_rng(3))
+    params = random_params(TINY, scale=0.02)
+    narrow = run(dataclasses.replace(TINY, dtype="bfloat16"), params, batch)
+    wide = run(TINY, params, batch)
+    assert narrow.logits.dtype == narrow.safety_logits.dtype == jnp.float32
+    real = batch["segments"] > 0
+    # bfloat16 has 8 bits: a few parts in a hundred of the logits' own scale.
+    scale = float(jnp.std(wide.logits[real]))
+    assert 0 < float(jnp.abs(narrow.logits - wide.logits)[real].max()) < 0.1 * scale
+
+
+def test_untied_embeddings_have_a_head_of_their_own():
+    config = dataclasses.replace(TINY, tied_embeddings=False)
+    assert count(config) - count(TINY) == TINY.vocab_size * TINY.width
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(kv_heads=3), "kv_heads"),
+        (dict(head_dim=7), "head_dim"),
+        (dict(layers=0), "layers"),
+        (dict(remat="some"), "remat"),
+        (dict(dtype="float8"), "dtype"),
+        (dict(norm_eps=0.0), "norm_eps"),
+        (dict(widht=3), "widht"),
+    ],
+)
+def test_impossible_configs_are_named(change, named):
+    with pytest.raises(InputError, match=named):
+        preset("tiny", **change)
+
+
+def test_an_unknown_preset_lists_the_known():
+    with pytest.raises(InputError, match="llama2_7b"):
+        preset("huge")

@@ -1,0 +1,220 @@
+"""Placement and masks against the dense oracle, and what the placement promises (method.md section 3).
+
+Tolerances: two float32 computations of the same sums in another order agree to about 1e-5 of their scale.
+"""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make import TINY, random_params, random_rows, random_segment
+
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, attention, layers
+from safety_align.routing import (
+    CLS_TOKEN,
+    IGNORED,
+    Check,
+    Kind,
+    Routing,
+    RoutingConfig,
+    Segment,
+    causal_mask,
+    cls_mask,
+    place,
+    reference_mask,
+    sample_checks,
+)
+
+SEEDS = range(6)
+
+
+def oracle_masks(batch, packed):
+    names = ("tokens", "positions", "segments", "content", "cls_index", "cls_range", "cls_kinds")
+    return np.stack(
+        [reference_mask(*(batch[n][i] for n in names), [len(s.prompt) for s in row]) for i, row in enumerate(packed)]
+    )
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_masks_equal_the_oracle(seed):
+    batch, packed = random_rows(np.random.default_rng(seed))
+    expected = oracle_masks(batch, packed)
+    routing = Routing.of(batch)
+    mask = np.array(causal_mask(routing.segments) & (routing.segments > 0)[:, :, None])
+    rows = np.array(cls_mask(routing))
+    for i in range(len(packed)):
+        for m, slot in enumerate(batch["cls_index"][i]):
+            if slot == IGNORED:
+                assert not rows[i, m].any()
+            else:
+                mask[i, slot] = rows[i, m]
+    np.testing.assert_array_equal(mask, expected)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("scan", [True, False])
+def test_the_model_equals_the_model_with_dense_oracle_masks(seed, scan, monkeypatch):
+    config = dataclasses.replace(TINY, scan_layers=scan)
+    batch, packed = random_rows(np.random.default_rng(seed))
+    params, model = random_params(config, seed), SafetyTransformer(config)
+    arguments = batch["tokens"], batch["positions"], Routing.of(batch)
+    ours = model.apply({"params": params}, *arguments)
+    mask = jnp.asarray(oracle_masks(batch, packed))
+    monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, routing: attention.masked_attention(q, k, v, mask))
+    oracle = model.apply({"params": params}, *arguments)
+    real = batch["segments"] > 0
+    np.testing.assert_allclose(ours.logits[real], oracle.logits[real], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(ours.safety_logits, oracle.safety_logits, rtol=1e-4, atol=1e-4)
+
+
+def one_row(segment: Segment, length: int = 40):
+    row = {key: value[None] for key, value in place([segment], length, 6).items()}
+    return row, (row["tokens"], row["positions"], Routing.of(row))
+
+
+def ordinary_slots(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
+    """Slots of prompt and of response tokens in a row that holds this segment alone."""
+    visible = sum(c.kind == Kind.QUERY for c in segment.checks)
+    prompt = len(segment.prompt)
+    return np.arange(prompt), prompt + visible + np.arange(len(segment.response))
+
+
+def test_no_gradient_from_query_logits_to_the_signal_and_some_from_the_response():
+    segment = random_segment(np.random.default_rng(0), 8, 9)
+    _, arguments = one_row(segment)
+    params = random_params()
+    prompt, response = ordinary_slots(segment)
+
+    def total(embedding, slots):
+        out = SafetyTransformer(TINY).apply({"params": params | {"cls_embedding": embedding}}, *arguments)
+        return jnp.sum(out.logits[0, slots] ** 2)
+
+    gradient = jax.grad(total)
+    assert (gradient(params["cls_embedding"], prompt) == 0).all()
+    assert (jnp.abs(gradient(params["cls_embedding"], response)).max()) > 1e-3
+
+
+def test_hidden_windows_change_no_token():
+    """Window copies are seen by no token: the logits with and without them are the same to the bit."""
+    segment = random_segment(np.random.default_rng(1), 7, 10, windows=3)
+    bare = dataclasses.replace(segment, checks=segment.checks[:1])
+    params = random_params()
+    slots = np.concatenate(ordinary_slots(segment))
+    logits = [SafetyTransformer(TINY).apply({"params": params}, *one_row(s)[1]).logits[0, slots] for s in (segment, bare)]
+    np.testing.assert_array_equal(*logits)
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_prompt_logits_are_the_plain_language_models(seed):
+    """Also with the gate off for the response. The tolerance is for one sum over another number of masked slots."""
+    rng = np.random.default_rng(seed)
+    segment = random_segment(rng, int(rng.integers(3, 10)), int(rng.integers(1, 10)))
+    params = random_params(seed=seed)
+    plain_config = dataclasses.replace(TINY, safety_signal=False)
+    plain_params = {k: v for k, v in params.items() if k not in ("cls_embedding", "safety_kernel", "safety_bias")}
+    plain = dataclasses.replace(segment, checks=())
+    row, arguments = one_row(plain)
+    # A plain LM counts positions from 0; RoPE is relative, so [CLS]'s place at 0 changes nothing.
+    shifted = row["tokens"], np.maximum(row["positions"] - 1, 0), arguments[2]
+    expected = SafetyTransformer(plain_config).apply({"params": plain_params}, *shifted).logits[0]
+    p, r = len(segment.prompt), len(segment.response)
+    ours = SafetyTransformer(TINY).apply({"params": params}, *one_row(segment)[1]).logits[0]
+    np.testing.assert_allclose(ours[ordinary_slots(segment)[0]], expected[:p], rtol=1e-4, atol=1e-4)
+    off = SafetyTransformer(TINY).apply({"params": params}, *arguments).logits[0]
+    np.testing.assert_allclose(off[: p + r], expected[: p + r], rtol=1e-4, atol=1e-4)
+
+
+def test_a_packed_segment_is_as_if_alone():
+    rng = np.random.default_rng(3)
+    first, second = random_segment(rng, 6, 5), random_segment(rng, 5, 7)
+    params = random_params()
+    packed = {key: value[None] for key, value in place([first, second], 48, 8).items()}
+    together = SafetyTransformer(TINY).apply(
+        {"params": params}, packed["tokens"], packed["positions"], Routing.of(packed)
+    )
+    alone = SafetyTransformer(TINY).apply({"params": params}, *one_row(second)[1])
+    start, size = first.length, second.length
+    np.testing.assert_allclose(together.logits[0, start : start + size], alone.logits[0, :size], rtol=1e-4, atol=1e-4)
+    copies = len(first.checks)
+    np.testing.assert_allclose(
+        together.safety_logits[0, copies : copies + len(second.checks)],
+        alone.safety_logits[0, : len(second.checks)],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+
+def test_rule_4_the_signal_never_reads_auxiliary_tokens():
+    """Changing every auxiliary token changes no verdict; changing one content token does."""
+    rng = np.random.default_rng(5)
+    prompt = rng.integers(1, 97, 10).astype(np.int32)
+    content = np.zeros(10, bool)
+    content[3:7] = True
+    response = rng.integers(1, 97, 6).astype(np.int32)
+    check = (Check(Kind.QUERY, 0, 10, 1.0),)
+
+    # Attention is causal: what content tokens carry upwards may depend on the tokens before them. One layer has no
+    # such path, so there the verdict is a function of the content alone.
+    config = dataclasses.replace(TINY, layers=1)
+    params = random_params(config)
+
+    def verdict(ids):
+        segment = Segment(ids, content, response, np.ones(6, bool), check)
+        return float(SafetyTransformer(config).apply({"params": params}, *one_row(segment)[1]).safety_logits[0, 0])
+
+    other = np.where(content, prompt, (prompt + 11) % 96 + 1).astype(np.int32)
+    assert verdict(other) == verdict(prompt)
+    changed = prompt.copy()
+    changed[4] = prompt[4] % 96 + 1
+    assert abs(verdict(changed) - verdict(prompt)) > 1e-4
+
+
+def test_targets_are_the_next_response_tokens_over_the_signal():
+    segment = Segment(
+        np.array([1, 2, 3], np.int32), np.array([False, True, True]), np.array([4, 5, 6], np.int32),
+        np.array([True, True, False]), (Check(Kind.QUERY, 0, 3, 1.0), Check(Kind.WINDOW, 3, 5, 0.0)),
+    )  # fmt: skip
+    row = place([segment], 10, 3)
+    assert row["tokens"].tolist() == [1, 2, 3, CLS_TOKEN, 4, 5, 6, CLS_TOKEN, 0, 0]
+    assert row["positions"].tolist() == [1, 2, 3, 0, 4, 5, 6, 0, 0, 0]
+    trained = np.flatnonzero(row["loss_weights"])
+    assert trained.tolist() == [2, 4, 5]  # the last prompt token predicts the first response token
+    assert row["targets"][trained].tolist() == [4, 5, 6]
+    unsafe = place([dataclasses.replace(segment, train_lm=False)], 10, 3)
+    assert unsafe["loss_weights"].sum() == 0
+    assert row["cls_labels"].tolist() == [1.0, 0.0, 0.0]
+    assert row["cls_index"].tolist() == [3, 7, IGNORED]
+
+
+def test_segments_that_do_not_fit_are_refused():
+    segment = random_segment(np.random.default_rng(0), 8, 8)
+    with pytest.raises(InputError, match="slots"):
+        place([segment], segment.length - 1, 8)
+    with pytest.raises(InputError, match="checks"):
+        place([segment], 64, len(segment.checks) - 1)
+
+
+def test_windows_are_what_rules_1_to_3_can_produce():
+    rng, config = np.random.default_rng(0), RoutingConfig(r1=4, r2=5, r3=3, windows=4)
+    prompt, response, seen = 7, 23, set()
+    for _ in range(400):
+        first, *others = sample_checks(rng, prompt, response, 1.0, 0.0, config)
+        assert (first.kind, first.start, first.stop, first.label) == (Kind.QUERY, 0, prompt, 1.0)
+        for check in others:
+            seen.add(check.kind)
+            if check.kind == Kind.ALERTED:
+                assert check.start == 0 and prompt < check.stop <= prompt + config.r1 and check.label == 1.0
+            else:
+                assert check.label == 0.0
+                assert prompt <= check.start < check.stop <= prompt + response
+                assert check.stop - check.start <= config.r2 + config.r3 + 1
+    assert seen == {Kind.ALERTED, Kind.WINDOW}
+
+
+@pytest.mark.parametrize("field", ["r1", "r2", "r3"])
+def test_empty_windows_are_refused(field):
+    with pytest.raises(InputError, match=f"routing.{field}"):
+        RoutingConfig(**{field: 0})
