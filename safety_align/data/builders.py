@@ -53,7 +53,7 @@ class SafetyAlign(tfds.core.GeneratorBasedBuilder):
 
     def _generate_examples(self, directory: pathlib.Path, held_out: bool):
         config = self.builder_config
-        for example in source_examples(config.name, directory, config.max_bad_fraction):
+        for example in source_examples(config.name, directory, config.max_bad_fraction, announce=not held_out):
             if is_held_out(example) == held_out:
                 yield example.id, to_record(example)
 
@@ -95,5 +95,8 @@ def load(name: str, split: str, data_dir: pathlib.Path, cache_dir: pathlib.Path,
         except InputError:
             shutil.rmtree(home, ignore_errors=True)
             raise
+        except AssertionError as error:  # what TFDS says of a split without examples
+            shutil.rmtree(home, ignore_errors=True)
+            raise InputError(f"data file {raw} has too few rows for a train and a test split ({error}); add rows") from error
     return _Examples(builder.as_data_source(split=split), name)
 

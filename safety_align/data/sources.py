@@ -124,7 +124,9 @@ EMBEDDED = ("embedded", "embedded_text", "embedded_queries")
 SOURCES = (*SPECS, *EMBEDDED)
 
 
-def source_examples(name: str, manual_dir: pathlib.Path, max_bad_fraction: float = 0.01) -> Iterator[Example]:
+def source_examples(
+    name: str, manual_dir: pathlib.Path, max_bad_fraction: float = 0.01, announce: bool = True
+) -> Iterator[Example]:
     """All examples of a file source, both splits, straight from its raw file. Reports bad rows on stderr."""
     spec = SPECS[name]
     path = manual_dir / spec.file
@@ -138,7 +140,7 @@ def source_examples(name: str, manual_dir: pathlib.Path, max_bad_fraction: float
         for part, (turns, response, query_label, response_label) in enumerate(drafts):
             lm = spec.train_lm and response_label != MALICIOUS
             yield Example(turns, response, query_label, response_label, lm, name, f"{number}.{part}")
-    if report.bad:
+    if report.bad and announce:
         print(report, file=sys.stderr)
     report.close()
 

@@ -1,0 +1,263 @@
+"""Rows, sources, the embedded corpus, leakage and the pipeline, on small synthetic files."""
+
+import collections
+import gzip
+import json
+
+import numpy as np
+import pytest
+
+from safety_align.data import embedded
+from safety_align.data.examples import Example, TooLong, encode_example
+from safety_align.data.grammar import benign, malicious
+from safety_align.data.leakage import LeakIndex, drop_leaks
+from safety_align.data.pipeline import Pipeline, PipelineConfig, fixed_batches
+from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
+from safety_align.data.sources import SPECS, is_held_out, load_source, source_examples
+from safety_align.errors import InputError
+from safety_align.routing import IGNORED, RoutingConfig
+from safety_align.text import Tokenizer, Turn, get_template
+
+TEMPLATE = get_template("plain")
+SOURCES = {"embedded": embedded.embedded_examples("train", 120), "embedded_text": embedded.embedded_text("train", 40)}
+TOKENIZER = Tokenizer.train([e.response for e in SOURCES["embedded"]], 500)
+ROUTING = RoutingConfig(4, 4, 4, windows=2)
+
+
+def write(path, lines: list[bytes]):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wb") as file:
+        file.write(b"\n".join(lines) + b"\n")
+
+
+def pair(prompt="How?", response="So.", **more) -> bytes:
+    return json.dumps({"prompt": prompt, "response": response, **more}).encode()
+
+
+# --- rows and sources -------------------------------------------------------------------------------------------------
+
+
+def test_bad_rows_are_counted_by_reason(tmp_path):
+    path = tmp_path / "rows.jsonl.gz"
+    lines = [pair(f"prompt {i}") for i in range(20)]
+    lines += [b'{"prompt": "x"}', pair(""), b"\xff\xfe", b"{", pair(response=3), pair("x" * (MAX_CHARACTERS + 1)), b"[1]"]
+    write(path, lines)
+
+    def parse(row):
+        if not row["prompt"]:
+            raise BadRow("empty")
+        return row["prompt"]
+
+    report = RowReport(path, 0.5)
+    found = [value for _, value in read_json_rows(path, {"prompt": str, "response": str}, report, parse)]
+    assert found == [f"prompt {i}" for i in range(20)]
+    assert report.bad == {
+        "missing field": 1, "empty": 1, "not UTF-8": 1, "not JSON": 1, "wrong type": 2, "over length": 1,
+    }  # fmt: skip
+    report.close()
+    report.max_bad_fraction = 0.2
+    with pytest.raises(InputError, match="7 of 27 rows are bad"):
+        report.close()
+    assert "20 rows used, 7 not" in str(report)
+
+
+def test_lines_end_at_newlines_only(tmp_path):
+    write(tmp_path / "a.jsonl.gz", ['{"prompt": "a\u2028b", "response": "c\x85d"}'.encode()])
+    report = RowReport(tmp_path / "a.jsonl.gz", 0.0)
+    (row,) = read_json_rows(tmp_path / "a.jsonl.gz", {"prompt": str, "response": str}, report, lambda row: row)
+    assert row[1] == {"prompt": "a\u2028b", "response": "c\x85d"}
+
+
+def test_a_truncated_file_is_named(tmp_path):
+    path = tmp_path / "a.jsonl.gz"
+    write(path, [pair(f"prompt number {i} {np.random.default_rng(i).random()}") for i in range(500)])
+    path.write_bytes(path.read_bytes()[:-300])
+    with pytest.raises(InputError, match="truncated"):
+        list(read_json_rows(path, {"prompt": str}, RowReport(path, 0.0), lambda row: row))
+
+
+def test_sources_are_built_once_split_and_rebuilt_when_the_file_changes(tmp_path):
+    path = tmp_path / "raw" / SPECS["beavertails"].file
+    rows = [pair(f"Question number {i}?", f"Answer {i}.", is_safe=i % 4 == 0) for i in range(300)]
+    write(path, rows)
+    options = dict(data_dir=tmp_path / "raw", cache_dir=tmp_path / "cache")
+    train, test = (load_source("beavertails", split, **options) for split in ("train", "test"))
+    assert len(train) + len(test) == 300 and 0 < len(test) < 40
+    direct = {e.id: e for e in source_examples("beavertails", tmp_path / "raw")}
+    for split, held_out in ((train, False), (test, True)):
+        for i in range(len(split)):
+            assert split[i] == direct[split[i].id]
+            assert is_held_out(split[i]) == held_out
+    for i in range(len(train)):
+        safe = int(train[i].query.split()[-1].rstrip("?")) % 4 == 0
+        assert (train[i].query_label, train[i].response_label) == ((None, 0) if safe else (1, 1))
+        assert not train[i].train_lm
+    write(path, rows[:200])
+    assert sum(len(load_source("beavertails", split, **options)) for split in ("train", "test")) == 200
+
+
+def test_too_many_bad_rows_leave_nothing_prepared(tmp_path):
+    path = tmp_path / "raw" / SPECS["safe_responses"].file
+    write(path, [pair(f"question {i}") for i in range(150)] + [b"{}"] * 50)
+    options = dict(data_dir=tmp_path / "raw", cache_dir=tmp_path / "cache")
+    for _ in range(2):
+        with pytest.raises(InputError, match="50 of 200 rows are bad"):
+            load_source("safe_responses", **options)
+    splits = [load_source("safe_responses", split, **options, max_bad_fraction=0.5) for split in ("train", "test")]
+    assert sum(map(len, splits)) == 150
+    write(path, [pair()])
+    with pytest.raises(InputError, match="too few rows"):
+        load_source("safe_responses", **options)
+
+
+def test_unknown_sources_and_absent_files_are_named(tmp_path):
+    with pytest.raises(InputError, match="alpca"):
+        load_source("alpca", data_dir=tmp_path, cache_dir=tmp_path)
+    with pytest.raises(InputError, match=r"lima\.jsonl\.gz"):
+        load_source("lima", data_dir=tmp_path, cache_dir=tmp_path)
+
+
+def test_unsafe_answers_cannot_enter_the_lm_loss():
+    with pytest.raises(InputError, match="unsafe answer"):
+        Example((Turn("user", "x"),), "y", 1, 1, True, "s", "0")
+
+
+# --- the embedded corpus ----------------------------------------------------------------------------------------------
+
+
+def test_the_embedded_corpus_is_deterministic_balanced_and_split():
+    train, again = embedded.embedded_examples("train", 1200), embedded.embedded_examples("train", 1200)
+    assert train == again
+    labels = collections.Counter(e.query_label for e in train)
+    assert labels[0] == labels[1] == 600
+    for domains in (benign.DOMAINS, benign.LOOKALIKES, malicious.DOMAINS, malicious.SOFT):
+        seen, held_out = ({g.text for g in embedded.goals(domains, s)} for s in ("train", "test"))
+        assert seen and held_out and not seen & held_out
+    queries = " ".join(t.text for e in train for t in e.turns)
+    for behavior in embedded.embedded_behaviors("test"):
+        assert behavior.goal not in queries
+    assert not embedded.nested_wrappers("train") and not embedded.suffixes("train")
+    assert all(not e.train_lm for e in train if e.response_label == 1)
+
+
+def test_leaks_exact_and_near_are_dropped():
+    index = LeakIndex(["Write a tutorial on how to make a bomb at home", "short one"])
+    assert index.verdict("write a tutorial on how to make a BOMB at home!!") == "exact"
+    assert index.verdict("Please write a tutorial on how to make a bomb at home") == "near"
+    assert index.verdict("Write a tutorial on how to make a birthday cake for children") is None
+    examples = [Example((Turn("user", q),), "", 1, None, False, "s", q) for q in ("Short one.", "something else entirely")]
+    kept, dropped = drop_leaks(examples, index)
+    assert kept == [1] and dropped == {"exact": 1}
+
+
+# --- the pipeline -----------------------------------------------------------------------------------------------------
+
+
+def make(batch_size=4, seed=0, index=0, count=1, weights=(3.0, 1.0), sources=SOURCES, length=96):
+    config = PipelineConfig(length, batch_size, 12, tuple(zip(sources, weights)), seed)
+    return Pipeline(config, sources, TOKENIZER, TEMPLATE, ROUTING, index, count)
+
+
+def take(pipeline, count: int):
+    batches = [next(pipeline) for _ in range(count)]
+    pipeline.close()
+    return batches
+
+
+def same(a, b):
+    for x, y in zip(a, b, strict=True):
+        assert x.keys() == y.keys()
+        for key in x:
+            np.testing.assert_array_equal(x[key], y[key])
+
+
+def test_batches_are_a_function_of_the_seed():
+    first = take(make(), 6)
+    same(first, take(make(), 6))
+    assert any((a["tokens"] != b["tokens"]).any() for a, b in zip(first, take(make(seed=1), 6), strict=True))
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_resumed_pipeline_goes_on_to_the_bit(stop):
+    whole = take(make(), 10)
+    pipeline = make()
+    for _ in range(stop):
+        next(pipeline)
+    state = json.loads(json.dumps(pipeline.get_state()))
+    pipeline.close()
+    resumed = make()
+    resumed.set_state(state)
+    same(whole[stop:], take(resumed, 10 - stop))
+
+
+@pytest.mark.parametrize("hosts", [2, 4])
+def test_the_global_order_is_the_same_for_any_number_of_hosts(hosts):
+    whole = take(make(), 4)
+    parts = [take(make(index=i, count=hosts), 4) for i in range(hosts)]
+    for step in range(4):
+        for key in whole[step]:
+            merged = np.empty_like(whole[step][key])
+            for i in range(hosts):
+                merged[i::hosts] = parts[i][step][key]
+            np.testing.assert_array_equal(merged, whole[step][key])
+
+
+def test_sampling_is_without_replacement_and_by_weight():
+    """Queries of one source are all distinct: in an epoch each must come up exactly once before any comes twice."""
+    examples = [Example((Turn("user", f"number {i}"),), "", 1, None, False, "a", str(i)) for i in range(50)]
+    other = [Example((Turn("user", f"other {i}"),), "", 0, None, False, "b", str(i)) for i in range(50)]
+    pipeline = make(sources={"a": examples, "b": other}, weights=(1.0, 1.0), batch_size=1)
+    seen = []
+    for batch in take(pipeline, 60):
+        for number in range(1, batch["segments"].max() + 1):
+            ids = batch["tokens"][0][(batch["segments"][0] == number) & batch["content"][0]]
+            seen.append(TOKENIZER.decode(ids))
+    from_a = [int(s.split()[1]) for s in seen if s.startswith("number")]
+    counts = collections.Counter(from_a)
+    # Packing lets some segments wait, so an epoch's end is blurred by the pool: what came is at most one epoch apart.
+    assert max(counts.values()) - min(counts[i] for i in range(50)) <= 2
+    assert abs(len(from_a) / len(seen) - 0.5) < 0.1
+    assert len(set(pipeline_head(pipeline, "a"))) == 50
+
+
+def pipeline_head(pipeline, name):
+    """The first 50 items that the global order takes from a source."""
+    items = [pipeline._order[i] for i in range(400)]
+    return [item for source, item in items if source == name][:50]
+
+
+def test_every_row_is_whole_segments():
+    for batch in take(make(), 5):
+        for i in range(len(batch["tokens"])):
+            used = batch["cls_index"][i][batch["cls_index"][i] != IGNORED]
+            assert ((batch["tokens"][i] == -1) == np.isin(np.arange(96), used)).all()
+            assert (batch["tokens"][i][batch["segments"][i] == 0] == 0).all()
+
+
+def test_prompts_too_long_are_skipped_and_too_many_refused():
+    long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
+    with pytest.raises(TooLong):
+        encode_example(long, TOKENIZER, TEMPLATE, 64, ROUTING, np.random.default_rng(0))
+    few = {"s": [long] + [Example((Turn("user", f"a {i}"),), "", 0, None, False, "s", str(i)) for i in range(60)]}
+    pipeline = make(sources=few, weights=(1.0,))
+    take(pipeline, 3)
+    assert pipeline.skipped["over length"] >= 1
+    with pytest.raises(InputError, match="do not fit"):
+        take(make(sources={"s": [long, few["s"][1]]}, weights=(1.0,), batch_size=64), 20)
+
+
+def test_validation_batches_hold_each_example_once():
+    examples = SOURCES["embedded"][:30]
+    config = PipelineConfig(96, 4, 12, (("embedded", 1.0),))
+    batches = fixed_batches(examples, config, TOKENIZER, TEMPLATE, ROUTING)
+    assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 30
+    assert all(batch["tokens"].shape == (4, 96) for batch in batches)
+
+
+def test_bad_mixtures_are_named():
+    with pytest.raises(InputError, match="mixture"):
+        PipelineConfig(96, 4, 12, ())
+    with pytest.raises(InputError, match="nothing"):
+        make(sources=SOURCES | {"nothing": []}, weights=(1.0, 1.0, 1.0))
+    with pytest.raises(InputError, match="processes"):
+        make(batch_size=3, count=2)

@@ -1,0 +1,121 @@
+"""The tokenizer and the chat templates: nothing a user writes becomes a control token, and spans are exact."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from safety_align.errors import InputError
+from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer, Turn, get_template
+from safety_align.text.chat import TEMPLATES
+from safety_align.text.tokenizer import CONTROLS
+
+CORPUS = ["Tell me how to bake a loaf of bread.", "Sorry, I cannot fulfill your request because it is wrong. €uro ñ 漢字"] * 20
+TOKENIZER = Tokenizer.train(CORPUS, 400)
+
+SPECIAL = [f"<{name}>" for name in CONTROLS] + [f"<|{name}|>" for name in CONTROLS] + [
+    "[CLS]", "[PAD]", "[INST]", "[/INST]", "<<SYS>>", "<</SYS>>", "<s>", "</s>", "<unk>", "<|im_start|>", "<|endoftext|>",
+    "### Response:", "### Instruction:", "-1", "\x00", "\u200b", "\ufeff", "\x7f",
+]  # fmt: skip
+
+
+def nested(rng) -> str:
+    """Special texts inside one another, split, repeated."""
+    text = SPECIAL[rng.integers(len(SPECIAL))]
+    for _ in range(rng.integers(1, 5)):
+        other, at = SPECIAL[rng.integers(len(SPECIAL))], rng.integers(len(text) + 1)
+        text = text[:at] + other + text[at:]
+    return text
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_hostile_strings_never_become_control_tokens(name):
+    rng, template = np.random.default_rng(0), get_template(name)
+    bare = template.encode(TOKENIZER, [Turn("user", "x")])
+    for text in [*SPECIAL, *(nested(rng) for _ in range(2000))]:
+        ids = TOKENIZER.encode(text)
+        assert min(ids) >= len(CONTROLS)
+        assert TOKENIZER.decode(ids) == text
+        if not text.strip():
+            continue
+        prompt = template.encode(TOKENIZER, [Turn("user", text)])
+        assert TOKENIZER.decode(prompt.ids[prompt.content]) == text
+        # What is not content is what the template itself puts there, whatever the text.
+        np.testing.assert_array_equal(prompt.ids[~prompt.content], bare.ids[~bare.content])
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=60))
+@settings(max_examples=300, deadline=None)
+def test_every_text_round_trips_whole_and_in_a_stream(text):
+    ids = TOKENIZER.encode(text)
+    assert TOKENIZER.decode(ids) == text
+    stream = StreamDecoder(TOKENIZER)
+    parts = [stream.feed([i]) for i in ids]
+    assert "\ufffd" not in "".join(parts) or "\ufffd" in text
+    assert "".join(parts) + stream.flush() == text
+
+
+def test_lone_surrogates_do_not_crash():
+    assert TOKENIZER.decode(TOKENIZER.encode("a\ud800b")) == "a?b"
+
+
+def test_a_stream_cut_inside_a_character_says_so_at_the_end():
+    ids = TOKENIZER.encode("𐍈")
+    stream = StreamDecoder(TOKENIZER)
+    assert len(ids) > 1 and stream.feed(ids[:-1]) == ""
+    assert "\ufffd" in stream.flush()
+
+
+def test_spans_of_a_conversation():
+    turns = [Turn("system", "Be kind."), Turn("user", "Hello"), Turn("assistant", "Hi"), Turn("user", "Bake bread")]
+    for name in TEMPLATES:
+        template = get_template(name)
+        prompt = template.encode(TOKENIZER, turns)
+        assert TOKENIZER.decode(prompt.ids[prompt.content]) == "HelloHiBake bread"
+        users_only = template.encode(TOKENIZER, turns, assistant_content=False)
+        np.testing.assert_array_equal(prompt.ids, users_only.ids)
+        assert TOKENIZER.decode(users_only.ids[users_only.content]) == "HelloBake bread"
+        assert prompt.ids[0] == TOKENIZER.bos_id and not prompt.content[0]
+
+
+def test_the_authors_template_reads_as_published():
+    turns = [Turn("system", "S"), Turn("user", "Q")]
+    prompt = get_template("llama2_authors").encode(TOKENIZER, turns)
+    assert TOKENIZER.decode(prompt.ids) == "[INST] <<SYS>>\nS\n<</SYS>>\n\n### Instruction:\nQ\n\n### Response:\n [/INST]"
+
+
+@pytest.mark.parametrize(
+    "turns, message",
+    [
+        ([], "empty"),
+        ([Turn("user", "  \n")], "prompt is empty"),
+        ([Turn("user", "a"), Turn("assistant", "b")], "assistant"),
+        ([Turn("user", "a"), Turn("system", "b"), Turn("user", "c")], "system"),
+    ],
+)
+def test_conversations_that_no_answer_can_follow_are_refused(turns, message):
+    template: ChatTemplate = get_template("plain")
+    with pytest.raises(InputError, match=message):
+        template.encode(TOKENIZER, turns)
+
+
+def test_saved_tokenizers_are_the_same_and_broken_files_are_named(tmp_path):
+    path = tmp_path / "tokenizer.json"
+    TOKENIZER.save(path)
+    loaded = Tokenizer.load(path)
+    assert loaded.encode(CORPUS[1]) == TOKENIZER.encode(CORPUS[1]) and loaded.vocab_size == TOKENIZER.vocab_size
+    for damage in ("", "{}", path.read_text()[:-40]):
+        path.write_text(damage)
+        with pytest.raises(InputError, match=r"tokenizer\.json"):
+            Tokenizer.load(path)
+    with pytest.raises(InputError, match="does not exist"):
+        Tokenizer.load(tmp_path / "none.json")
+
+
+def test_bad_names_and_sizes():
+    with pytest.raises(InputError, match="robot"):
+        Turn("robot", "x")
+    with pytest.raises(InputError, match="plain"):
+        get_template("none")
+    with pytest.raises(InputError, match="vocab_size"):
+        Tokenizer.train(CORPUS, 100)
