@@ -96,7 +96,8 @@ def judge_response(verdict: Verdict, due: jax.Array, malicious: jax.Array, lengt
     mode = jnp.where(good, Mode.BENIGN, jnp.where(bad, jnp.where(confirmed, Mode.CONFIRMED, Mode.ALERT), verdict.mode))
     refusing = verdict.mode == Mode.REFUSING
     past_prefix = length >= verdict.refusal_start + refusal_tokens
-    guard = due & refusing & past_prefix & malicious
+    # Under "high" the fixed refusal is the whole answer: there is nothing left to guard.
+    guard = due & refusing & past_prefix & malicious & (gate.dependence != "high")
     vouched = good | (due & refusing & past_prefix & ~malicious)
     verdict = verdict.replace(
         mode=mode.astype(jnp.int32),

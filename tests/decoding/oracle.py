@@ -121,6 +121,8 @@ class Automaton:
             return
         if self.state == "refusing":
             if self.kept - self.refusal_at >= self.prefix:
+                if malicious and self.gate.dependence == "high":
+                    return
                 if malicious:
                     self.halted = True
                     if self.gate.mode == "rewind":

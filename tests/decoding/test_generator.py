@@ -1,0 +1,193 @@
+"""The generator: buckets, order, streaming, files of requests."""
+
+import functools
+import json
+
+import numpy as np
+import pytest
+from make import random_params
+
+from safety_align.decoding import GateConfig, Generator, Request, Sampling, score_queries
+from safety_align.decoding.jsonl import ResultsFile, read_requests, to_json
+from safety_align.errors import InputError
+from safety_align.model import preset
+from safety_align.text import Tokenizer, Turn, get_template
+
+TOKENIZER = Tokenizer.train(["How do I bake bread? Sorry, I cannot fulfill your request because"] * 9, 300)
+TEMPLATE = get_template("plain")
+CONFIG = preset("tiny", vocab_size=TOKENIZER.vocab_size)
+
+
+@functools.cache
+def calibrated(seed: int):
+    """Random parameters whose median verdict on `requests()` is just undecided."""
+    params = random_params(CONFIG, seed, scale=0.3)
+    params |= {"safety_bias": np.float32(0)}
+    scores = score_queries(CONFIG, params, TOKENIZER, TEMPLATE, [q.turns for q in requests()])
+    return params | {"safety_bias": np.float32(-np.median(np.log(scores / (1 - scores))))}
+
+
+def make(bias: float = 0.0, seed: int = 0, max_length: int = 512, gated: bool = True, **gate) -> Generator:
+    params = calibrated(seed)
+    params = params | {"safety_bias": params["safety_bias"] + np.float32(bias)}
+    chosen = GateConfig(**gate) if gated else None
+    return Generator(CONFIG, params, TOKENIZER, TEMPLATE, chosen, max_length=max_length)
+
+
+def requests(count: int = 7):
+    rng = np.random.default_rng(0)
+    made = []
+    for i in range(count):
+        text = "".join(rng.choice(list("abcdefg hij?"), int(rng.integers(1, 60)))) + "x"
+        prefill = "Sure, here" if i % 3 == 1 else ""
+        sampling = Sampling(1.0, 20, 0.9) if i % 2 else Sampling()
+        made.append(Request((Turn("user", text),), prefill, seed=i, sampling=sampling))
+    return made
+
+
+def key(result):
+    return result.token_ids, result.status, result.stop_reason, result.transition_step, [c.step for c in result.checks]
+
+
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+def test_results_depend_on_neither_batch_nor_order(bias):
+    generator, asked = make(bias), requests()
+    together = [key(r) for r in generator.generate(asked, 20, batch_size=4)]
+    assert [key(r) for r in generator.generate(asked[::-1], 20, batch_size=3)][::-1] == together
+    assert [key(generator.generate([q], 20, batch_size=1)[0]) for q in asked] == together
+    assert len({json.dumps(k) for k in together}) > 3
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        dict(mode="rewind"), dict(mode="insert"), dict(dependence="high"), dict(dependence="low"),
+        dict(schedule="annealing:4/1,12/4"), dict(gated=False), dict(schedule="periodic:3", confirm_every_step=False),
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_stream_is_the_answer_and_takes_nothing_back(gate):
+    for seed in range(3):
+        generator = make(-0.3, seed, **gate)
+        for request in requests(6):
+            (whole,) = generator.generate([request], 24, batch_size=1)
+            pieces = list(generator.stream(request, 24))
+            assert pieces[-1].result.token_ids == whole.token_ids
+            assert all(piece.result is None for piece in pieces[:-1])
+            if gate.get("mode") == "insert" and whole.stop_reason != "guard":
+                assert "".join(p.text for p in pieces) == whole.response
+            elif gate.get("mode", "rewind") == "rewind":
+                assert "".join(p.text for p in pieces) == whole.response
+
+
+def test_a_malicious_query_is_refused_at_once_and_explained_by_the_model():
+    generator = make(50.0)
+    (result,) = generator.generate([requests()[0]], 16, batch_size=1)
+    assert result.refused and result.status == "malicious_query" and result.refusal_start == result.transition_step == 0
+    assert result.response.startswith("Sorry, I cannot fulfill your request because")
+    assert result.query_score == 1.0 or result.query_score > 0.999
+    high = make(50.0, dependence="high").generate([requests()[0]], 16, batch_size=1)[0]
+    assert high.response == "Sorry, I cannot fulfill your request." and high.stop_reason == "refusal_end"
+
+
+def test_low_dependence_reports_and_does_not_act():
+    generator = make(50.0, dependence="low")
+    (result,) = generator.generate([requests()[0]], 16, batch_size=1)
+    assert result.status == "malicious_query" and not result.refused and result.refusal_start is None
+
+
+def test_the_first_check_is_the_score_of_the_query():
+    generator, asked = make(), requests()
+    scores = score_queries(CONFIG, calibrated(0), TOKENIZER, TEMPLATE, [q.turns for q in asked])
+    found = [r.query_score for r in generator.generate(asked, 4)]
+    # float32 in two batch shapes.
+    np.testing.assert_allclose(found, scores, atol=2e-5)
+
+
+def test_prompts_that_cannot_be_answered_are_named():
+    generator = make(max_length=64)
+    with pytest.raises(InputError, match="request 1: the prompt is empty"):
+        generator.generate([requests()[0], Request((Turn("user", " "),))], 8)
+    with pytest.raises(InputError, match="request 0: .*longer than the cache"):
+        generator.generate([Request((Turn("user", "long " * 80),))], 8)
+    with pytest.raises(InputError, match="max_new_tokens"):
+        generator.generate(requests(), 0)
+    with pytest.raises(InputError, match="vocabulary"):
+        generator.generate([Request((Turn("user", "x"),), prefill_ids=(10**6,))], 8)
+    with pytest.raises(InputError, match="max_refusal_tokens"):
+        make(max_refusal_tokens=2).generate(requests()[:1], 8)
+    with pytest.raises(InputError, match="safety signal"):
+        config = preset("tiny", vocab_size=TOKENIZER.vocab_size, safety_signal=False)
+        Generator(config, random_params(config), TOKENIZER, TEMPLATE, GateConfig()).generate(requests()[:1], 8)
+
+
+# --- files ------------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_file(tmp_path):
+    path = tmp_path / "in.jsonl"
+    path.write_text(
+        '{"id": "a", "prompt": "p\u2028q", "prefill": "Sure", "history": [["u", "v"]]}\n\n{"id": 2, "prompt": "r"}\n', "utf-8"
+    )
+    first, second = read_requests(path, Sampling(), 0)
+    assert (first.id, second.id) == ("a", 2)
+    assert [(t.role, t.text) for t in first.request.turns] == [("user", "u"), ("assistant", "v"), ("user", "p\u2028q")]
+    assert first.request.prefill == "Sure" and first.request.seed != second.request.seed
+
+
+@pytest.mark.parametrize(
+    "line, named",
+    [
+        (b"{", "not JSON"),
+        (b'{"id": 1, "prompt": "\xff"}', "not JSON in UTF-8"),
+        (b"[]", "object"),
+        (b'{"prompt": "x"}', '"id"'),
+        (b'{"id": true, "prompt": "x"}', '"id"'),
+        (b'{"id": 1, "prompt": " "}', '"prompt"'),
+        (b'{"id": 1, "prompt": "x", "prefil": "y"}', "prefil"),
+        (b'{"id": 1, "prompt": "x", "prefill": 3}', '"prefill"'),
+        (b'{"id": 1, "prompt": "x", "history": [["a"]]}', '"history"'),
+        (b'{"id": 0, "prompt": "again"}', "already used in line 1"),
+    ],
+)
+def test_bad_rows_of_a_file_are_named_by_line(tmp_path, line, named):
+    path = tmp_path / "in.jsonl"
+    path.write_bytes(b'{"id": 0, "prompt": "fine"}\n' + line + b"\n")
+    with pytest.raises(InputError, match="line 2.*" + named):
+        read_requests(path, Sampling(), 0)
+
+
+def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'{{"id": {i}, "prompt": "ask {i}"}}\n' for i in range(4)))
+    rows = read_requests(source, Sampling(), 0)
+    results = make().generate([r.request for r in rows], 8)
+    file = ResultsFile(output, {"gate": 1})
+    assert file.done(rows) == 0
+    file.append(rows[:2], results[:2])
+    with output.open("a") as cut:
+        cut.write(to_json(rows[2].id, results[2])[:30])
+    again = ResultsFile(output, {"gate": 1})
+    assert again.done(rows) == 2
+    again.append(rows[2:], results[2:])
+    assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 1, 2, 3]
+    before = output.read_bytes()
+    with pytest.raises(InputError, match="another run.*gate"):
+        ResultsFile(output, {"gate": 2})
+    other = tmp_path / "mine.jsonl"
+    other.write_text("my notes\n")
+    with pytest.raises(InputError, match="choose another --output"):
+        ResultsFile(other, {"gate": 1})
+    assert output.read_bytes() == before and other.read_text() == "my notes\n"
+
+
+def test_an_output_row_has_the_documented_fields():
+    (result,) = make(gated=False).generate(requests(1), 8)
+    row = json.loads(to_json("x", result))
+    assert list(row) == [
+        "id", "response", "refused", "query_score", "max_score", "status", "transition_step", "stop_reason", "checks",
+    ]  # fmt: skip
+    assert row["query_score"] is None and row["status"] == "ungated" and row["checks"] == []
+    (gated,) = make().generate(requests(1), 8)
+    row = json.loads(to_json("x", gated))
+    assert row["checks"][0][0] == 0 and row["max_score"] == max(p for _, p in row["checks"])
