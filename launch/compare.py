@@ -12,6 +12,7 @@ from launch import cli
 from launch.evaluation import claim_output, to_eval_config
 from launch.train import to_train_config
 from launch.huge_pages import restart_with_huge_pages
+from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.training.checkpoint import load_for_inference
@@ -36,10 +37,14 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     arguments, config = cli.parse_with_config(parser)
     values = config.to_dict()
-    for workdir, path in values["train"].items():
+    for workdir, path in values["train"]:
         print(f"training {workdir} by {path}", file=sys.stderr)
         train(to_train_config(cli.load_config(path)), workdir)
-    print(compare(values["variants"], values["eval"], pathlib.Path(arguments.output), {"config": values}))
+    unknown = set(values["order"]) ^ set(values["variants"])
+    if unknown:
+        raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
+    variants = {name: values["variants"][name] for name in values["order"]}
+    print(compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}))
     return cli.EXIT_OK
 
 

@@ -92,6 +92,7 @@ def test_sources_are_built_once_split_and_rebuilt_when_the_file_changes(tmp_path
         safe = int(train[i].query.split()[-1].rstrip("?")) % 4 == 0
         assert (train[i].query_label, train[i].response_label) == ((None, 0) if safe else (1, 1))
         assert not train[i].train_lm
+    assert [e.id for e in test] == [test[i].id for i in range(len(test))]
     write(path, rows[:200])
     assert sum(len(load_source("beavertails", split, **options)) for split in ("train", "test")) == 200
 

@@ -12,10 +12,11 @@ from configs.eval import embedded as evaluation
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
-    config.train = {
-        "runs/embedded_base": "configs/embedded_base.py",
-        "runs/embedded_sft": "configs/embedded_sft.py",
-        "runs/embedded_gated": "configs/embedded_gated.py",
-    }
+    config.train = (
+        ("runs/embedded_base", "configs/embedded_base.py"),
+        ("runs/embedded_sft", "configs/embedded_sft.py"),
+        ("runs/embedded_gated", "configs/embedded_gated.py"),
+    )
     config.variants = small.variants("runs/embedded_sft", "runs/embedded_gated")
+    config.order = small.ORDER
     return config

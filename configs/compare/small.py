@@ -13,16 +13,21 @@ from ml_collections import ConfigDict
 from configs.eval import small as evaluation
 
 
+ORDER = ("sft", "gated", "attention_only", "decoding_only", "first", "periodic", "annealing", "random")
+"""Columns of the table."""
+
+
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
-    # Checkpoint → the config that trains it, in this order.
-    config.train = {
-        "runs/warmup_small": "configs/warmup_small.py",
-        "runs/align_small_sft": "configs/align_small_sft.py",
-        "runs/align_small": "configs/align_small.py",
-    }
+    # (checkpoint, the config that trains it), in this order.
+    config.train = (
+        ("runs/warmup_small", "configs/warmup_small.py"),
+        ("runs/align_small_sft", "configs/align_small_sft.py"),
+        ("runs/align_small", "configs/align_small.py"),
+    )
     config.variants = variants("runs/align_small_sft", "runs/align_small")
+    config.order = ORDER
     return config
 
 

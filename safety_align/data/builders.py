@@ -68,6 +68,8 @@ class _Examples(Sequence):
         return len(self._records)
 
     def __getitem__(self, index: int) -> Example:
+        if not 0 <= index < len(self):
+            raise IndexError(index)  # what ends an iteration; the records raise another error
         return from_record(self._records[int(index)], self._source)
 
 
