@@ -25,7 +25,8 @@ def get_config() -> ConfigDict:
                 # Half the labelled queries are malicious; the LM sees benign answers and refusals one to one.
                 mixture=dict(
                     alpaca=5.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=4.0, safe_responses=0.8,
-                    beavertails=4.0, malicious_queries=5.0, benign_queries=4.0, dolly_queries=1.0,
+                    beavertails=4.0, malicious_queries=3.5, malicious_reworded=3.0, benign_queries=2.5, benign_reworded=3.0,
+                    dolly_queries=1.0,
                 ),
                 drop_leaks=True,
                 max_bad_fraction=0.01,

@@ -1,6 +1,6 @@
 """Alignment on the embedded corpus with the safety signal and windows: the quickstart's variant (b), "gated".
 
-    python -m launch.train --config=configs/embedded_gated.py --workdir=runs/embedded_gated --config.init_from=runs/embedded_base
+python -m launch.train --config=configs/embedded_gated.py --workdir=runs/embedded_gated --config.init_from=runs/embedded_base
 """
 
 from configs import embedded_base

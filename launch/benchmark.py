@@ -42,7 +42,13 @@ def main() -> int:
     with tqdm(total=arguments.rounds, desc="rounds", file=sys.stderr) as bar:
         if arguments.what == "decode":
             found = benchmarks.decode(
-                arguments.size, arguments.batch, arguments.prompt, arguments.tokens, arguments.rounds, arguments.dtype, bar.update
+                arguments.size,
+                arguments.batch,
+                arguments.prompt,
+                arguments.tokens,
+                arguments.rounds,
+                arguments.dtype,
+                bar.update,
             )
         else:
             found = benchmarks.train(

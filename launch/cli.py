@@ -72,13 +72,17 @@ def apply_overrides(config: ml_collections.ConfigDict, arguments: list[str], fla
                 raise InputError(f"unknown {flag} key {name!r}: {key!r} is not one of: {keys}")
             node, holder = node[key], node
         if isinstance(node, ml_collections.ConfigDict):
-            raise InputError(f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node.keys()))}; set one of them")
+            raise InputError(
+                f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node.keys()))}; set one of them"
+            )
         holder[key] = _coerce(f"{flag}.{name}", text, node)
 
 
 def parse_with_config(parser: Parser, argv: list[str] | None = None):
     """Parses `argv`; returns `(arguments, config)`, overrides applied."""
-    parser.add_argument("--config", required=True, metavar="FILE", help="a file of configs/; override with --config.key=value")
+    parser.add_argument(
+        "--config", required=True, metavar="FILE", help="a file of configs/; override with --config.key=value"
+    )
     arguments, rest = parser.parse_known_args(argv)
     config = load_config(arguments.config)
     apply_overrides(config, rest)

@@ -15,7 +15,9 @@ from safety_align.training.checkpoint import load_for_inference
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps"
+    )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
     arguments, config = cli.parse_with_config(parser)

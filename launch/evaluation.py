@@ -28,5 +28,7 @@ def claim_output(output: pathlib.Path, about: dict) -> None:
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{results} is not an evaluation's; choose another --output") from error
     if old != json.loads(json.dumps(about)):
-        keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != json.loads(json.dumps(about.get(k)))))
+        keys = ", ".join(
+            sorted(k for k in old.keys() | about.keys() if old.get(k) != json.loads(json.dumps(about.get(k))))
+        )
         raise InputError(f"{results} belongs to another evaluation (different {keys}); choose another --output")

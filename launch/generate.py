@@ -26,7 +26,9 @@ GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", 
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps")
+    parser.add_argument(
+        "--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps"
+    )
     parser.add_argument("--prompt", metavar="TEXT", help="answer this")
     parser.add_argument("--prefill", default="", metavar="TEXT", help="text that the answer already starts with")
     parser.add_argument("--input", metavar="FILE", help="answer the rows of this JSON-lines file")
@@ -34,7 +36,9 @@ def main() -> int:
     parser.add_argument("--no-gate", action="store_true", help="decode as if there were no [CLS]")
     parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once, default: %(default)s")
-    parser.add_argument("--max-length", type=int, default=4096, metavar="N", help="prompt and answer, default: %(default)s")
+    parser.add_argument(
+        "--max-length", type=int, default=4096, metavar="N", help="prompt and answer, default: %(default)s"
+    )
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, default: %(default)s")
     parser.add_argument("--top-k", type=int, default=0, help="0 keeps all, default: %(default)s")
     parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
@@ -116,7 +120,9 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
     with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr) as bar:
         # Blocks of several batches: long enough to sort by length, short enough to lose little.
         for block in blocks(rows[done:], 4 * arguments.batch_size):
-            results = generator.generate([row.request for row in block], arguments.max_new_tokens, arguments.batch_size, bar.update)
+            results = generator.generate(
+                [row.request for row in block], arguments.max_new_tokens, arguments.batch_size, bar.update
+            )
             file.append(block, results)
             refused += sum(result.refused for result in results)
     print(f"{output}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")

@@ -14,8 +14,8 @@ from configs.compare.small import variants
 from configs.eval import embedded as evaluation
 from launch import cli
 from launch.compare import compare
-from launch.train import to_train_config
 from launch.huge_pages import restart_with_huge_pages
+from launch.train import to_train_config
 from safety_align.training.loop import train
 
 

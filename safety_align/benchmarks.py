@@ -129,7 +129,10 @@ def train(size: str, batch: int, length: int, rounds: int, dtype: str = "float32
             started = time.perf_counter()
             holder = [step(state, arrays)[0]]
             jax.block_until_ready(holder[0])
-        facts = {"parameters": sum(x.size for x in jax.tree.leaves(holder[0].params)), "compile_s": time.perf_counter() - started}
+        facts = {
+            "parameters": sum(x.size for x in jax.tree.leaves(holder[0].params)),
+            "compile_s": time.perf_counter() - started,
+        }
 
         def run(step=step, arrays=arrays, holder=holder) -> float:
             started = time.perf_counter()

@@ -14,7 +14,15 @@ from safety_align.errors import InputError
 MESH_AXES = ("data", "fsdp", "tensor")
 
 # Logical axes of parameters.
-LAYERS, VOCAB, WIDTH, HEADS, KV_HEADS, HEAD_DIM, MLP = "layers", "vocab", "width", "heads", "kv_heads", "head_dim", "mlp"
+LAYERS, VOCAB, WIDTH, HEADS, KV_HEADS, HEAD_DIM, MLP = (
+    "layers",
+    "vocab",
+    "width",
+    "heads",
+    "kv_heads",
+    "head_dim",
+    "mlp",
+)
 # Logical axes of activations.
 BATCH, LENGTH, ACT_WIDTH = "batch", "length", "act_width"
 ACT_HEADS, ACT_KV_HEADS, ACT_MLP, ACT_VOCAB = "act_heads", "act_kv_heads", "act_mlp", "act_vocab"
@@ -50,10 +58,14 @@ def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> M
     if -1 in sizes:
         known = -int(np.prod(sizes))
         if devices.size % known:
-            raise InputError(f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor} do not divide {devices.size} devices")
+            raise InputError(
+                f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor} do not divide {devices.size} devices"
+            )
         sizes[sizes.index(-1)] = devices.size // known
     if int(np.prod(sizes)) != devices.size:
-        raise InputError(f"mesh {'x'.join(map(str, sizes))} needs {int(np.prod(sizes))} devices; there are {devices.size}")
+        raise InputError(
+            f"mesh {'x'.join(map(str, sizes))} needs {int(np.prod(sizes))} devices; there are {devices.size}"
+        )
     return Mesh(devices.reshape(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 
 

@@ -40,7 +40,9 @@ def random_rows(rng, rows: int = 3, length: int = 48, signal: bool = True):
     for _ in range(rows):
         room, segments = length, []
         while room >= 16 and len(segments) < 3:
-            segment = random_segment(rng, int(rng.integers(3, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 4)), signal=signal)
+            segment = random_segment(
+                rng, int(rng.integers(3, 9)), int(rng.integers(0, 9)), int(rng.integers(0, 4)), signal=signal
+            )
             if segment.length > room:
                 break
             segments.append(segment)

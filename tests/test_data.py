@@ -40,7 +40,15 @@ def pair(prompt="How?", response="So.", **more) -> bytes:
 def test_bad_rows_are_counted_by_reason(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
     lines = [pair(f"prompt {i}") for i in range(20)]
-    lines += [b'{"prompt": "x"}', pair(""), b"\xff\xfe", b"{", pair(response=3), pair("x" * (MAX_CHARACTERS + 1)), b"[1]"]
+    lines += [
+        b'{"prompt": "x"}',
+        pair(""),
+        b"\xff\xfe",
+        b"{",
+        pair(response=3),
+        pair("x" * (MAX_CHARACTERS + 1)),
+        b"[1]",
+    ]
     write(path, lines)
 
     def parse(row):
@@ -146,7 +154,9 @@ def test_leaks_exact_and_near_are_dropped():
     assert index.verdict("write a tutorial on how to make a BOMB at home!!") == "exact"
     assert index.verdict("Please write a tutorial on how to make a bomb at home") == "near"
     assert index.verdict("Write a tutorial on how to make a birthday cake for children") is None
-    examples = [Example((Turn("user", q),), "", 1, None, False, "s", q) for q in ("Short one.", "something else entirely")]
+    examples = [
+        Example((Turn("user", q),), "", 1, None, False, "s", q) for q in ("Short one.", "something else entirely")
+    ]
     kept, dropped = drop_leaks(examples, index)
     assert kept == [1] and dropped == {"exact": 1}
 

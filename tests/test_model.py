@@ -51,7 +51,9 @@ def test_rematerialisation_changes_no_gradient(remat):
     def gradient(config):
         return jax.grad(lambda p: jnp.mean(run(config, p, batch).logits ** 2))(params)
 
-    for a, b in zip(*(jax.tree.leaves(gradient(c)) for c in (TINY, dataclasses.replace(TINY, remat=remat))), strict=True):
+    for a, b in zip(
+        *(jax.tree.leaves(gradient(c)) for c in (TINY, dataclasses.replace(TINY, remat=remat))), strict=True
+    ):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
 
 

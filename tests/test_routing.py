@@ -103,7 +103,9 @@ def test_hidden_windows_change_no_token():
     bare = dataclasses.replace(segment, checks=segment.checks[:1])
     params = random_params()
     slots = np.concatenate(ordinary_slots(segment))
-    logits = [SafetyTransformer(TINY).apply({"params": params}, *one_row(s)[1]).logits[0, slots] for s in (segment, bare)]
+    logits = [
+        SafetyTransformer(TINY).apply({"params": params}, *one_row(s)[1]).logits[0, slots] for s in (segment, bare)
+    ]
     np.testing.assert_array_equal(*logits)
 
 

@@ -10,7 +10,10 @@ from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer, Turn, get_
 from safety_align.text.chat import TEMPLATES
 from safety_align.text.tokenizer import CONTROLS
 
-CORPUS = ["Tell me how to bake a loaf of bread.", "Sorry, I cannot fulfill your request because it is wrong. €uro ñ 漢字"] * 20
+CORPUS = [
+    "Tell me how to bake a loaf of bread.",
+    "Sorry, I cannot fulfill your request because it is wrong. €uro ñ 漢字",
+] * 20
 TOKENIZER = Tokenizer.train(CORPUS, 400)
 
 SPECIAL = [f"<{name}>" for name in CONTROLS] + [f"<|{name}|>" for name in CONTROLS] + [
@@ -81,7 +84,9 @@ def test_spans_of_a_conversation():
 def test_the_authors_template_reads_as_published():
     turns = [Turn("system", "S"), Turn("user", "Q")]
     prompt = get_template("llama2_authors").encode(TOKENIZER, turns)
-    assert TOKENIZER.decode(prompt.ids) == "[INST] <<SYS>>\nS\n<</SYS>>\n\n### Instruction:\nQ\n\n### Response:\n [/INST]"
+    assert (
+        TOKENIZER.decode(prompt.ids) == "[INST] <<SYS>>\nS\n<</SYS>>\n\n### Instruction:\nQ\n\n### Response:\n [/INST]"
+    )
 
 
 @pytest.mark.parametrize(

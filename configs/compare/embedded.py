@@ -1,6 +1,6 @@
 """The comparison on the embedded corpus: configs/compare/small.py's variants, in minutes.
 
-    python -m launch.compare --config=configs/compare/embedded.py --output=runs/compare_embedded
+python -m launch.compare --config=configs/compare/embedded.py --output=runs/compare_embedded
 """
 
 from ml_collections import ConfigDict

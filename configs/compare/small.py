@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 
 from configs.eval import small as evaluation
 
-
 ORDER = ("sft", "gated", "attention_only", "decoding_only", "first", "periodic", "annealing", "random")
 """Columns of the table."""
 

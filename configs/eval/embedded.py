@@ -1,6 +1,6 @@
 """Attacks, over-refusal, head and perplexity on the embedded corpus; what the quickstart measures.
 
-    python -m launch.evaluate --config=configs/eval/embedded.py --checkpoint=DIR --output=DIR
+python -m launch.evaluate --config=configs/eval/embedded.py --checkpoint=DIR --output=DIR
 """
 
 from configs.eval import small

@@ -1,6 +1,6 @@
 """Attacks, over-refusal, head and perplexity on the real evaluation files (`data_dir`); gate with paper defaults.
 
-    python -m launch.evaluate --config=configs/eval/small.py --checkpoint=runs/align_small --output=runs/eval_small
+python -m launch.evaluate --config=configs/eval/small.py --checkpoint=runs/align_small --output=runs/eval_small
 """
 
 from ml_collections import ConfigDict

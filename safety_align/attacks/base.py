@@ -28,7 +28,9 @@ class Attack(Protocol):
 
     name: str
 
-    def requests(self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate) -> list[list[Request]]:
+    def requests(
+        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
+    ) -> list[list[Request]]:
         """One list of requests for each behaviour."""
 
 

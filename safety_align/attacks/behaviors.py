@@ -47,7 +47,11 @@ def _harmbench(folder: pathlib.Path) -> list[Behavior]:
     for row in read_csv(folder / "harmbench_behaviors.csv"):
         goal, context = row["Behavior"], row.get("ContextString") or ""
         prompt = f"{context}\n\n{goal}" if context else goal
-        made.append(Behavior(prompt, targets.get(row["BehaviorID"]) or _target(goal), row["SemanticCategory"], row["BehaviorID"]))
+        made.append(
+            Behavior(
+                prompt, targets.get(row["BehaviorID"]) or _target(goal), row["SemanticCategory"], row["BehaviorID"]
+            )
+        )
     return made
 
 
@@ -67,7 +71,8 @@ def _deepinception(folder: pathlib.Path) -> list[Behavior]:
 def _gcg(folder: pathlib.Path) -> list[Behavior]:
     rows = [json.loads(line) for line in read_lines(folder / "gcg_suffixes.jsonl.gz")]
     return [
-        Behavior(r["goal"], r["target"], r["source_model"], f"gcg{i}", f"{r['goal']} {r['suffix']}") for i, r in enumerate(rows)
+        Behavior(r["goal"], r["target"], r["source_model"], f"gcg{i}", f"{r['goal']} {r['suffix']}")
+        for i, r in enumerate(rows)
     ]
 
 
@@ -91,7 +96,8 @@ def _embedded_nested(folder: pathlib.Path) -> list[Behavior]:
 def _embedded_suffix(folder: pathlib.Path) -> list[Behavior]:
     ends = embedded.suffixes("test")
     return [
-        dataclasses.replace(b, id=f"suffix{i}", prompt=f"{b.goal} {ends[i % len(ends)]}") for i, b in enumerate(_embedded(folder))
+        dataclasses.replace(b, id=f"suffix{i}", prompt=f"{b.goal} {ends[i % len(ends)]}")
+        for i, b in enumerate(_embedded(folder))
     ]
 
 

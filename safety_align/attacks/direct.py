@@ -14,7 +14,9 @@ class Direct:
 
     name: str = "direct"
 
-    def requests(self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate) -> list[list[Request]]:
+    def requests(
+        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
+    ) -> list[list[Request]]:
         """See `Attack.requests`."""
         return [[ask(b.goal, seed=i)] for i, b in enumerate(behaviors)]
 
@@ -26,6 +28,8 @@ class Published:
 
     name: str
 
-    def requests(self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate) -> list[list[Request]]:
+    def requests(
+        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
+    ) -> list[list[Request]]:
         """See `Attack.requests`."""
         return [[ask(b.prompt, seed=i)] for i, b in enumerate(behaviors)]

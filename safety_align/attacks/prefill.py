@@ -23,7 +23,9 @@ class Prefill:
         """prefill_5, …"""
         return f"prefill_{self.tokens}"
 
-    def requests(self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate) -> list[list[Request]]:
+    def requests(
+        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
+    ) -> list[list[Request]]:
         """See `Attack.requests`."""
         made = []
         for i, behavior in enumerate(behaviors):

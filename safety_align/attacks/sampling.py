@@ -23,7 +23,9 @@ class SamplingGrid:
         """The grid."""
         return [Sampling(*setting) for setting in itertools.product(self.temperatures, self.top_ks, self.top_ps)]
 
-    def requests(self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate) -> list[list[Request]]:
+    def requests(
+        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
+    ) -> list[list[Request]]:
         """See `Attack.requests`."""
         draws = [setting for setting in self.settings() for _ in range(self.best_of)]
         return [

@@ -73,7 +73,9 @@ class _Examples(Sequence):
         return from_record(self._records[int(index)], self._source)
 
 
-def load(name: str, split: str, data_dir: pathlib.Path, cache_dir: pathlib.Path, max_bad_fraction: float) -> Sequence[Example]:
+def load(
+    name: str, split: str, data_dir: pathlib.Path, cache_dir: pathlib.Path, max_bad_fraction: float
+) -> Sequence[Example]:
     """Prepares source `name` if need be and opens one split; see `sources.load_source`."""
     raw = data_dir / SPECS[name].file
     if not raw.is_file():
@@ -99,6 +101,7 @@ def load(name: str, split: str, data_dir: pathlib.Path, cache_dir: pathlib.Path,
             raise
         except AssertionError as error:  # what TFDS says of a split without examples
             shutil.rmtree(home, ignore_errors=True)
-            raise InputError(f"data file {raw} has too few rows for a train and a test split ({error}); add rows") from error
+            raise InputError(
+                f"data file {raw} has too few rows for a train and a test split ({error}); add rows"
+            ) from error
     return _Examples(builder.as_data_source(split=split), name)
-

@@ -81,7 +81,9 @@ def embedded_behaviors(split: str) -> list[Behavior]:
     made = []
     for i, goal in enumerate(goals(malicious.DOMAINS + malicious.SOFT, split)):
         rng = np.random.default_rng((17, i))
-        made.append(Behavior(goal.text, _steps(goal, rng, 6, frames.BEGIN[0]), goal.domain.name, f"embedded_{split}_{i}"))
+        made.append(
+            Behavior(goal.text, _steps(goal, rng, 6, frames.BEGIN[0]), goal.domain.name, f"embedded_{split}_{i}")
+        )
     return made
 
 
@@ -175,7 +177,7 @@ def _context(rng, pool: Sequence[Goal], split: str) -> tuple[Turn, ...]:
 
 
 def _steps(goal: Goal, rng, count: int, begin: str | None = None) -> str:
-    """"Sure, here is how to …. Step 1: …" with `count` steps of the domain in their order."""
+    """ "Sure, here is how to …. Step 1: …" with `count` steps of the domain in their order."""
     steps = goal.domain.steps
     chosen = sorted(rng.choice(len(steps), min(count, len(steps)), replace=False))
     sentences = [(begin or _pick(rng, frames.BEGIN)).format(goal=goal.text)]

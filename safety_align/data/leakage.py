@@ -43,7 +43,7 @@ class LeakIndex:
             self._sets.append(found)
 
     def verdict(self, prompt: str) -> str | None:
-        """"exact", "near" or None."""
+        """ "exact", "near" or None."""
         if normalise(prompt) in self._exact:
             return "exact"
         own = shingles(prompt)

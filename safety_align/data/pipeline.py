@@ -112,7 +112,12 @@ class Pipeline:
         rng = np.random.default_rng((self.config.seed, index))
         try:
             return encode_example(
-                self._sources[source][item], self._tokenizer, self._template, self.config.sequence_length, self._routing, rng
+                self._sources[source][item],
+                self._tokenizer,
+                self._template,
+                self.config.sequence_length,
+                self._routing,
+                rng,
             )
         except TooLong:
             return None
@@ -136,7 +141,9 @@ class Pipeline:
         rows = []
         for _ in range(self.config.batch_size):
             self._fill_pool()
-            chosen = pack([segment for _, segment in self._held], self.config.sequence_length, self.config.checks_per_row)
+            chosen = pack(
+                [segment for _, segment in self._held], self.config.sequence_length, self.config.checks_per_row
+            )
             rows.append([self._held[i][1] for i in chosen])
             taken = set(chosen)
             self._held = [item for i, item in enumerate(self._held) if i not in taken]
@@ -165,7 +172,11 @@ def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
 
 
 def fixed_batches(
-    examples: Sequence[Example], config: PipelineConfig, tokenizer: Tokenizer, template: ChatTemplate, routing: RoutingConfig | None
+    examples: Sequence[Example],
+    config: PipelineConfig,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    routing: RoutingConfig | None,
 ) -> list[dict[str, np.ndarray]]:
     """`examples` once, in order, packed into batches for validation; the last is filled up with empty rows."""
     segments = []

@@ -8,14 +8,23 @@ REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
 
 # (words that suggest a harm, what the harm is)
 _HARMS = (
-    (r"hack|malware|virus|phish|password|ransom|ddos|exploit|keylog|spyware", "break into systems or data that belong to someone else"),
+    (
+        r"hack|malware|virus|phish|password|ransom|ddos|exploit|keylog|spyware",
+        "break into systems or data that belong to someone else",
+    ),
     (r"steal|rob|shoplift|burgl|theft|pickpocket|break into", "take what belongs to other people"),
     (r"bomb|explos|weapon|gun|ammun|grenade|3d print", "make weapons that could injure or kill people"),
     (r"drug|meth|cocaine|heroin|opioid|marijuana|pill", "make or trade dangerous drugs"),
     (r"poison|kill|murder|assassin|strangl|stab|hurt|injur|attack|violen|torture", "cause serious injury or death"),
     (r"suicide|self.harm|anorex|starv|overdose", "lead to someone harming themselves"),
-    (r"racis|race|black|jew|muslim|immigrant|gay|lesbian|women|ethnic|nazi|disab|refugee", "spread hatred against a group of people"),
-    (r"fraud|scam|launder|tax|counterfeit|forge|fake|credit card|identity|ponzi|insider", "deceive people and cost them money"),
+    (
+        r"racis|race|black|jew|muslim|immigrant|gay|lesbian|women|ethnic|nazi|disab|refugee",
+        "spread hatred against a group of people",
+    ),
+    (
+        r"fraud|scam|launder|tax|counterfeit|forge|fake|credit card|identity|ponzi|insider",
+        "deceive people and cost them money",
+    ),
     (r"stalk|track|spy|dox|address|personal info|private", "invade the privacy of another person"),
     (r"bully|harass|insult|threat|blackmail|intimidat|humiliat|rumou?r", "frighten or humiliate another person"),
     (r"terror|extremis|isis|radical|massacre|genocide", "support violence against many people"),

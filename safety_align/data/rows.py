@@ -53,7 +53,9 @@ def read_lines(path: pathlib.Path) -> Iterator[bytes]:
         raise InputError(f"data file {path} is truncated or not gzip: {error}; copy it again") from error
 
 
-def read_json_rows(path: pathlib.Path, fields: dict[str, type], report: RowReport, parse: Callable[[dict], object]) -> Iterator:
+def read_json_rows(
+    path: pathlib.Path, fields: dict[str, type], report: RowReport, parse: Callable[[dict], object]
+) -> Iterator:
     """`(line number, parse(row))` for each good row.
 
     A row is bad if it is not UTF-8, not JSON, lacks a field of `fields`, has one of another type, is over length, or

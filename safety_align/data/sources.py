@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.refusals import explained_refusal
+from safety_align.data.rewording import reword
 from safety_align.data.rows import BadRow, RowReport, read_json_rows, require_text
 from safety_align.errors import InputError
 from safety_align.text import Turn
@@ -63,6 +64,11 @@ def _instruction(row: dict) -> list[Draft]:
 
 def _bare_instruction(row: dict) -> list[Draft]:
     return [((_user(row["instruction"]),), "")] if not row["input"].strip() else []
+
+
+def _reworded(query: str) -> list[Draft]:
+    # Of training prompts only: another form of a held-out prompt would give it away.
+    return [] if _is_held_out(query) else [((_user(form),), "") for form in reword(query)]
 
 
 def _gsm8k(row: dict) -> list[Draft]:
@@ -114,6 +120,21 @@ SPECS = {
     ),
     "benign_queries": SourceSpec("train/alpaca.jsonl.gz", _INSTRUCTION, _bare_instruction, BENIGN, train_lm=False),
     "dolly_queries": SourceSpec("train/dolly.jsonl.gz", _INSTRUCTION, _bare_instruction, BENIGN, train_lm=False),
+    # The same goals in other forms.
+    "malicious_reworded": SourceSpec(
+        "train/malicious_prompts.jsonl.gz",
+        {"prompt": str},
+        lambda row: _reworded(require_text(row["prompt"])),
+        MALICIOUS,
+        train_lm=False,
+    ),
+    "benign_reworded": SourceSpec(
+        "train/alpaca.jsonl.gz",
+        _INSTRUCTION,
+        lambda row: [] if row["input"].strip() else _reworded(require_text(row["instruction"])),
+        BENIGN,
+        train_lm=False,
+    ),
     "text_imdb": SourceSpec("text/imdb.jsonl.gz", {"text": str}, _passages),
     "text_books": SourceSpec("text/books.jsonl.gz", {"text": object}, _passages),
 }
@@ -147,7 +168,11 @@ def source_examples(
 
 def is_held_out(example: Example) -> bool:
     """The example belongs to the "test" split: by its query, so that one prompt is in one split for all sources."""
-    key = example.query.strip().lower() or example.id.split(".")[0]
+    return _is_held_out(example.query or example.id.split(".")[0])
+
+
+def _is_held_out(text: str) -> bool:
+    key = text.strip().lower()
     return int.from_bytes(hashlib.sha256(key.encode("utf-8", "replace")).digest()[:4]) < HELD_OUT * 2**32
 
 
@@ -180,7 +205,12 @@ def _text(value) -> str:
 
 
 def load_source(
-    name: str, split: str = "train", *, data_dir: str | os.PathLike, cache_dir: str | os.PathLike, max_bad_fraction: float = 0.01
+    name: str,
+    split: str = "train",
+    *,
+    data_dir: str | os.PathLike,
+    cache_dir: str | os.PathLike,
+    max_bad_fraction: float = 0.01,
 ) -> Sequence[Example]:
     """The examples of one source.
 

@@ -182,7 +182,8 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     signal = jnp.full((rows, 1), gated)
     nothing = jnp.zeros((rows, 1), bool)
     tokens = jnp.concatenate(
-        [batch.prompt, jnp.full((rows, 1), CLS_TOKEN if gated else 0), jnp.zeros((rows, 1), jnp.int32), batch.prefill], 1
+        [batch.prompt, jnp.full((rows, 1), CLS_TOKEN if gated else 0), jnp.zeros((rows, 1), jnp.int32), batch.prefill],
+        1,
     )
     real = jnp.concatenate([inside, signal, nothing, filled], axis=1)
     ordinary = jnp.concatenate([inside, nothing, nothing, filled], axis=1)
@@ -269,7 +270,9 @@ def _either(condition: jax.Array, then, otherwise, cache):
     out = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(otherwise, cache)[:2])
     for run, wanted in ((then, condition), (otherwise, ~condition)):
         _, (*out, cache) = jax.lax.while_loop(
-            lambda carry: carry[0], lambda carry, run=run: (jnp.bool_(False), run(carry[1][-1])), (wanted, (*out, cache))
+            lambda carry: carry[0],
+            lambda carry, run=run: (jnp.bool_(False), run(carry[1][-1])),
+            (wanted, (*out, cache)),
         )
     return (*out, cache)
 

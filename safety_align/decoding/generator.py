@@ -131,7 +131,9 @@ class Generator:
             return length
         mode = int(host.verdict.mode[0])
         if mode == Mode.REFUSING:
-            return max(int(host.verdict.safe_length[0]), min(length, int(host.verdict.refusal_start[0]) + len(self.refusal)))
+            return max(
+                int(host.verdict.safe_length[0]), min(length, int(host.verdict.refusal_start[0]) + len(self.refusal))
+            )
         last = gate.parsed_schedule.last
         if mode == Mode.BENIGN and last is not None and int(host.step) >= last:
             return length

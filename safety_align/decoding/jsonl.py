@@ -62,11 +62,17 @@ def _row(row, where: str, sampling: Sampling, seed: int) -> Row:
     turns = []
     history = row.get("history") or []
     for exchange in history if isinstance(history, list) else [None]:
-        if not (isinstance(exchange, list) and len(exchange) == 2 and all(isinstance(t, str) and t.strip() for t in exchange)):
+        if not (
+            isinstance(exchange, list)
+            and len(exchange) == 2
+            and all(isinstance(t, str) and t.strip() for t in exchange)
+        ):
             raise InputError(f'{where}: "history" must be a list of [user, assistant] pairs of strings')
         turns += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
     drawn = hashlib.sha256(f"{seed} {identity!r}".encode("utf-8", "surrogatepass")).digest()
-    request = Request((*turns, Turn("user", prompt)), prefill=prefill, seed=int.from_bytes(drawn[:4]), sampling=sampling)
+    request = Request(
+        (*turns, Turn("user", prompt)), prefill=prefill, seed=int.from_bytes(drawn[:4]), sampling=sampling
+    )
     return Row(identity, request)
 
 
@@ -105,7 +111,9 @@ class ResultsFile:
             try:
                 old = json.loads(mark.read_text("utf-8"))
             except (OSError, ValueError):
-                raise InputError(f"{path} exists and is not this command's ({mark.name} is missing); choose another --output") from None
+                raise InputError(
+                    f"{path} exists and is not this command's ({mark.name} is missing); choose another --output"
+                ) from None
             if old != about:
                 keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != about.get(k)))
                 raise InputError(f"{path} belongs to another run (different {keys}); choose another --output")
@@ -127,7 +135,9 @@ class ResultsFile:
             except (ValueError, KeyError, TypeError):
                 same = False
             if not same:
-                raise InputError(f"{self.path} is not what this command wrote (at id {row.id!r}); choose another --output")
+                raise InputError(
+                    f"{self.path} is not what this command wrote (at id {row.id!r}); choose another --output"
+                )
         if len(lines) > len(rows):
             raise InputError(f"{self.path} has {len(lines)} rows, the input {len(rows)}; choose another --output")
         if len(whole) < len(raw):

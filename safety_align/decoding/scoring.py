@@ -32,7 +32,10 @@ def score_segments(config: TransformerConfig, params, segments: Sequence[Segment
         length = -(-max(segments[i].length for i in chosen) // 64) * 64
         rows = [place([segments[i]], length, 2) for i in chosen]
         rows += [place([], length, 2)] * (batch_size - len(rows))
-        batch = {key: np.stack([row[key] for row in rows]) for key in ("tokens", "positions", "segments", "content", "cls_index", "cls_range")}
+        batch = {
+            key: np.stack([row[key] for row in rows])
+            for key in ("tokens", "positions", "segments", "content", "cls_index", "cls_range")
+        }
         logits = np.asarray(_safety_logits(config, params, batch))
         last = [len(segments[i].checks) - 1 for i in chosen]
         scores[chosen] = 1 / (1 + np.exp(-logits[np.arange(len(chosen)), last].astype(np.float64)))
@@ -40,7 +43,11 @@ def score_segments(config: TransformerConfig, params, segments: Sequence[Segment
 
 
 def score_queries(
-    config: TransformerConfig, params, tokenizer: Tokenizer, template: ChatTemplate, conversations: Sequence[Sequence[Turn]]
+    config: TransformerConfig,
+    params,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    conversations: Sequence[Sequence[Turn]],
 ) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
     empty = np.zeros(0, np.int32)

@@ -74,7 +74,9 @@ def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate:
     return start_refusal(verdict, refuse, length, gate), refuse
 
 
-def judge_response(verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens: int, gate: GateConfig):
+def judge_response(
+    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens: int, gate: GateConfig
+):
     """A later check.
 
     Args:

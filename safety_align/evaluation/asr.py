@@ -38,7 +38,8 @@ def attack_success(
         summary["settings"] = _per_setting(requests, verdicts)
     step = max(1, len(results) // SAMPLES)
     summary["samples"] = [
-        sample(q, r, v.verdict, generator) for q, r, v in list(zip(requests, results, verdicts, strict=True))[::step][:SAMPLES]
+        sample(q, r, v.verdict, generator)
+        for q, r, v in list(zip(requests, results, verdicts, strict=True))[::step][:SAMPLES]
     ]
     return summary
 

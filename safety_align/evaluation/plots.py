@@ -54,7 +54,7 @@ def timeline(sample: dict) -> str:
 
 def _svg(figure) -> str:
     out = io.StringIO()
-    figure.savefig(out, format="svg", bbox_inches="tight")
+    figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
     plt.close(figure)
     text = out.getvalue()
     return text[text.index("<svg") :]

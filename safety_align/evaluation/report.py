@@ -72,7 +72,10 @@ def markdown_table(variants: dict[str, dict]) -> str:
     body = [(label, *cells) for label, cells in rows_of(variants)]
     table = [("", *variants), *body]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
-    lines = ["| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |" for row in table]
+    lines = [
+        "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
+        for row in table
+    ]
     rule = "|" + "|".join("-" * (w + 1) + ("-" if i == 0 else ":") for i, w in enumerate(widths)) + "|"
     return "\n".join([lines[0], rule, *lines[1:]])
 
@@ -91,7 +94,11 @@ def html_report(variants: dict[str, dict]) -> str:
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
         "<h2>Attack success rate</h2>",
-        bars({v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()}, _names(variants, "attacks", ATTACKS), "asr"),
+        bars(
+            {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},
+            _names(variants, "attacks", ATTACKS),
+            "asr",
+        ),
         "<h2>Benign requests refused</h2>",
         bars({v: d["benign_refused"] for v, d in variants.items()}, _names(variants, "benign_refused"), "rate"),
         f"<h2>All figures</h2><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>",
@@ -121,7 +128,11 @@ def _sample(name: str, sample: dict) -> str:
         shown = f"<mark title='prefilled by the attacker'>{escape(given)}</mark>{escape(text[len(given) :])}"
     else:
         shown = escape(text)
-    lost = f"<p class='label'>Prefilled and taken back: <mark>{escape(given)}</mark></p>" if given and not text.startswith(given) else ""
+    lost = (
+        f"<p class='label'>Prefilled and taken back: <mark>{escape(given)}</mark></p>"
+        if given and not text.startswith(given)
+        else ""
+    )
     plot = timeline(sample) if len(sample["checks"]) > 2 else ""
     return (
         f"<div class='sample'><p><span class='tag'>{escape(name)}</span> "

@@ -57,13 +57,26 @@ class EvalConfig:
     def __post_init__(self):
         if self.data not in ("real", "embedded"):
             raise InputError(f"data {self.data!r} is not real or embedded")
-        for name in ("behaviors", "sampling_behaviors", "benign", "head_examples", "max_new_tokens", "batch_size", "best_of"):
+        for name in (
+            "behaviors",
+            "sampling_behaviors",
+            "benign",
+            "head_examples",
+            "max_new_tokens",
+            "batch_size",
+            "best_of",
+        ):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
 
 
 def evaluate_variant(
-    bundle: Bundle, gate: GateConfig | None, config: EvalConfig, name: str, partial: pathlib.Path | None = None, progress: bool = True
+    bundle: Bundle,
+    gate: GateConfig | None,
+    config: EvalConfig,
+    name: str,
+    partial: pathlib.Path | None = None,
+    progress: bool = True,
 ) -> dict:
     """{"attacks", "benign_refused", "head", "perplexity"} of one variant.
 
@@ -82,7 +95,9 @@ def evaluate_variant(
         saved = partial / f"{name}.{part}.{key}.json" if partial else None
         if saved and saved.is_file():
             return json.loads(saved.read_text("utf-8"))
-        with tqdm(total=total, desc=f"{name}: {part}", unit="answer", disable=not progress, file=sys.stderr, leave=False) as bar:
+        with tqdm(
+            total=total, desc=f"{name}: {part}", unit="answer", disable=not progress, file=sys.stderr, leave=False
+        ) as bar:
             value = run(bar.update)
         if saved:
             partial.mkdir(parents=True, exist_ok=True)
@@ -152,7 +167,10 @@ def _benign_prompts(config: EvalConfig) -> dict[str, list[tuple[Turn, ...]]]:
         return {"benign": [e.turns for e in _benign_examples(config)], "lookalikes": [e.turns for e in lookalikes]}
     xstest = read_csv(pathlib.Path(config.data_dir) / "eval" / "xstest_prompts.csv")
     safe = [(Turn("user", r["prompt"]),) for r in xstest if r["label"] == "safe"]
-    return {"alpaca": [e.turns for e in _benign_examples(config)], "xstest_safe": subsample(safe, config.benign, config.seed)}
+    return {
+        "alpaca": [e.turns for e in _benign_examples(config)],
+        "xstest_safe": subsample(safe, config.benign, config.seed),
+    }
 
 
 def _head(bundle: Bundle, gate: GateConfig, config: EvalConfig) -> dict:

@@ -27,8 +27,6 @@ def auroc_interval(malicious: np.ndarray, benign: np.ndarray, draws: int = 500, 
     """Bootstrap 95 % interval of the AUROC (both classes resampled)."""
     rng = np.random.default_rng(seed)
     malicious, benign = np.asarray(malicious), np.asarray(benign)
-    values = [
-        auroc(rng.choice(malicious, len(malicious)), rng.choice(benign, len(benign))) for _ in range(draws)
-    ]
+    values = [auroc(rng.choice(malicious, len(malicious)), rng.choice(benign, len(benign))) for _ in range(draws)]
     low, high = np.quantile(values, [0.025, 0.975])
     return float(low), float(high)

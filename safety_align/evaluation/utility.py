@@ -19,11 +19,18 @@ from safety_align.training.losses import lm_loss
 @functools.partial(jax.jit, static_argnums=0)
 def _nats(config: TransformerConfig, params, batch):
     output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
-    return lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)), jnp.sum(batch["loss_weights"])
+    return lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)), jnp.sum(
+        batch["loss_weights"]
+    )
 
 
 def perplexity(
-    config: TransformerConfig, params, tokenizer: Tokenizer, template: ChatTemplate, examples: Sequence[Example], length: int = 256
+    config: TransformerConfig,
+    params,
+    tokenizer: Tokenizer,
+    template: ChatTemplate,
+    examples: Sequence[Example],
+    length: int = 256,
 ) -> float:
     """exp of the mean nats per response token (EOS included); `[CLS]` is in place where the model has it.
 

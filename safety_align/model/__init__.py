@@ -2,7 +2,14 @@
 
 from safety_align.model.config import PRESETS, TransformerConfig, preset
 from safety_align.model.layers import KeyValue, Write
-from safety_align.model.transformer import Output, SafetyTransformer, abstract_params, init_params, stack_layers, unstack_layers
+from safety_align.model.transformer import (
+    Output,
+    SafetyTransformer,
+    abstract_params,
+    init_params,
+    stack_layers,
+    unstack_layers,
+)
 
 __all__ = [
     "PRESETS", "KeyValue", "Output", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "init_params",

@@ -1,8 +1,8 @@
 """Checkpoints: a run's directory, saved and read so that nothing is lost and nothing else is mistaken for it.
 
-    workdir/config.json            the config of the run; another config is refused
-    workdir/tokenizer.json
-    workdir/checkpoints/<step>/    Orbax: params, optimizer; metadata: the data iterator's state
+workdir/config.json            the config of the run; another config is refused
+workdir/tokenizer.json
+workdir/checkpoints/<step>/    Orbax: params, optimizer; metadata: the data iterator's state
 """
 
 import dataclasses
@@ -48,7 +48,9 @@ def claim_workdir(workdir: pathlib.Path, config: dict, may_differ: tuple[str, ..
         keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in may_differ)
         if keys:
             shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in keys[:4])
-            raise InputError(f"{workdir} holds a run of another config ({shown}); choose another --workdir or that config")
+            raise InputError(
+                f"{workdir} holds a run of another config ({shown}); choose another --workdir or that config"
+            )
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(path, text)
 
@@ -112,7 +114,9 @@ class Checkpoints:
 
 def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
     reason = str(error).strip().split("\n")[0][:200]
-    return InputError(f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); delete it to use an older one")
+    return InputError(
+        f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); delete it to use an older one"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,11 +152,15 @@ def load_for_inference(path: str | os.PathLike) -> Bundle:
     except (KeyError, TypeError) as error:
         raise InputError(f"{workdir / 'config.json'} is not a training run's config: {error!r}") from error
     if tokenizer.vocab_size > model_config.vocab_size:
-        raise InputError(f"{workdir}: the tokenizer has {tokenizer.vocab_size} ids, the model {model_config.vocab_size}")
+        raise InputError(
+            f"{workdir}: the tokenizer has {tokenizer.vocab_size} ids, the model {model_config.vocab_size}"
+        )
     steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
     step = int(path.name) if one_step else (steps[-1] if steps else None)
     if step not in steps:
-        raise InputError(f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}")
+        raise InputError(
+            f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}"
+        )
     where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     shapes = nn.unbox(abstract_params(model_config))
     abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)

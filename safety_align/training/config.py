@@ -86,5 +86,15 @@ class TrainConfig:
             raise InputError("routing is given if and only if model.safety_signal is true")
 
 
-MAY_DIFFER = ("log_every", "eval_every", "save_every", "keep", "data.data_dir", "data.cache_dir", "mesh.data", "mesh.fsdp", "mesh.tensor")
+MAY_DIFFER = (
+    "log_every",
+    "eval_every",
+    "save_every",
+    "keep",
+    "data.data_dir",
+    "data.cache_dir",
+    "mesh.data",
+    "mesh.fsdp",
+    "mesh.tensor",
+)
 """Config keys that a resumed run may change: they do not change what is learned."""

@@ -150,7 +150,10 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool = False) ->
     kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
     if dropped and progress:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
-        print(f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})", file=sys.stderr)
+        print(
+            f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})",
+            file=sys.stderr,
+        )
     return _Subset(found, kept)
 
 
@@ -199,7 +202,9 @@ def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) 
 def _merge(fresh: dict, loaded: dict) -> dict:
     """Loaded parameters; those of the safety signal stay fresh where the loaded model has none, or go if not wanted."""
     merged = {name: loaded.get(name, value) for name, value in fresh.items()}
-    missing = [n for n in fresh if n not in loaded and n not in SIGNAL] + [n for n in loaded if n not in fresh and n not in SIGNAL]
+    missing = [n for n in fresh if n not in loaded and n not in SIGNAL] + [
+        n for n in loaded if n not in fresh and n not in SIGNAL
+    ]
     shapes = jax.tree.map(lambda a, b: a.shape == b.shape, fresh, merged)
     if missing or not all(jax.tree.leaves(shapes)):
         raise InputError("init_from is a model of another shape; give the config the same model")
@@ -211,7 +216,9 @@ def _note(pending, writer: MetricsWriter, config: TrainConfig):
     step, metrics = pending
     metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
     if not (math.isfinite(metrics["loss"]) and math.isfinite(metrics["grad_norm"])):
-        raise NonFiniteLoss(f"loss {metrics['loss']}, gradient norm {metrics['grad_norm']} at step {step}; nothing of it was saved")
+        raise NonFiniteLoss(
+            f"loss {metrics['loss']}, gradient norm {metrics['grad_norm']} at step {step}; nothing of it was saved"
+        )
     for name in ("query", "window"):
         if f"{name}_count" in metrics:
             count = metrics.pop(f"{name}_count")

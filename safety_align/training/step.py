@@ -25,7 +25,9 @@ class TrainState:
     opt_state: optax.OptState
 
 
-def init_state(config: TransformerConfig, optimizer: optax.GradientTransformation, key: jax.Array, params=None) -> TrainState:
+def init_state(
+    config: TransformerConfig, optimizer: optax.GradientTransformation, key: jax.Array, params=None
+) -> TrainState:
     """A fresh state, from `params` if given."""
     params = nn.unbox(init_params(config, key)) if params is None else params
     return TrainState(jnp.int32(0), params, optimizer.init(params))
@@ -79,7 +81,7 @@ def make_train_step(
             (grads, metrics), _ = jax.lax.scan(body, micro(state.params, first, totals), rest)
         updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
         params = optax.apply_updates(state.params, updates)
-        metrics |= {"grad_norm": optax.global_norm(grads), "lm_tokens": jnp.sum(batch["loss_weights"])}
+        metrics |= {"grad_norm": optax.tree.norm(grads), "lm_tokens": jnp.sum(batch["loss_weights"])}
         return TrainState(state.step + 1, params, opt_state), metrics
 
     shardings = state_shardings(config, optimizer, mesh)
@@ -95,7 +97,9 @@ def make_eval_step(config: TransformerConfig, mesh) -> Callable[[dict, Batch], d
     """Jitted: parameters and a batch → lm_sum and lm_count (nats, tokens) and every check's logit [B, M]."""
 
     def eval_step(params, batch):
-        output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+        output = SafetyTransformer(config).apply(
+            {"params": params}, batch["tokens"], batch["positions"], Routing.of(batch)
+        )
         return {
             "lm_sum": lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)),
             "lm_count": jnp.sum(batch["loss_weights"]),

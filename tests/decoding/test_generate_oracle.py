@@ -1,6 +1,7 @@
 """The cached, gated decoder against a full forward with a dense mask and the automaton in plain Python."""
 
 import dataclasses
+import math
 
 import flax.linen as nn
 import jax
@@ -263,15 +264,19 @@ def test_one_compilation_serves_every_prompt_of_a_bucket():
     assert decode._cache_size() == before + 1
 
 
-def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place():
-    layout = Layout(prompt=16, prefill=0, steps=256)
-    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
-    params, batch = make_params(0, -1.0), to_batch(make_rows(0, 4, 16, 0), layout, NEW_TOKENS)
-    state = prefill(decoder, params, batch)
+@pytest.mark.parametrize("schedule", ["every", "annealing"])
+def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
+    """Of the compiled loop at a realistic size; nothing is run. Temporaries are below a fifth of the cache."""
+    config = preset("small", scan_layers=False)
+    layout = Layout(prompt=256, prefill=0, steps=256)
+    decoder = Decoder(config, dataclasses.replace(GATES["medium_rewind"], schedule=schedule), REFUSAL, EOS, layout)
+    params = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
+    batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS)
+    state = jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch)
     compiled = decode.lower(decoder, params, batch, state, np.int32(8)).compile()
     text = compiled.as_text()
     assert "callback" not in text and "outfeed" not in text and "infeed" not in text
-    cache = sum(x.nbytes for x in jax.tree.leaves(state.cache))
+    cache = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.cache))
     memory = compiled.memory_analysis()
     assert memory.alias_size_in_bytes >= cache
-    assert memory.temp_size_in_bytes < 0.5 * cache
+    assert memory.temp_size_in_bytes < 0.2 * cache

@@ -127,7 +127,8 @@ def test_prompts_that_cannot_be_answered_are_named():
 def test_rows_of_a_file(tmp_path):
     path = tmp_path / "in.jsonl"
     path.write_text(
-        '{"id": "a", "prompt": "p\u2028q", "prefill": "Sure", "history": [["u", "v"]]}\n\n{"id": 2, "prompt": "r"}\n', "utf-8"
+        '{"id": "a", "prompt": "p\u2028q", "prefill": "Sure", "history": [["u", "v"]]}\n\n{"id": 2, "prompt": "r"}\n',
+        "utf-8",
     )
     first, second = read_requests(path, Sampling(), 0)
     assert (first.id, second.id) == ("a", 2)

@@ -67,7 +67,9 @@ def test_filters_equal_plain_numpy(seed):
     p = rng.choice([0.05, 0.5, 0.9, 1.0], 12).astype(np.float32)
     ours = np.isfinite(np.array(filter_logits(jnp.asarray(logits), jnp.asarray(k), jnp.asarray(p))))
     for row in range(12):
-        assert set(np.flatnonzero(ours[row])) == plain_filter(logits[row].astype(np.float64), int(k[row]), float(p[row]))
+        assert set(np.flatnonzero(ours[row])) == plain_filter(
+            logits[row].astype(np.float64), int(k[row]), float(p[row])
+        )
 
 
 def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
@@ -77,7 +79,9 @@ def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
     drawn = np.array(jax.jit(sample)(logits, full, jnp.zeros(20_000, jnp.int32), full, rows, jnp.int32(3)))
     # Five standard deviations of a share of 20,000 draws are at most 0.018.
     np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20_000, [0.5, 0.3, 0.15, 0.05], atol=0.018)
-    cold = sample(logits[:5], jnp.array([0.0, 1, 0, 1, 0]), jnp.zeros(5, jnp.int32), jnp.ones(5), rows[:5], jnp.int32(3))
+    cold = sample(
+        logits[:5], jnp.array([0.0, 1, 0, 1, 0]), jnp.zeros(5, jnp.int32), jnp.ones(5), rows[:5], jnp.int32(3)
+    )
     assert np.array(cold)[[0, 2, 4]].tolist() == [0, 0, 0]
     assert np.array(cold)[[1, 3]].tolist() == drawn[[1, 3]].tolist()  # a neighbour's temperature is no matter
 

@@ -61,7 +61,11 @@ def test_the_automaton_equals_the_plain_simulation(gate, query, prefilled, seque
         if auto.settled():
             assert bool(is_frozen(verdict, length, gate)[0])
         else:
-            assert (max(int(window.start[0]), 0), int(window.stop[0]), bool(window.query[0])) == (start, stop, reads_query)
+            assert (max(int(window.start[0]), 0), int(window.stop[0]), bool(window.query[0])) == (
+                start,
+                stop,
+                reads_query,
+            )
         due = auto.due(scheduled)
         ours = scheduled or (gate.confirm_every_step and int(verdict.mode[0]) == Mode.ALERT)
         assert (ours and not bool(is_frozen(verdict, length, gate)[0])) == due
@@ -89,7 +93,9 @@ def test_a_refusing_row_never_goes_back(gate, sequence):
         return
     verdict, _ = judge_query(Verdict.start(1), jnp.array([True]), jnp.array([0]), gate)
     for length, (due, malicious, _) in enumerate(sequence, start=1):
-        verdict, refuse, _ = judge_response(verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), PREFIX, gate)
+        verdict, refuse, _ = judge_response(
+            verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), PREFIX, gate
+        )
         assert int(verdict.mode[0]) == Mode.REFUSING and not bool(refuse[0])
 
 

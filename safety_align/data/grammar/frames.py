@@ -18,7 +18,12 @@ REASONS = (
     "it would {harm}", "what you ask for could {harm}", "helping you to {goal} would {harm}",
     "an answer might {harm}", "to {goal} is a crime that would {harm}",
 )  # fmt: skip
-STANDS = ("That is wrong and dangerous.", "I do not want to help with that.", "People would get hurt.", "It is against the law.")
+STANDS = (
+    "That is wrong and dangerous.",
+    "I do not want to help with that.",
+    "People would get hurt.",
+    "It is against the law.",
+)
 OFFERS = (
     "I can help you with a safe and legal plan instead.", "If you have a problem, please talk to someone you trust.",
     "Please ask me about something kind instead.", "I am happy to help with another question.",

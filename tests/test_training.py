@@ -1,0 +1,273 @@
+"""Losses, steps and runs: accumulation, meshes, bit-exact resume, and what stops a run."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from make import TINY, random_params, random_rows
+
+from configs import embedded_gated
+from launch.train import to_train_config
+from safety_align import sharding
+from safety_align.errors import InputError
+from safety_align.training import loop
+from safety_align.training.checkpoint import load_for_inference
+from safety_align.training.losses import Totals, cls_loss, lm_loss
+from safety_align.training.metrics import auroc
+from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from safety_align.training.step import TrainState, make_train_step, state_shardings
+
+CONFIG = dataclasses.replace(TINY, vocab_size=104)  # a vocabulary that every mesh below divides
+OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=2)
+
+
+def test_losses_are_the_textbook_ones():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(0, 3, (2, 5, 7)).astype(np.float32), rng.integers(0, 7, (2, 5))
+    weights = rng.integers(0, 2, (2, 5)).astype(np.float32)
+    expected = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), jnp.asarray(targets))
+    np.testing.assert_allclose(lm_loss(logits, targets, weights, 3.0), (expected * weights).sum() / 3, rtol=1e-5)
+    scores, labels = rng.normal(0, 30, (4, 3)).astype(np.float32), rng.integers(0, 2, (4, 3)).astype(np.float32)
+    expected = optax.sigmoid_binary_cross_entropy(jnp.asarray(scores), jnp.asarray(labels))
+    np.testing.assert_allclose(cls_loss(scores, labels, jnp.ones((4, 3)), 12.0), expected.mean(), rtol=1e-5)
+
+
+def test_unsafe_answers_leave_no_trace_in_the_language_model_loss():
+    batch, _ = random_rows(np.random.default_rng(0))
+    silent = batch | {"loss_weights": np.zeros_like(batch["loss_weights"])}
+    assert float(Totals.of(silent).lm) == 1.0  # a batch without trained tokens divides by one
+    assert float(lm_loss(jnp.ones((*batch["tokens"].shape, 97)), batch["targets"], silent["loss_weights"], 1.0)) == 0.0
+
+
+def test_auroc_equals_brute_force_with_ties():
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        bad, good = rng.integers(0, 6, rng.integers(1, 30)), rng.integers(0, 6, rng.integers(1, 30))
+        wins = [(b > g) + 0.5 * (b == g) for b in bad for g in good]
+        assert abs(auroc(bad, good) - np.mean(wins)) < 1e-12
+
+
+def run_steps(accumulation: int, mesh_shape=(1, 1, 1), steps: int = 3, devices=None):
+    """Losses and final parameters of a few steps from fixed parameters and data."""
+    batch, _ = random_rows(np.random.default_rng(5), rows=8)
+    mesh = sharding.make_mesh(*mesh_shape, devices=devices)
+    optimizer = make_optimizer(OPTIMIZER, 10)
+    params = random_params(CONFIG, 3)
+    with jax.set_mesh(mesh):
+        step = make_train_step(CONFIG, optimizer, 0.5, accumulation, mesh)
+        state = TrainState(jnp.int32(0), params, optimizer.init(params))
+        state = jax.device_put(state, state_shardings(CONFIG, optimizer, mesh))
+        losses = []
+        for _ in range(steps):
+            state, metrics = step(
+                state, {k: jax.device_put(v, sharding.batch_sharding(mesh)) for k, v in batch.items()}
+            )
+            losses.append(float(metrics["loss"]))
+    return losses, jax.device_get(state.params)
+
+
+@pytest.mark.parametrize("accumulation", [2, 4])
+def test_accumulated_steps_equal_whole_ones(accumulation):
+    """The same sums in another order: float32 to about 1e-5, a few steps of Adam to about 1e-4."""
+    (a, p), (b, q) = run_steps(1), run_steps(accumulation)
+    np.testing.assert_allclose(a, b, rtol=1e-5)
+    for x, y in zip(jax.tree.leaves(p), jax.tree.leaves(q), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-4)
+
+
+MESHES = """
+import json, os, sys
+import numpy as np
+sys.path[:0] = ["tests", "."]
+import jax
+from test_training import run_steps
+whole, params = run_steps(1, devices=jax.devices()[:1])
+found = {}
+for shape in ((8, 1, 1), (2, 2, 2), (1, 4, 2)):
+    losses, sharded = run_steps(1, shape)
+    again, _ = run_steps(1, shape)
+    worst = max(float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(sharded), strict=True))
+    found[str(shape)] = [losses, again, worst]
+print(json.dumps([len(jax.devices()), whole, found]))
+"""
+
+
+def test_eight_devices_in_any_mesh_train_like_one():
+    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    done = subprocess.run([sys.executable, "-c", MESHES], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    devices, whole, meshes = json.loads(done.stdout.splitlines()[-1])
+    assert devices == 8 and len(meshes) == 3
+    for losses, again, worst in meshes.values():
+        np.testing.assert_allclose(losses, whole, rtol=2e-5)
+        assert losses == again  # each mesh to the bit with itself
+        assert worst < 5e-4
+
+
+# --- whole runs -------------------------------------------------------------------------------------------------------
+
+
+def small_run(**changes):
+    """Six steps of the embedded alignment on a tiny model."""
+    config = embedded_gated.get_config()
+    config.model.preset, config.model.vocab_size = "tiny", 400
+    config.init_from = ""
+    config.tokenizer_texts = 200
+    config.data.mixture = {"embedded": 3.0, "embedded_queries": 1.0}
+    config.data.batch_size, config.data.validation_examples = 4, 24
+    config.update(steps=6, log_every=1, eval_every=100, save_every=2, keep=3)
+    config.update(changes)
+    return to_train_config(config)
+
+
+def losses_of(workdir) -> dict[int, float]:
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows if "loss" in row}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("whole") / "run"
+    metrics = loop.train(small_run(), workdir, progress=False)
+    return workdir, metrics
+
+
+def test_a_run_learns_validates_and_writes_what_it_promises(whole):
+    workdir, metrics = whole
+    assert metrics["step"] == 6 and 0 <= metrics["query_auroc"] <= 1 and metrics["perplexity"] > 1
+    losses = losses_of(workdir)
+    assert list(losses) == [1, 2, 3, 4, 5, 6] and losses[6] < losses[1]
+    assert list((workdir / "tensorboard").glob("events.*"))
+    bundle = load_for_inference(workdir)
+    assert bundle.step == 6 and bundle.model_config.vocab_size == 400
+    assert load_for_inference(workdir / "checkpoints" / "4").step == 4
+
+
+class _StopAt(loop.Pipeline):
+    """Hands out `stop` batches, then behaves as a dying machine."""
+
+    stop = 0
+
+    def __next__(self):
+        if type(self).stop == 0:
+            raise KeyboardInterrupt
+        type(self).stop -= 1
+        return super().__next__()
+
+
+@pytest.mark.parametrize("stop", [1, 3, 5])
+def test_an_interrupted_run_resumes_to_the_bit(whole, tmp_path, monkeypatch, stop):
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Pipeline", _StopAt)
+        patch.setattr(_StopAt, "stop", stop)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(small_run(), workdir, progress=False)
+    metrics = loop.train(small_run(), workdir, progress=False)
+    assert metrics == whole[1]
+    assert losses_of(workdir) == losses_of(whole[0])
+    a, b = (load_for_inference(w).params for w in (workdir, whole[0]))
+    assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), a, b))
+
+
+def test_sigterm_saves_and_the_run_goes_on_to_the_bit(whole, tmp_path, monkeypatch):
+    class Terminated(loop.Pipeline):
+        count = 0
+
+        def __next__(self):
+            Terminated.count += 1
+            if Terminated.count == 3:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return super().__next__()
+
+    workdir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Pipeline", Terminated)
+        assert loop.train(small_run(save_every=100), workdir, progress=False)["step"] == 3
+    assert load_for_inference(workdir).step == 3
+    loop.train(small_run(save_every=100), workdir, progress=False)
+    assert losses_of(workdir) == losses_of(whole[0])
+
+
+def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
+    class Poisoned(loop.Pipeline):
+        count = 0
+
+        def __next__(self):
+            batch = super().__next__()
+            Poisoned.count += 1
+            if Poisoned.count == 4:
+                batch = batch | {"cls_labels": np.full_like(batch["cls_labels"], np.nan)}
+            return batch
+
+    monkeypatch.setattr(loop, "Pipeline", Poisoned)
+    with pytest.raises(loop.NonFiniteLoss, match="step 4"):
+        loop.train(small_run(), tmp_path / "run", progress=False)
+    assert load_for_inference(tmp_path / "run").step == 2
+
+
+def test_another_config_is_refused_and_what_may_differ_is_not(whole):
+    workdir, _ = whole
+    before = (workdir / "config.json").read_text()
+    with pytest.raises(InputError, match=r"lambda_cls: 1.0 there, 0.3 here"):
+        loop.train(small_run(lambda_cls=0.3), workdir, progress=False)
+    assert (workdir / "config.json").read_text() == before
+    assert loop.train(small_run(log_every=3), workdir, progress=False)["step"] == 6
+
+
+def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
+    with pytest.raises(InputError, match="does not exist"):
+        load_for_inference(tmp_path / "nothing")
+    broken = tmp_path / "broken"
+    shutil.copytree(whole[0], broken)
+    for file in pathlib.Path(broken / "checkpoints" / "6" / "params").rglob("*"):
+        if file.is_file():
+            file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*delete it to use an older one"):
+        load_for_inference(broken)
+    shutil.rmtree(broken / "checkpoints" / "6")
+    assert load_for_inference(broken).step == 4
+    shutil.rmtree(broken / "checkpoints")
+    with pytest.raises(InputError, match="no checkpoint"):
+        load_for_inference(broken)
+    (broken / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json is corrupt"):
+        load_for_inference(broken)
+
+
+@pytest.mark.parametrize(
+    "change, named",
+    [
+        (dict(steps=0), "steps"),
+        (dict(lambda_cls=-1.0), "lambda_cls"),
+        (dict(accumulation=3), "accumulation"),
+        (dict(optimizer=dict(learning_rate=0.0)), "learning_rate"),
+        (dict(routing=dict(r1=0)), "r1"),
+        (dict(data=dict(mixture=dict(embeded=1.0))), "embeded"),
+    ],
+)
+def test_impossible_runs_are_named(tmp_path, change, named):
+    with pytest.raises(InputError, match=named):
+        loop.train(small_run(**change), tmp_path / "run", progress=False)
+
+
+def test_schedules_warm_up_and_end_where_they_say():
+    for name in ("constant", "cosine", "linear"):
+        config = OptimizerConfig(learning_rate=1.0, schedule=name, warmup=10, final=0.1)
+        rate = learning_rate(config, 100)
+        assert float(rate(0)) < 0.2 and abs(float(rate(10)) - 1) < 0.02
+        assert abs(float(rate(100)) - (1.0 if name == "constant" else 0.1)) < 0.02
+    paper = learning_rate(OptimizerConfig(1.0, schedule="exponential", warmup=0, final=0.85, decay_every=50), 500)
+    assert abs(float(paper(100)) - 0.85**2) < 0.02
+    with pytest.raises(InputError, match="schedule"):
+        dataclasses.replace(OPTIMIZER, schedule="steps")
