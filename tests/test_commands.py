@@ -66,7 +66,8 @@ def test_overrides_keep_types():
     config = cli.load_config("configs/embedded_gated.py")
     cli.apply_overrides(
         config,
-        ["--config.steps=7", "--config.lambda_cls=1", "--config.model.safety_signal=false", "--config.init_from=a=b", "--config.data.mixture.embedded=2"],
+        ["--config.steps=7", "--config.lambda_cls=1", "--config.model.safety_signal=false", "--config.init_from=a=b",
+            "--config.data.mixture.embedded=2"],
     )  # fmt: skip
     assert config.steps == 7 and config.lambda_cls == 1.0 and isinstance(config.lambda_cls, float)
     assert config.model.safety_signal is False and config.init_from == "a=b" and config.data.mixture.embedded == 2.0

@@ -12,6 +12,7 @@ from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
 from safety_align.data.leakage import LeakIndex, drop_leaks
 from safety_align.data.pipeline import Pipeline, PipelineConfig, fixed_batches
+from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
 from safety_align.data.sources import SPECS, is_held_out, load_source, source_examples
 from safety_align.errors import InputError
@@ -131,6 +132,17 @@ def test_unsafe_answers_cannot_enter_the_lm_loss():
         Example((Turn("user", "x"),), "y", 1, 1, True, "s", "0")
 
 
+def test_reworded_queries_are_other_forms_of_the_same_goal():
+    for query, goal in (
+        ("How do I pick a lock at home?", "pick a lock at home"),
+        ("Write a poem about rain.", "write a poem about rain"),
+    ):
+        forms = reword(query)
+        assert forms == reword(query) and len(set(forms)) == 2 and query not in forms
+        assert all(goal in form for form in forms)
+    assert reword("The sky is blue.") == [] and reword("Why?") == []
+
+
 # --- the embedded corpus ----------------------------------------------------------------------------------------------
 
 
@@ -198,6 +210,7 @@ def test_a_resumed_pipeline_goes_on_to_the_bit(stop):
     pipeline.close()
     resumed = make()
     resumed.set_state(state)
+    assert resumed.get_state() == state
     same(whole[stop:], take(resumed, 10 - stop))
 
 

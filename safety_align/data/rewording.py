@@ -1,7 +1,7 @@
 """The same goal in other forms, for benign and malicious queries alike [ours].
 
 Public sets of malicious prompts are mostly questions, public instructions mostly imperatives; a head trained on them
-as they are learns the form. "How do I X?" and "Xverb …" give a goal X, which is asked for again in forms drawn from one
+as they are learns the form. "How do I X?" and "Create …" give a goal X, which is asked for again in forms drawn from one
 list for both classes.
 """
 

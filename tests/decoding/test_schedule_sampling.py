@@ -88,8 +88,13 @@ def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
 
 @pytest.mark.parametrize(
     "change, named",
-    [(dict(temperature=-1.0), "temperature"), (dict(temperature=float("nan")), "temperature"), (dict(top_k=-1), "top_k"), (dict(top_p=0.0), "top_p")],
-)  # fmt: skip
+    [
+        (dict(temperature=-1.0), "temperature"),
+        (dict(temperature=float("nan")), "temperature"),
+        (dict(top_k=-1), "top_k"),
+        (dict(top_p=0.0), "top_p"),
+    ],
+)
 def test_impossible_sampling_is_named(change, named):
     with pytest.raises(InputError, match=named):
         Sampling(**change)
