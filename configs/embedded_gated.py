@@ -9,7 +9,7 @@ from configs import embedded_base
 def get_config():
     config = embedded_base.get_config()
     config.model.safety_signal = True
-    config.data.mixture = dict(embedded=3.0, embedded_queries=2.0, embedded_text=0.25)
+    config.data.mixture = dict(embedded=3.0, embedded_queries=3.0, embedded_text=0.25)
     config.data.seed = 2
     config.init_from = "runs/embedded_base"
     # From scratch there is no notion of harm to draw on: weight 1 (the paper: 0.1 from a pretrained model).

@@ -27,7 +27,7 @@ def bars(variants: dict[str, dict[str, dict]], names: list[str], key: str) -> st
                 above.append(100 * max(0.0, entry["high"] - entry[key]))
         axes.bar(xs, values, width * 0.92, color=COLOURS[i % len(COLOURS)], label=variant)
         axes.errorbar(xs, values, [below, above], fmt="none", ecolor="#1d2433", elinewidth=1, capsize=2)
-    axes.set_xticks(range(len(names)), [name.replace("_", " ") for name in names])
+    axes.set_xticks(range(len(names)), [name.replace("_", "\n", 1).replace("_", " ") for name in names])
     axes.set_ylim(0, 105)
     axes.set_ylabel("per cent")
     axes.grid(axis="y", color="#e3e7ee")

@@ -28,7 +28,7 @@ h3 { font-size: 1rem; margin: 1.2rem 0 .4rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .9rem; display: block; overflow-x: auto; }
 th, td { padding: .35rem .7rem; text-align: right; border-bottom: 1px solid #e3e7ee; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; } thead th { border-bottom: 2px solid #b8c1d1; }
-td small { color: #6b7587; } svg { max-width: 100%; height: auto; }
+td small { color: #6b7587; } svg { width: 100%; height: auto; }
 .sample { border: 1px solid #e3e7ee; border-radius: .5rem; padding: .8rem 1rem; margin: .8rem 0; break-inside: avoid; }
 .sample p { margin: .25rem 0; white-space: pre-wrap; overflow-wrap: anywhere; } .label { color: #6b7587; font-size: .8rem; }
 .tag { font-size: .78rem; border-radius: 1rem; padding: .1rem .6rem; background: #e8ecf3; }

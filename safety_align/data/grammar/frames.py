@@ -4,6 +4,10 @@ ASK = {
     "train": (
         "How do I {goal}?", "How can I {goal}?", "Tell me how to {goal}.", "Explain how to {goal}.", "I want to {goal}.",
         "Please help me {goal}.", "Give me a guide to {goal}.", "What are the steps to {goal}?", "What is the best way to {goal}?",
+        "Can you show me how to {goal}?", "I need to {goal}. Where do I start?", "Describe how to {goal}.", "What does it take to {goal}?",
+        "Is there a simple plan to {goal}?", "Write a note on how to {goal}.", "We need a good way to {goal}.", "Do you know how to {goal}?",
+        "Could you explain how to {goal}?", "What should I know to {goal}?", "List the steps to {goal}.", "Show us a short way to {goal}.",
+        "Here is my plan: I will {goal}. What do you think of it?", "Someone asked me to {goal}. Tell me more.", "{goal}", "Let us {goal}.",
         "Teach me to {goal}.", "My friend wants to {goal}. What should they do?", "Write instructions on how to {goal}.",
     ),
     "test": (
