@@ -5,7 +5,6 @@ of the ratio within a round, so that a machine that slows down slows both sides.
 "benign" throughout, so every decoder generates the same number of tokens.
 """
 
-import argparse
 import json
 import sys
 
@@ -27,7 +26,6 @@ def main() -> int:
     train = commands.add_parser("train", help="tokens/s, the cost of [CLS] and windows over plain SFT")
     train.add_argument("--length", type=int, default=192, metavar="N", help="slots of a row, default: %(default)s")
     for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument("--batch", type=int, default=batch, metavar="N", help="rows, default: %(default)s")
         command.add_argument("--rounds", type=int, default=rounds, metavar="N", help="default: %(default)s")

@@ -147,14 +147,14 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     window = read_window(state.verdict, state.length, gate)
 
     def checked(cache):
-        mask, writes = _cls_row(decoder, batch, state, window, due)
+        mask, write = _cls_row(decoder, batch, state, window, due)
         hidden, cache = _extend(
             decoder,
             params,
             jnp.stack([state.token, jnp.full_like(state.token, CLS_TOKEN)], axis=1),
             jnp.stack([position, jnp.zeros_like(position)], axis=1),
             cache,
-            [Write(0, slot), *(w._replace(row=1) for w in writes)],
+            [Write(0, slot), write._replace(row=1)],
             jnp.stack([token_mask, mask], axis=1),
         )
         logits = _apply(decoder, params, "lm_logits", hidden[:, 0])
@@ -207,9 +207,9 @@ def _check_prefill(decoder: Decoder, params, batch: Batch, state: DecodeState):
     # A row that refuses its query already has nothing left to judge.
     due = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0) & (state.verdict.mode != Mode.REFUSING)
     window = read_window(state.verdict, state.length, gate)
-    mask, writes = _cls_row(decoder, batch, state, window, due)
+    mask, write = _cls_row(decoder, batch, state, window, due)
     ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
-    hidden, cache = _extend(decoder, params, ids, jnp.zeros_like(ids), state.cache, writes, mask[:, None])
+    hidden, cache = _extend(decoder, params, ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
     logit = _apply(decoder, params, "safety_logit", hidden[:, 0])
     verdict, refuse, _ = judge_response(
         state.verdict, due, is_malicious(logit, gate), state.length, len(decoder.refusal), gate
@@ -300,13 +300,14 @@ def _token_mask(decoder: Decoder, batch: Batch, state: DecodeState) -> jax.Array
 
 
 def _cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):
-    """Mask [B, T] of the `[CLS]` row, and what it writes: the signal, or the guard slot in a refusing row."""
+    """Mask [B, T] of the `[CLS]` row, and where it writes: the signal; in a refusing row, or one without a check (its
+    keys and values are read by nothing), the guard slot."""
     refusing = state.verdict.mode == Mode.REFUSING
     query = batch.prompt_content & window.query[:, None]
     inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
     mask = jnp.concatenate([query, ~refusing[:, None], refusing[:, None], inside], axis=1)
     layout = decoder.layout
-    return mask, [Write(0, layout.cls, due & ~refusing), Write(0, layout.guard, due & refusing)]
+    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.guard))
 
 
 def _record(trace: Trace, column, due, logit, start, stop) -> Trace:

@@ -42,7 +42,10 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     batch, rows, heads, size = q.shape
     kv_heads = k.shape[1]
     q = q.reshape(batch, rows, kv_heads, heads // kv_heads, size)
-    scores = jnp.einsum("bnkge,bkte->bkgnt", q, k, preferred_element_type=jnp.float32) * size**-0.5
+    # Heads first before the product: otherwise XLA's CPU backend copies a cache of batch 1 several times a step.
+    scores = (
+        jnp.einsum("bkgne,bkte->bkgnt", q.transpose(0, 2, 3, 1, 4), k, preferred_element_type=jnp.float32) * size**-0.5
+    )
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
     out = jnp.einsum("bkgnt,bkte->bnkge", weights, v, preferred_element_type=jnp.float32)

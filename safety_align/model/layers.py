@@ -17,12 +17,10 @@ KeyValue = tuple[jax.Array, jax.Array]
 
 
 class Write(NamedTuple):
-    """New row `row` writes its keys and values to cache slot `slot` (a scalar, one for the whole batch), in the batch
-    rows where `keep` [B] is true (None: all)."""
+    """New row `row` writes its keys and values to cache slot `slot`: a scalar for the whole batch, or [B]."""
 
     row: int
     slot: jax.Array | int
-    keep: jax.Array | None = None
 
 
 def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
@@ -102,11 +100,11 @@ def _heads_out(key, shape, dtype):
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
     """Writes rows of new [B, K, N, E] into cache [B, K, T, E]."""
     for write in writes:
-        value = new[:, :, write.row : write.row + 1].astype(cache.dtype)
-        if write.keep is not None:
-            old = jax.lax.dynamic_slice_in_dim(cache, write.slot, 1, axis=2)
-            value = jnp.where(write.keep[:, None, None, None], value, old)
-        cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
+        value = new[:, :, write.row].astype(cache.dtype)
+        if jnp.ndim(write.slot):
+            cache = cache.at[jnp.arange(cache.shape[0]), :, write.slot].set(value)
+        else:
+            cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
     return cache
 
 
