@@ -1,6 +1,6 @@
 """Alignment of the small model on real data, with the safety signal and windows: variant (b), "gated".
 
-Starts from the warm-up. About 30 minutes on two cores. The paper's lambda_2 is 0.1 from a pretrained 7B model; a
+Starts from the warm-up. About 15 minutes on two cores. The paper's lambda_2 is 0.1 from a pretrained 7B model; a
 model of this size, trained from scratch, has no notion of harm to draw on, and the head's loss gets weight 1.
 
     python -m launch.train --config=configs/align_small.py --workdir=runs/align_small
