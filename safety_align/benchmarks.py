@@ -159,8 +159,8 @@ def _training_batch(vocab: int, batch: int, length: int, safety: bool):
     rng, rows, count, checks = np.random.default_rng(0), [], 0, 3 * (length // 80 + 1)
     for _ in range(batch):
         room, segments = length, []
-        while room >= 32:
-            prompt, copies = 20, 3 if safety else 0
+        prompt, copies = 20, 3 if safety else 0
+        while room >= prompt + copies + 2:  # the last conversation fills the row
             response = min(60, room - prompt - copies)
             drawn = sample_checks(rng, prompt, response - 1, 0.0, 0.0, RoutingConfig(windows=2)) if safety else ()
             segments.append(
