@@ -19,7 +19,7 @@ setup(
         "grain>=0.2.16",
         "ml-collections>=1.1",
         "tokenizers>=0.21",
-        "importlib_resources>=6; python_version < '3.12'",  # a dependency of TFDS that it does not name
+        "importlib_resources>=6",  # a dependency of TFDS that it does not name
         "numpy>=2.0",
         "scipy>=1.14",
         "tqdm>=4.66",

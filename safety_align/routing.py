@@ -252,6 +252,12 @@ def causal_mask(segments: jax.Array) -> jax.Array:
     return same & (slots[:, None] >= slots[None, :])
 
 
+def in_window(query: jax.Array, key: jax.Array, window: int) -> jax.Array:
+    """Whether the key's position id is within a sliding window of the query's. `[CLS]`, position id 0, always is: the
+    signal must reach the end of a long answer [ours]."""
+    return (query - key < window) | (key == 0)
+
+
 def cls_mask(routing: Routing) -> jax.Array:
     """[B, M, S] bool: what each `[CLS]` copy may attend to, content in its range and itself. Unused copies: nothing."""
     slots = jnp.arange(routing.segments.shape[-1])
@@ -271,11 +277,12 @@ def reference_mask(
     cls_range: np.ndarray,
     cls_kinds: np.ndarray,
     prompt_lengths: Sequence[int],
+    window: int | None = None,
 ) -> np.ndarray:
     """The oracle: one row's mask [S, S] written from the rules, by position ids and roles, blind to physical order.
 
     `prompt_lengths[n]` is the prompt length of segment n + 1: a token is a response token if its position id exceeds
-    it. Slow (loops over pairs); for tests.
+    it. `window` is a sliding window of ordinary tokens. Slow (loops over pairs); for tests.
     """
     size = len(tokens)
     kind_of = {int(i): Kind(int(k)) for i, k in zip(cls_index, cls_kinds, strict=True) if i != IGNORED}
@@ -292,5 +299,6 @@ def reference_mask(
                 is_response = positions[q] > prompt_lengths[segments[q] - 1]
                 mask[q, k] = is_response and kind_of[k] == Kind.QUERY
             else:
-                mask[q, k] = positions[k] <= positions[q]
+                near = window is None or positions[q] - positions[k] < window
+                mask[q, k] = positions[k] <= positions[q] and near
     return mask

@@ -13,7 +13,10 @@ from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, abstract_params, init_params, preset, stack_layers, unstack_layers
 from safety_align.routing import Routing
 
-PUBLISHED = {"llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "mistral_7b": 7_241_732_096}
+PUBLISHED = {
+    "llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "llama3_1_8b": 8_030_261_248, "llama3_2_1b": 1_235_814_400,
+    "llama3_2_3b": 3_212_749_824, "mistral_7b": 7_241_732_096, "qwen2_5_7b": 7_615_616_512, "qwen3_8b": 8_190_735_360,
+}  # fmt: skip
 
 
 def count(config) -> int:

@@ -31,10 +31,13 @@ from safety_align.routing import (
 SEEDS = range(6)
 
 
-def oracle_masks(batch, packed):
+def oracle_masks(batch, packed, window=None):
     names = ("tokens", "positions", "segments", "content", "cls_index", "cls_range", "cls_kinds")
     return np.stack(
-        [reference_mask(*(batch[n][i] for n in names), [len(s.prompt) for s in row]) for i, row in enumerate(packed)]
+        [
+            reference_mask(*(batch[n][i] for n in names), [len(s.prompt) for s in row], window)
+            for i, row in enumerate(packed)
+        ]
     )
 
 
@@ -56,14 +59,15 @@ def test_masks_equal_the_oracle(seed):
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("scan", [True, False])
-def test_the_model_equals_the_model_with_dense_oracle_masks(seed, scan, monkeypatch):
-    config = dataclasses.replace(TINY, scan_layers=scan)
+@pytest.mark.parametrize("window", [None, 3])
+def test_the_model_equals_the_model_with_dense_oracle_masks(seed, scan, window, monkeypatch):
+    config = dataclasses.replace(TINY, scan_layers=scan, sliding_window=window)
     batch, packed = random_rows(np.random.default_rng(seed))
     params, model = random_params(config, seed), SafetyTransformer(config)
     arguments = batch["tokens"], batch["positions"], Routing.of(batch)
     ours = model.apply({"params": params}, *arguments)
-    mask = jnp.asarray(oracle_masks(batch, packed))
-    monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, routing: attention.masked_attention(q, k, v, mask))
+    mask = jnp.asarray(oracle_masks(batch, packed, window))
+    monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, *_: attention.masked_attention(q, k, v, mask))
     oracle = model.apply({"params": params}, *arguments)
     real = batch["segments"] > 0
     np.testing.assert_allclose(ours.logits[real], oracle.logits[real], rtol=1e-4, atol=1e-4)

@@ -293,10 +293,15 @@ def _ranks(batch: Batch, layout: Layout) -> jax.Array:
 
 def _token_mask(decoder: Decoder, batch: Batch, state: DecodeState) -> jax.Array:
     """[B, T]: the slots that the newest token attends to: prompt, signal, kept response."""
-    layout = decoder.layout
-    inside = jnp.arange(layout.prompt) >= layout.prompt - batch.prompt_length[:, None]
+    # Tokens between the newest one and each slot's: the prompt stands before the response.
+    place = jnp.arange(decoder.layout.prompt) - decoder.layout.prompt + batch.prompt_length[:, None]
+    rank = jnp.concatenate([place - batch.prompt_length[:, None], state.rank], axis=1)
+    inside = jnp.concatenate([place >= 0, state.rank >= 0], axis=1)
+    if (window := decoder.model.sliding_window) is not None:
+        inside &= state.length[:, None] - 1 - rank < window
     signal = jnp.full((inside.shape[0], 2), False).at[:, 0].set(decoder.gate is not None)
-    return jnp.concatenate([inside, signal, state.rank >= 0], axis=1)
+    prompt, response = jnp.split(inside, [decoder.layout.prompt], axis=1)
+    return jnp.concatenate([prompt, signal, response], axis=1)
 
 
 def _cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):

@@ -1,6 +1,6 @@
 """tokens → (logits, safety logits, cache). Knows nothing of decoding strategies."""
 
-from safety_align.model.config import PRESETS, TransformerConfig, preset
+from safety_align.model.config import PRESETS, RopeScaling, TransformerConfig, preset
 from safety_align.model.layers import KeyValue, Write
 from safety_align.model.transformer import (
     Output,
@@ -12,6 +12,6 @@ from safety_align.model.transformer import (
 )
 
 __all__ = [
-    "PRESETS", "KeyValue", "Output", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "init_params",
+    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "init_params",
     "preset", "stack_layers", "unstack_layers",
 ]  # fmt: skip

@@ -6,18 +6,34 @@ G = H / K query heads per key/value head, D width, E head size.
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from safety_align.routing import Routing, causal_mask, cls_mask
+from safety_align.model.config import TransformerConfig
+from safety_align.routing import Routing, causal_mask, cls_mask, in_window
 
 # Finite, so that a row that may attend to nothing (padding) stays finite; exp underflows to exactly zero beside any
 # real score.
 MASKED = -1e30
 
 
-def rotary_angles(positions: jax.Array, head_dim: int, theta: float) -> tuple[jax.Array, jax.Array]:
+def rotary_frequencies(config: TransformerConfig) -> np.ndarray:
+    """Angle per position [E/2], float32, of each rotary pair, scaled as `config.rope_scaling` says."""
+    frequencies = config.rope_theta ** (-np.arange(0, config.head_dim, 2, dtype=np.float64) / config.head_dim)
+    scaling = config.rope_scaling
+    if scaling is None:
+        return frequencies.astype(np.float32)
+    stretched = frequencies / scaling.factor
+    if scaling.kind == "linear":
+        return stretched.astype(np.float32)
+    # llama3: turns within the original context decide; few turns: stretched, many: as they were, between: a blend.
+    turns = scaling.original_length * frequencies / (2 * np.pi)
+    kept = np.clip((turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency), 0.0, 1.0)
+    return (kept * frequencies + (1 - kept) * stretched).astype(np.float32)
+
+
+def rotary_angles(positions: jax.Array, config: TransformerConfig) -> tuple[jax.Array, jax.Array]:
     """Cosine and sine [B, S, E/2], float32, of the rotary embedding at explicit position ids [B, S]."""
-    frequencies = theta ** (-jnp.arange(0, head_dim, 2, dtype=jnp.float32) / head_dim)
-    angles = positions[..., None].astype(jnp.float32) * frequencies
+    angles = positions[..., None].astype(jnp.float32) * rotary_frequencies(config)
     return jnp.cos(angles), jnp.sin(angles)
 
 
@@ -52,13 +68,19 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     return out.reshape(batch, rows, heads, size).astype(q.dtype)
 
 
-def routed_attention(q: jax.Array, k: jax.Array, v: jax.Array, routing: Routing) -> jax.Array:
+def routed_attention(
+    q: jax.Array, k: jax.Array, v: jax.Array, routing: Routing, positions: jax.Array, window: int | None = None
+) -> jax.Array:
     """Attention of whole rows: causal within segments, then the M `[CLS]` rows computed beside and put in place.
 
-    q [B, S, H, E]; k, v [B, K, S, E] → [B, S, H, E]. The `[CLS]` rows cost O(M S), not O(S²).
+    q [B, S, H, E]; k, v [B, K, S, E]; positions [B, S] → [B, S, H, E]. The `[CLS]` rows cost O(M S), not O(S²); a
+    sliding `window` binds ordinary tokens only.
     """
     with jax.named_scope("causal"):
-        out = masked_attention(q, k, v, causal_mask(routing.segments))
+        mask = causal_mask(routing.segments)
+        if window is not None:
+            mask &= in_window(positions[:, :, None], positions[:, None, :], window)
+        out = masked_attention(q, k, v, mask)
     if routing.cls_index.shape[1] == 0:
         return out
     with jax.named_scope("cls_rows"):

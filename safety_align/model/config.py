@@ -7,9 +7,38 @@ from safety_align.errors import InputError
 REMAT_POLICIES = ("none", "full", "dots")
 
 
+ROPE_KINDS = ("linear", "llama3")
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+    """How rotary frequencies are stretched for contexts longer than the pretrained one.
+
+    Attributes:
+      kind: "linear" (all frequencies divided by `factor`) or "llama3" (only those whose wavelength exceeds
+        `original_length / low_frequency`; blended down to `original_length / high_frequency`).
+      factor: how much longer.
+      low_frequency, high_frequency, original_length: of "llama3" only.
+    """
+
+    kind: str
+    factor: float
+    low_frequency: float = 1.0
+    high_frequency: float = 4.0
+    original_length: int = 8192
+
+    def __post_init__(self):
+        if self.kind not in ROPE_KINDS:
+            raise InputError(f"model.rope_scaling.kind {self.kind!r} is not one of {', '.join(ROPE_KINDS)}")
+        if not self.factor >= 1 or self.original_length < 1:
+            raise InputError("model.rope_scaling: factor must be at least 1 and original_length positive")
+        if self.kind == "llama3" and not 0 < self.low_frequency < self.high_frequency:
+            raise InputError("model.rope_scaling: 0 < low_frequency < high_frequency is required")
+
+
 @dataclasses.dataclass(frozen=True)
 class TransformerConfig:
-    """A decoder-only transformer of the Llama family, with or without the explicit safety signal.
+    """A decoder-only transformer of the Llama family (Llama, Mistral, Qwen), with or without the safety signal.
 
     Attributes:
       vocab_size: V, entries of the token embedding; `[CLS]` is not one of them.
@@ -20,6 +49,10 @@ class TransformerConfig:
       head_dim: per-head size, even (RoPE rotates pairs).
       mlp_width: F, hidden size of SwiGLU.
       rope_theta: base of the rotary frequencies.
+      rope_scaling: how they are stretched, or None.
+      sliding_window: tokens (itself included) that a token sees, or None for all before it; the signal is always seen.
+      qkv_bias: query, key and value projections have a bias (Qwen 2).
+      qk_norm: RMSNorm over each query and key head before RoPE (Qwen 3).
       norm_eps: epsilon of RMSNorm.
       tied_embeddings: the LM head is the embedding, transposed.
       safety_signal: has the `[CLS]` embedding and the safety head (three arrays beside an untouched LM).
@@ -37,6 +70,10 @@ class TransformerConfig:
     head_dim: int
     mlp_width: int
     rope_theta: float = 10_000.0
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None
+    qkv_bias: bool = False
+    qk_norm: bool = False
     norm_eps: float = 1e-5
     tied_embeddings: bool = False
     safety_signal: bool = True
@@ -46,6 +83,8 @@ class TransformerConfig:
     scan_layers: bool = True
 
     def __post_init__(self):
+        if isinstance(self.rope_scaling, dict):  # as read from JSON
+            object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         for name in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
@@ -62,6 +101,19 @@ class TransformerConfig:
         for name in ("rope_theta", "norm_eps"):
             if not getattr(self, name) > 0:
                 raise InputError(f"model.{name} must be positive, got {getattr(self, name)!r}")
+        if self.sliding_window is not None and self.sliding_window < 1:
+            raise InputError(f"model.sliding_window must be at least 1, got {self.sliding_window}")
+
+    @classmethod
+    def from_huggingface(cls, values: dict, **overrides) -> "TransformerConfig":
+        """The config that a Hugging Face config.json (parsed: `values`) describes, without the safety signal.
+
+        `overrides` are fields of this class. Raises InputError for an architecture, activation, RoPE type or field
+        that this transformer does not implement.
+        """
+        from safety_align.model.huggingface_config import read_config  # it imports this module
+
+        return cls(**(read_config(values) | {"safety_signal": False} | overrides))
 
 
 PRESETS = {
@@ -80,8 +132,29 @@ PRESETS = {
         vocab_size=128256, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp_width=14336,
         rope_theta=500_000.0, dtype="bfloat16",
     ),
+    "llama3_1_8b": dict(
+        vocab_size=128256, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp_width=14336,
+        rope_theta=500_000.0, rope_scaling=RopeScaling("llama3", 8.0), dtype="bfloat16",
+    ),
+    "llama3_2_1b": dict(
+        vocab_size=128256, width=2048, layers=16, heads=32, kv_heads=8, head_dim=64, mlp_width=8192,
+        rope_theta=500_000.0, rope_scaling=RopeScaling("llama3", 32.0), tied_embeddings=True, dtype="bfloat16",
+    ),
+    "llama3_2_3b": dict(
+        vocab_size=128256, width=3072, layers=28, heads=24, kv_heads=8, head_dim=128, mlp_width=8192,
+        rope_theta=500_000.0, rope_scaling=RopeScaling("llama3", 32.0), tied_embeddings=True, dtype="bfloat16",
+    ),
+    # Mistral-7B v0.1 has sliding_window=4096; v0.2 and later attend to everything, with rope_theta=1e6.
     "mistral_7b": dict(
         vocab_size=32000, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp_width=14336, dtype="bfloat16"
+    ),
+    "qwen2_5_7b": dict(
+        vocab_size=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp_width=18944,
+        rope_theta=1_000_000.0, norm_eps=1e-6, qkv_bias=True, dtype="bfloat16",
+    ),
+    "qwen3_8b": dict(
+        vocab_size=151936, width=4096, layers=36, heads=32, kv_heads=8, head_dim=128, mlp_width=12288,
+        rope_theta=1_000_000.0, norm_eps=1e-6, qk_norm=True, dtype="bfloat16",
     ),
 }  # fmt: skip
 

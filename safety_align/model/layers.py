@@ -50,7 +50,7 @@ class RMSNorm(nn.Module):
 
 
 class Attention(nn.Module):
-    """Grouped-query attention with RoPE."""
+    """Grouped-query attention with RoPE; biases and head norms where the family has them."""
 
     config: TransformerConfig
 
@@ -61,9 +61,20 @@ class Attention(nn.Module):
         self.wk = parameter(self, "wk", (c.width, c.kv_heads, c.head_dim), (width, kv, None), _heads_out)
         self.wv = parameter(self, "wv", (c.width, c.kv_heads, c.head_dim), (width, kv, None), _heads_out)
         self.wo = parameter(self, "wo", (c.heads, c.head_dim, c.width), (query, None, width), fan_in(0, 1))
+        if c.qkv_bias:
+            zeros = nn.initializers.zeros
+            self.bq = parameter(self, "bq", (c.heads, c.head_dim), (query, None), zeros)
+            self.bk = parameter(self, "bk", (c.kv_heads, c.head_dim), (kv, None), zeros)
+            self.bv = parameter(self, "bv", (c.kv_heads, c.head_dim), (kv, None), zeros)
+        if c.qk_norm:
+            self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
     def _project(self, x, angles):
         q, k, v = (_heads(x, weight) for weight in (self.wq, self.wk, self.wv))
+        if self.config.qkv_bias:
+            q, k, v = q + self.bq, k + self.bk, v + self.bv
+        if self.config.qk_norm:
+            q, k = self.q_norm(q), self.k_norm(k)
         q, k = rotate(q, angles), rotate(k, angles)
         q = sharding.constrain(q, sharding.BATCH, sharding.LENGTH, sharding.ACT_HEADS, None)
         k, v = (sharding.constrain(t, sharding.BATCH, sharding.LENGTH, sharding.ACT_KV_HEADS, None) for t in (k, v))
@@ -73,10 +84,10 @@ class Attention(nn.Module):
         rows = heads.reshape(-1, heads.shape[2] * heads.shape[3])
         return (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
 
-    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing) -> tuple[jax.Array, KeyValue]:
+    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing, positions) -> tuple[jax.Array, KeyValue]:
         """Whole rows: x [B, S, D] → ([B, S, D], keys and values of the row)."""
         q, k, v = self._project(x, angles)
-        out = routed_attention(q, k, v, routing)
+        out = routed_attention(q, k, v, routing, positions, self.config.sliding_window)
         return self._output(out), (k, v)
 
     def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
@@ -141,10 +152,10 @@ class Block(nn.Module):
             x = x + self.mlp(self.mlp_norm(x))
         return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
 
-    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing) -> tuple[jax.Array, KeyValue]:
-        """x [B, S, D] → ([B, S, D], keys and values)."""
+    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing, positions) -> tuple[jax.Array, KeyValue]:
+        """x [B, S, D], positions [B, S] → ([B, S, D], keys and values)."""
         with jax.named_scope("attention"):
-            attended, key_value = self.attention(self.attention_norm(x), angles, routing)
+            attended, key_value = self.attention(self.attention_norm(x), angles, routing, positions)
         return self._residual(x, attended), key_value
 
     def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:

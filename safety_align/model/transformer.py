@@ -37,12 +37,12 @@ class _Scanned(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, x, angles, routing):
+    def __call__(self, x, angles, routing, positions):
         policies = {"full": None, "dots": jax.checkpoint_policies.checkpoint_dots_with_no_batch_dims}
         block = Block
         if self.config.remat != "none":
             block = nn.remat(Block, policy=policies[self.config.remat], prevent_cse=False)
-        return block(self.config, name="block")(x, angles, routing)[0], None
+        return block(self.config, name="block")(x, angles, routing, positions)[0], None
 
 
 class SafetyTransformer(nn.Module):
@@ -122,13 +122,13 @@ class SafetyTransformer(nn.Module):
     def hidden(self, tokens, positions, routing: Routing) -> tuple[jax.Array, tuple[KeyValue, ...] | None]:
         """Final normed hidden states [B, S, D], and each layer's keys and values where layers are not scanned."""
         c = self.config
-        x, angles = self.embed(tokens), rotary_angles(positions, c.head_dim, c.rope_theta)
+        x, angles = self.embed(tokens), rotary_angles(positions, c)
         if c.scan_layers:
-            x, _ = self.layers(x, angles, routing)
+            x, _ = self.layers(x, angles, routing, positions)
             return self.final_norm(x), None
         key_values = []
         for block in self.blocks:
-            x, key_value = block(x, angles, routing)
+            x, key_value = block(x, angles, routing, positions)
             key_values.append(key_value)
         return self.final_norm(x), tuple(key_values)
 
@@ -154,7 +154,7 @@ class SafetyTransformer(nn.Module):
           Final normed hidden states [B, N, D] (see `lm_logits`, `safety_logit`) and the cache.
         """
         c = self.config
-        x, angles = self.embed(tokens), rotary_angles(positions, c.head_dim, c.rope_theta)
+        x, angles = self.embed(tokens), rotary_angles(positions, c)
         updated = []
         for block, layer_cache in zip(self.blocks, cache, strict=True):
             x, layer_cache = block.extend(x, angles, layer_cache, writes, mask)

@@ -21,11 +21,15 @@ def dense_forward(config: TransformerConfig, params, tokens, positions, mask):
         return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + config.norm_eps) * scale
 
     x = jnp.where((tokens == -1)[:, None], params["cls_embedding"], params["embedding"][jnp.maximum(tokens, 0)])[None]
-    angles = rotary_angles(positions[None], config.head_dim, config.rope_theta)
+    angles = rotary_angles(positions[None], config)
     for i in range(config.layers):
         p = params[f"layer_{i}"]
         h = norm(x, p["attention_norm"]["scale"])
         q, k, v = (jnp.einsum("bsd,dhe->bshe", h, p["attention"][name]) for name in ("wq", "wk", "wv"))
+        if config.qkv_bias:
+            q, k, v = (t + p["attention"][name] for t, name in ((q, "bq"), (k, "bk"), (v, "bv")))
+        if config.qk_norm:
+            q, k = norm(q, p["attention"]["q_norm"]["scale"]), norm(k, p["attention"]["k_norm"]["scale"])
         q, k = rotate(q, angles), rotate(k, angles)
         out = masked_attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask[None])
         x = x + jnp.einsum("bshe,hed->bsd", out, p["attention"]["wo"])
@@ -57,7 +61,11 @@ class GrowingForward:
         count = len(self.tokens)
         assert count <= self.size
         mask = np.zeros((self.size, self.size), bool)
+        window = self.config.sliding_window
         for row, sees in enumerate(self.sees):
+            if self.tokens[row] != -1 and window:  # ordinary tokens see their window, and [CLS], whose position id is 0
+                at = self.positions[row]
+                sees = {k for k in sees if self.positions[k] == 0 or at - self.positions[k] < window}
             mask[row, sorted(sees)] = True
         pad = [0] * (self.size - count)
         arrays = (np.array(x + pad, np.int32) for x in (self.tokens, self.positions))

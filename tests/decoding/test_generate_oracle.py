@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import sys
 
 import flax.linen as nn
 import jax
@@ -13,7 +14,7 @@ from safety_align.decoding.config import GateConfig
 from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
 from safety_align.decoding.state import Batch, Layout, Stop
 from safety_align.decoding.verdict import Mode
-from safety_align.model import init_params, preset
+from safety_align.model import RopeScaling, init_params, preset
 
 CONFIG = preset("tiny", scan_layers=False)
 EOS = 2
@@ -208,6 +209,17 @@ def test_cached_decoding_equals_full_forward(name, bias, seed):
         assert state.verdict.mode[i] == mode.get(auto.state, Mode.REFUSING)
         assert state.verdict.transition[i] == (-1 if auto.turned_at is None else auto.turned_at)
         assert state.verdict.safe_length[i] == auto.vouched
+
+
+@pytest.mark.parametrize("name", ["off", "medium_rewind", "low"])
+def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
+    """Sliding window shorter than the prompt, biases, head norms and stretched RoPE, through the same comparison."""
+    scaling = RopeScaling("llama3", 4.0, original_length=16)
+    families = preset(
+        "tiny", scan_layers=False, sliding_window=5, qkv_bias=True, qk_norm=True, rope_scaling=scaling, rope_theta=100.0
+    )
+    monkeypatch.setattr(sys.modules[__name__], "CONFIG", families)
+    test_cached_decoding_equals_full_forward(name, -1.0, 4)
 
 
 def test_the_gates_exercise_every_outcome():

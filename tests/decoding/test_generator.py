@@ -20,11 +20,11 @@ CONFIG = preset("tiny", vocab_size=TOKENIZER.vocab_size)
 
 @functools.cache
 def calibrated(seed: int):
-    """Random parameters whose median verdict on `requests()` is just undecided."""
+    """Random parameters with a head that finds three of the seven `requests()` malicious, none of them narrowly."""
     params = random_params(CONFIG, seed, scale=0.3)
     params |= {"safety_bias": np.float32(0)}
     scores = score_queries(CONFIG, params, TOKENIZER, TEMPLATE, [q.turns for q in requests()])
-    return params | {"safety_bias": np.float32(-np.median(np.log(scores / (1 - scores))))}
+    return params | {"safety_bias": np.float32(-np.mean(np.sort(np.log(scores / (1 - scores)))[3:5]))}
 
 
 def make(bias: float = 0.0, seed: int = 0, max_length: int = 512, gated: bool = True, **gate) -> Generator:
