@@ -19,6 +19,8 @@ setup(
         "grain>=0.2.16",
         "ml-collections>=1.1",
         "tokenizers>=0.21",
+        "sentencepiece>=0.2",
+        "jinja2>=3.1",
         "importlib_resources>=6",  # a dependency of TFDS that it does not name
         "numpy>=2.0",
         "scipy>=1.14",
@@ -29,7 +31,8 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100"],
+        # torch and transformers are what the imported models are compared with.
+        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "torch>=2.6", "transformers>=5"],
         "dev": ["ruff>=0.9"],
     },
 )

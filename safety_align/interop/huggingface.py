@@ -1,0 +1,385 @@
+"""Hugging Face model directories in and out: safetensors ↔ sharded parameters, bit for bit.
+
+Every device shard is read straight from the file, a few megabytes at a time: no host ever holds the whole model. The
+safety signal travels beside the model as `safety_signal.safetensors` and `safety_signal.json`; the model itself stays
+one that `transformers` loads unchanged.
+"""
+
+import dataclasses
+import json
+import os
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+
+import flax.linen as nn
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align import sharding
+from safety_align.errors import InputError
+from safety_align.interop.tensor_file import (
+    DTYPES,
+    INDEX,
+    Entry,
+    has_non_finite,
+    open_checkpoint,
+    read_header,
+    read_range,
+    write_file,
+)
+from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matrix_axes, stored_shape, table_of
+from safety_align.model import TransformerConfig, abstract_params
+from safety_align.model.huggingface_config import family_of, read_config, write_config
+from safety_align.model.transformer import SIGNAL
+
+SIGNAL_FILE, SIGNAL_FACTS = "safety_signal.safetensors", "safety_signal.json"
+SIGNAL_FORMAT = 1
+_NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", INDEX, SIGNAL_FACTS)
+
+
+@dataclasses.dataclass(frozen=True)
+class Pretrained:
+    """A model read from a directory.
+
+    config: with `safety_signal` where the directory has one; params: unboxed; family: a key of `TABLES`; values: the
+    parsed config.json; signal: what `safety_signal.json` says ("gate", "calibration"), or None.
+    """
+
+    config: TransformerConfig
+    params: dict
+    family: str
+    values: dict
+    signal: dict | None
+
+
+def load_pretrained(
+    directory: str | os.PathLike,
+    mesh: jax.sharding.Mesh | None = None,
+    dtype: str | None = None,
+    *,
+    allow_non_finite: bool = False,
+    progress: Callable[[int], None] | None = None,
+    **overrides,
+) -> Pretrained:
+    """Reads a Llama, Mistral or Qwen directory (method: one table per family; see weight_table.py).
+
+    Args:
+      directory: config.json and safetensors files, one or several with an index. Pickles are refused.
+      mesh: where parameters go, by the rules table; None: the first device.
+      dtype: of parameters and activations, "float32" or "bfloat16"; None: bfloat16 if the files are, else float32.
+      allow_non_finite: accept NaN and infinite weights.
+      progress: called with the bytes of each parameter read.
+      overrides: other fields of the config (`scan_layers`, `remat`).
+
+    Raises InputError that names the tensor which is missing, unexpected, duplicated, truncated, of the wrong shape or
+    dtype, or not finite.
+    """
+    directory = pathlib.Path(directory)
+    values = read_model_config(directory)
+    entries = open_checkpoint(directory)
+    dtype = dtype or ("bfloat16" if {e.dtype for e in entries.values()} == {"BF16"} else "float32")
+    facts = _read_signal_facts(directory)
+    config = TransformerConfig.from_huggingface(
+        values, dtype=dtype, param_dtype=dtype, safety_signal=facts is not None, **overrides
+    )
+    family = values["model_type"]
+    boxed = abstract_params(config)
+    shapes = _flat(nn.unbox(boxed))
+    if mesh is None:
+        only = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+        where = dict.fromkeys(shapes, only)
+    else:
+        where = _flat(sharding.param_shardings(mesh, boxed))
+    plan = _plan(config, family, shapes)
+    _check(entries, plan, shapes, config, directory)
+    if facts is not None:
+        signal = read_header(directory / SIGNAL_FILE)
+        _check_signal(signal, shapes, directory)
+        entries = entries | signal
+        plan |= {name: (Weight(name, name), [name]) for name in SIGNAL}
+    params = {}
+    for path, (weight, names) in plan.items():
+        shape = shapes[path].shape
+        stacked = weight.layered and config.scan_layers
+        dtype = np.dtype(shapes[path].dtype)
+        found = [entries[name] for name in names]
+        params[path] = _place(found, names, weight, stacked, shape, dtype, where[path], allow_non_finite)
+        if progress is not None:
+            progress(sum(entries[name].stop - entries[name].start for name in names))
+    return Pretrained(config, flax.traverse_util.unflatten_dict(params, sep="/"), family, values, facts)
+
+
+def read_model_config(directory: pathlib.Path) -> dict:
+    """The parsed config.json of a model directory."""
+    path = directory / "config.json"
+    if not path.is_file():
+        raise InputError(f"{directory} has no config.json: it is not the directory of a Hugging Face model")
+    try:
+        values = json.loads(path.read_text("utf-8"))
+        if not isinstance(values, dict):
+            raise ValueError("not an object")
+    except ValueError as error:
+        raise InputError(f"{path} is malformed: {error}") from error
+    read_config(values)
+    return values
+
+
+def checkpoint_bytes(directory: str | os.PathLike) -> int:
+    """Bytes of all tensors of a model directory: the total of `progress`, the signal's aside."""
+    return sum(entry.stop - entry.start for entry in open_checkpoint(pathlib.Path(directory)).values())
+
+
+def add_signal(config: TransformerConfig, params: dict, key: jax.Array) -> tuple[TransformerConfig, dict]:
+    """A plain model with a fresh safety signal: `[CLS]` embedding and head beside untouched parameters [ours].
+
+    The embedding is drawn with the mean and spread of the token embeddings, so that a response that sees it sees
+    nothing out of the ordinary; the head is zero: every verdict starts at 0.5 and sends no gradient into the model.
+    """
+    if config.safety_signal:
+        raise InputError("this model has a safety signal already")
+    wide = params["embedding"].astype(jnp.float32)
+    drawn = wide.mean(0) + wide.std(0) * jax.random.normal(key, (config.width,))
+    fresh = {
+        "cls_embedding": drawn,
+        "safety_kernel": jnp.zeros(config.width),
+        "safety_bias": jnp.zeros(()),
+    }
+    fresh = {name: value.astype(config.param_dtype) for name, value in fresh.items()}
+    return dataclasses.replace(config, safety_signal=True), params | fresh
+
+
+def save_pretrained(
+    directory: str | os.PathLike,
+    config: TransformerConfig,
+    params: dict,
+    *,
+    values: dict | None = None,
+    dtype: str | None = None,
+    assets: str | os.PathLike | None = None,
+    gate: dict | None = None,
+    calibration: dict | None = None,
+    file_bytes: int = 5_000_000_000,
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Writes a model as a Hugging Face directory, and its safety signal beside it.
+
+    Args:
+      directory: must not exist; it appears whole, or not at all.
+      config, params: the model, scanned or unrolled, on any mesh of this process.
+      values: the config.json to keep (a `Pretrained.values`); None writes one for the config's family.
+      dtype: stored dtype; None keeps the parameters'. "float16" is allowed.
+      assets: a model directory whose other files (tokenizer, templates, generation config) are copied.
+      gate, calibration: kept in safety_signal.json.
+      file_bytes: a file is at most that large, unless one tensor is.
+    """
+    directory = pathlib.Path(directory)
+    if directory.exists():
+        raise InputError(f"{directory} exists; choose another directory or delete it")
+    dtype = dtype or config.param_dtype
+    if dtype not in _NAMES:
+        raise InputError(f"dtype {dtype!r} is not one of {', '.join(_NAMES)}")
+    values = _config_to_write(config, values, dtype)
+    family = values["model_type"]
+    flat = _flat(params)
+    if any(not leaf.is_fully_addressable for leaf in flat.values() if isinstance(leaf, jax.Array)):
+        raise InputError("saving needs all parameters in this process; run it on one host")
+    partial = directory.with_name(directory.name + ".partial")
+    if partial.exists():
+        shutil.rmtree(partial)  # of an interrupted run
+    partial.mkdir(parents=True)
+    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+    stored = DTYPES[_NAMES[dtype]]
+    plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if path not in SIGNAL})
+    tensors = _tensors(plan, flat, stored, config)
+    _write_files(partial, tensors, file_bytes, progress)
+    if config.safety_signal:
+        signal = [(n, flat[n].shape, stored, lambda n=n: np.asarray(flat[n]).astype(stored)) for n in SIGNAL]
+        write_file(partial / SIGNAL_FILE, signal)
+        facts = {"format": SIGNAL_FORMAT, "gate": gate, "calibration": calibration}
+        (partial / SIGNAL_FACTS).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+    if assets is not None:
+        _copy_assets(pathlib.Path(assets), partial)
+    os.rename(partial, directory)
+
+
+def _config_to_write(config: TransformerConfig, values: dict | None, dtype: str) -> dict:
+    if values is None:
+        return write_config(config, family_of(config), {"torch_dtype": dtype})
+    described = TransformerConfig.from_huggingface(values)
+    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "scan_layers")
+    for field in dataclasses.fields(config):
+        ours, theirs = getattr(config, field.name), getattr(described, field.name)
+        if field.name not in runtime and ours != theirs:
+            raise InputError(f"config.json says {field.name} = {theirs!r}, the model has {ours!r}")
+    spelled = "dtype" if "dtype" in values and "torch_dtype" not in values else "torch_dtype"
+    return values if values.get(spelled) == dtype else values | {spelled: dtype}
+
+
+def _tensors(plan, flat, stored: np.dtype, config: TransformerConfig):
+    """(name, shape, dtype, maker) of every tensor, layer by layer."""
+    tensors = []
+    for path, (weight, names) in plan.items():
+        stacked = weight.layered and config.scan_layers
+        for layer, name in enumerate(names):
+            shape = flat[path].shape[1:] if stacked else flat[path].shape
+
+            def make(path=path, weight=weight, layer=layer, stacked=stacked, shape=shape):
+                value = np.asarray(flat[path][layer] if stacked else flat[path])
+                rows, _ = matrix_axes(weight.path, len(shape))
+                if rows:
+                    value = value.reshape(int(np.prod([shape[a] for a in rows])), -1)
+                value = (value.T if weight.transpose else value).astype(stored)
+                return value.reshape(stored_shape(weight, shape))
+
+            order = int(name.split(".")[2]) if weight.layered else -1
+            tensors.append((order, name, stored_shape(weight, shape), stored, make))
+    return [tensor[1:] for tensor in sorted(tensors, key=lambda t: t[0])]
+
+
+def _write_files(directory: pathlib.Path, tensors: Sequence, file_bytes: int, progress) -> None:
+    groups, room = [[]], file_bytes
+    for tensor in tensors:
+        size = int(np.prod(tensor[1])) * tensor[2].itemsize
+        if groups[-1] and size > room:
+            groups.append([])
+            room = file_bytes
+        groups[-1].append(tensor)
+        room -= size
+    if len(groups) == 1:
+        write_file(directory / "model.safetensors", groups[0], progress)
+        return
+    where, total = {}, 0
+    for number, group in enumerate(groups, 1):
+        name = f"model-{number:05}-of-{len(groups):05}.safetensors"
+        write_file(directory / name, group, progress)
+        where |= {tensor[0]: name for tensor in group}
+        total += sum(int(np.prod(t[1])) * t[2].itemsize for t in group)
+    index = {"metadata": {"total_size": total}, "weight_map": where}
+    (directory / INDEX).write_text(json.dumps(index, indent=2) + "\n", "utf-8")
+
+
+def _copy_assets(source: pathlib.Path, target: pathlib.Path) -> None:
+    for file in sorted(source.iterdir()):
+        if not file.is_file() or file.name.startswith(".") or (target / file.name).exists():
+            continue
+        if not any(file.match(pattern) for pattern in _WEIGHT_FILES):
+            shutil.copyfile(file, target / file.name)
+
+
+def _flat(tree) -> dict:
+    return flax.traverse_util.flatten_dict(tree, sep="/")
+
+
+def _plan(config: TransformerConfig, family: str, leaves: dict) -> dict[str, tuple[Weight, list[str]]]:
+    """Parameter path → its row of the table and its tensors: one, or one per layer where layers are stacked."""
+    plan = {}
+    for weight in table_of(family, config):
+        if not weight.layered:
+            plan[weight.path] = weight, [weight.name]
+        elif config.scan_layers:
+            plan[f"layers/block/{weight.path}"] = weight, [weight.name.format(i) for i in range(config.layers)]
+        else:
+            plan |= {f"layer_{i}/{weight.path}": (weight, [weight.name.format(i)]) for i in range(config.layers)}
+    odd = sorted((leaves.keys() - set(SIGNAL)) ^ plan.keys())
+    if odd:
+        raise InputError(f"parameter {odd[0]!r} and the table of {family} do not agree")
+    return plan
+
+
+def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, directory: pathlib.Path) -> None:
+    """Every tensor is expected, and every expected one is there with its shape and a dtype that is a weight's."""
+    wanted = {}
+    for path, (weight, names) in plan.items():
+        shape = shapes[path].shape[1:] if weight.layered and config.scan_layers else shapes[path].shape
+        wanted |= dict.fromkeys(names, stored_shape(weight, shape))
+    for name, shape in wanted.items():
+        if name not in entries:
+            raise InputError(f"{directory}: tensor {name!r} is missing")
+        if entries[name].shape != shape:
+            raise InputError(
+                f"{directory}: tensor {name!r} has shape {entries[name].shape}, config.json implies {shape}"
+            )
+    for name in sorted(entries.keys() - wanted.keys()):
+        if DERIVED.fullmatch(name):
+            continue
+        if name == "lm_head.weight" and config.tied_embeddings and _equal(entries[name], entries["model.embed_tokens.weight"]):
+            continue  # a tied head, stored twice
+        raise InputError(f"{directory}: unexpected tensor {name!r}; config.json describes no such weight")
+    for name in wanted:
+        if entries[name].dtype not in DTYPES:
+            raise InputError(
+                f"{directory}: tensor {name!r} has dtype {entries[name].dtype}; only {', '.join(DTYPES)} are weights "
+                "(quantised models are not supported)"
+            )
+
+
+def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) -> None:
+    for name in SIGNAL:
+        if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
+            raise InputError(f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}")
+    if extra := sorted(entries.keys() - set(SIGNAL)):
+        raise InputError(f"{directory / SIGNAL_FILE}: unexpected tensor {extra[0]!r}")
+
+
+def _equal(a: Entry, b: Entry) -> bool:
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    everything = (0, a.shape[0]), (0, a.shape[1])
+    pairs = zip(read_range(a, *everything), read_range(b, *everything), strict=True)
+    return all(x.tobytes() == y.tobytes() for (_, x), (_, y) in pairs)
+
+
+def _read_signal_facts(directory: pathlib.Path) -> dict | None:
+    tensors, facts = directory / SIGNAL_FILE, directory / SIGNAL_FACTS
+    if not tensors.is_file() and not facts.is_file():
+        return None
+    if not tensors.is_file() or not facts.is_file():
+        raise InputError(f"{directory} has only one of {SIGNAL_FILE} and {SIGNAL_FACTS}; copy both or neither")
+    try:
+        found = json.loads(facts.read_text("utf-8"))
+        if found["format"] != SIGNAL_FORMAT:
+            raise InputError(f"{facts} has format {found['format']!r}, expected {SIGNAL_FORMAT}")
+        return found
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{facts} is malformed: {error!r}") from error
+
+
+def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool) -> jax.Array:
+    """One parameter on its devices: each distinct shard is read once, put on the devices that hold it, and let go."""
+    holders: dict[tuple, list] = {}
+    for device, index in where.addressable_devices_indices_map(shape).items():
+        key = tuple(s.indices(n)[:2] for s, n in zip(index, shape, strict=True))
+        holders.setdefault(key, []).append(device)
+    arrays = {}
+    for key, devices in holders.items():
+        out = np.empty([hi - lo for lo, hi in key], dtype)
+        layers = range(*key[0]) if stacked else [0]
+        for layer, matrix in zip(layers, out if stacked else [out], strict=True):
+            inner = slice(1, None) if stacked else slice(None)
+            _read_matrix(entries[layer], names[layer], weight, shape[inner], key[inner], matrix, allow_non_finite)
+        arrays |= {device: jax.device_put(out, device) for device in devices}
+        jax.block_until_ready(list(arrays.values()))
+    ordered = [arrays[device] for device in where.addressable_devices_indices_map(shape)]
+    return jax.make_array_from_single_device_arrays(shape, where, ordered)
+
+
+def _read_matrix(entry: Entry, name: str, weight: Weight, shape, key, out: np.ndarray, allow_non_finite: bool) -> None:
+    """Fills `out`, the part `key` ((lo, hi) per axis) of one layer's parameter of `shape`, from its tensor."""
+    rows, columns = (axis_range(shape, key, axes) for axes in matrix_axes(weight.path, len(shape)))
+    matrix = out.reshape(rows[1] - rows[0], columns[1] - columns[0])
+    if weight.transpose:
+        matrix, rows, columns = matrix.T, columns, rows
+    same = DTYPES[entry.dtype] == out.dtype
+    for row, chunk in read_range(entry, rows, columns):
+        if not allow_non_finite and has_non_finite(chunk):
+            raise InputError(f"tensor {name!r} in {entry.path} is not finite (NaN or infinity)")
+        target = matrix[row - rows[0] : row - rows[0] + len(chunk)]
+        if same:  # as plain bytes: numpy copies bfloat16, which it does not know, one element at a time
+            bits = np.dtype(f"u{out.dtype.itemsize}")
+            target.view(bits)[...] = chunk.view(bits)
+        else:
+            target[...] = chunk.astype(out.dtype)

@@ -1,0 +1,177 @@
+"""Reading and writing safetensors by ranges of rows, so that no more than a few megabytes are ever held.
+
+The safetensors package maps a whole file, and every page it touches then counts as resident; here each range is read
+by itself. Format: 8 bytes little-endian header size, JSON header {name: {dtype, shape, data_offsets}}, data.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+from safety_align.errors import InputError
+
+DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
+"""Stored dtypes that are weights; integers and 8-bit floats are quantised models, which are refused."""
+
+CHUNK_BYTES = 16 << 20
+INDEX = "model.safetensors.index.json"
+_HEADER_LIMIT = 100_000_000
+
+
+class Entry(NamedTuple):
+    """One tensor of a file: dtype as spelled there, shape, and bytes `[start, stop)` of the file."""
+
+    path: pathlib.Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    stop: int
+
+
+def read_header(path: pathlib.Path) -> dict[str, Entry]:
+    """The tensors of a safetensors file; InputError if it is truncated or malformed."""
+
+    def refuse(why: str):
+        return InputError(f"{path}: {why}; download or copy it again")
+
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        prefix = file.read(8)
+        length = int.from_bytes(prefix, "little")
+        if len(prefix) < 8 or length > min(size - 8, _HEADER_LIMIT):
+            raise refuse("not a safetensors file, or cut off in its header")
+        text = file.read(length)
+
+    def unique(pairs):
+        names = [name for name, _ in pairs]
+        if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else None:
+            raise refuse(f"tensor {min(twice)!r} is there twice")
+        return dict(pairs)
+
+    try:
+        header = json.loads(text, object_pairs_hook=unique)
+        header.pop("__metadata__", None)
+        base, entries = 8 + length, {}
+        for name, value in header.items():
+            start, stop = (int(offset) for offset in value["data_offsets"])
+            entries[name] = Entry(path, value["dtype"], tuple(int(n) for n in value["shape"]), base + start, base + stop)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise refuse(f"its header is malformed ({error!r})") from error
+    place = base
+    for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
+        if entry.start != place or entry.stop < entry.start:
+            raise refuse(f"the bytes of {name!r} do not follow those of the tensor before it")
+        place = entry.stop
+        known = DTYPES.get(entry.dtype)
+        if known is not None and entry.stop - entry.start != int(np.prod(entry.shape)) * known.itemsize:
+            raise refuse(f"{name!r} has {entry.stop - entry.start} bytes, not those of shape {entry.shape}")
+    if place != size:
+        raise refuse(f"{'cut off' if place > size else 'too long'}: {size} bytes, its header speaks of {place}")
+    return entries
+
+
+def open_checkpoint(directory: pathlib.Path) -> dict[str, Entry]:
+    """All tensors of a model directory: one file, or several with an index. InputError if they do not agree."""
+    if not directory.is_dir():
+        raise InputError(f"{directory} is not a directory")
+    index = directory / INDEX
+    files = sorted(p for p in directory.glob("*.safetensors") if p.name != "safety_signal.safetensors")
+    if not files and not index.is_file():
+        pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in directory.glob(pattern))
+        if pickles:
+            raise InputError(
+                f"{directory} has only pickled weights ({pickles[0]}): reading a pickle runs any code that is in it; "
+                "save the model as safetensors"
+            )
+        raise InputError(f"{directory} has no *.safetensors file: it is not the directory of a model")
+    if not index.is_file():
+        if len(files) > 1:
+            raise InputError(f"{directory} has {len(files)} safetensors files but no {INDEX}; which belong together?")
+        return read_header(files[0])
+    try:
+        where = json.loads(index.read_text("utf-8"))["weight_map"]
+        wanted = {str(name): str(file) for name, file in where.items()}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{index} is malformed: {error!r}") from error
+    entries: dict[str, Entry] = {}
+    for file in sorted(set(wanted.values())):
+        if pathlib.PurePath(file).name != file:
+            raise InputError(f"{index} names {file!r}, which is not a file name")
+        if not (directory / file).is_file():
+            raise InputError(f"{index} names {file}, which is not there; download it")
+        for name, entry in read_header(directory / file).items():
+            if wanted.get(name) != file:
+                raise InputError(f"{file}: tensor {name!r} is not in {INDEX}, or is there for another file")
+            entries[name] = entry
+    if absent := sorted(wanted.keys() - entries.keys()):
+        raise InputError(f"tensor {absent[0]!r} is in {INDEX} but not in {wanted[absent[0]]}")
+    return entries
+
+
+def read_range(entry: Entry, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
+    """Rows and columns `[lo, hi)` of a tensor taken as a matrix (one row if it is a vector), a few megabytes at a time.
+
+    Yields (first row, [n, columns] in the stored dtype).
+    """
+    dtype = DTYPES[entry.dtype]
+    width = entry.shape[-1] if entry.shape else 1
+    step = max(1, CHUNK_BYTES // (width * dtype.itemsize))
+    with entry.path.open("rb", buffering=0) as file:
+        for row in range(rows[0], rows[1], step):
+            count = min(step, rows[1] - row)
+            lo, hi = (columns[0], columns[1]) if count == 1 else (0, width)
+            file.seek(entry.start + (row * width + lo) * dtype.itemsize)
+            buffer = np.empty((count, hi - lo), dtype)
+            _read_into(file, memoryview(buffer.reshape(-1).view(np.uint8)), entry)
+            yield row, buffer if count == 1 else buffer[:, columns[0] : columns[1]]
+
+
+def _read_into(file, view: memoryview, entry: Entry) -> None:
+    while view:
+        count = file.readinto(view)
+        if not count:
+            raise InputError(f"{entry.path} became shorter while it was read")
+        view = view[count:]
+
+
+def has_non_finite(values: np.ndarray) -> bool:
+    """Whether a float array has NaN or infinity: an exponent of ones."""
+    bits, ones = {
+        "float32": (np.uint32, 0x7F800000),
+        "float16": (np.uint16, 0x7C00),
+        "bfloat16": (np.uint16, 0x7F80),
+    }[values.dtype.name]
+    return bool(((np.ascontiguousarray(values).view(bits) & bits(ones)) == ones).any())
+
+
+def write_file(
+    path: pathlib.Path,
+    tensors: Iterable[tuple[str, tuple[int, ...], np.dtype, Callable[[], np.ndarray]]],
+    progress: Callable[[int], None] | None = None,
+) -> None:
+    """Writes (name, shape, dtype, function that makes the array) in turn; one array is held at a time."""
+    tensors = list(tensors)
+    spelled = {dtype: name for name, dtype in DTYPES.items()}
+    header, place = {"__metadata__": {"format": "pt"}}, 0
+    for name, shape, dtype, _ in tensors:
+        size = int(np.prod(shape)) * dtype.itemsize
+        header[name] = {"dtype": spelled[dtype], "shape": list(shape), "data_offsets": [place, place + size]}
+        place += size
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    with path.open("wb") as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for name, shape, dtype, make in tensors:
+            array = np.asarray(make(), order="C")
+            if array.shape != shape or array.dtype != dtype:
+                raise ValueError(f"{name}: {array.dtype}{array.shape} instead of {dtype}{shape}")
+            file.write(array.reshape(-1).view(np.uint8).data)
+            if progress is not None:
+                progress(array.nbytes)
+        file.flush()
+        os.fsync(file.fileno())
