@@ -38,7 +38,18 @@ from safety_align.model.transformer import SIGNAL
 SIGNAL_FILE, SIGNAL_FACTS = "safety_signal.safetensors", "safety_signal.json"
 SIGNAL_FORMAT = 1
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-_WEIGHT_FILES = ("*.safetensors", "*.bin", "*.pt", "*.pth", "*.ckpt", "*.gguf", "*.h5", "*.msgpack", INDEX, SIGNAL_FACTS)
+_WEIGHT_FILES = (
+    "*.safetensors",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.ckpt",
+    "*.gguf",
+    "*.h5",
+    "*.msgpack",
+    INDEX,
+    SIGNAL_FACTS,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -306,7 +317,11 @@ def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, d
     for name in sorted(entries.keys() - wanted.keys()):
         if DERIVED.fullmatch(name):
             continue
-        if name == "lm_head.weight" and config.tied_embeddings and _equal(entries[name], entries["model.embed_tokens.weight"]):
+        if (
+            name == "lm_head.weight"
+            and config.tied_embeddings
+            and _equal(entries[name], entries["model.embed_tokens.weight"])
+        ):
             continue  # a tied head, stored twice
         raise InputError(f"{directory}: unexpected tensor {name!r}; config.json describes no such weight")
     for name in wanted:
@@ -320,7 +335,9 @@ def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, d
 def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) -> None:
     for name in SIGNAL:
         if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
-            raise InputError(f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}")
+            raise InputError(
+                f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}"
+            )
     if extra := sorted(entries.keys() - set(SIGNAL)):
         raise InputError(f"{directory / SIGNAL_FILE}: unexpected tensor {extra[0]!r}")
 

@@ -59,7 +59,9 @@ def read_header(path: pathlib.Path) -> dict[str, Entry]:
         base, entries = 8 + length, {}
         for name, value in header.items():
             start, stop = (int(offset) for offset in value["data_offsets"])
-            entries[name] = Entry(path, value["dtype"], tuple(int(n) for n in value["shape"]), base + start, base + stop)
+            entries[name] = Entry(
+                path, value["dtype"], tuple(int(n) for n in value["shape"]), base + start, base + stop
+            )
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise refuse(f"its header is malformed ({error!r})") from error
     place = base

@@ -1,8 +1,10 @@
 """text ↔ ids and spans (query, response, auxiliary)."""
 
 from safety_align.text.chat import TEMPLATES, ChatTemplate, Prompt, Turn, check_turns, get_template
+from safety_align.text.imported import ImportedTokenizer
+from safety_align.text.jinja_chat import JinjaTemplate
 from safety_align.text.tokenizer import CONTROLS, StreamDecoder, Tokenizer
 
 __all__ = [
-    "CONTROLS", "TEMPLATES", "ChatTemplate", "Prompt", "StreamDecoder", "Tokenizer", "Turn", "check_turns", "get_template",
+    "CONTROLS", "TEMPLATES", "ChatTemplate", "ImportedTokenizer", "JinjaTemplate", "Prompt", "StreamDecoder", "Tokenizer", "Turn", "check_turns", "get_template",
 ]  # fmt: skip

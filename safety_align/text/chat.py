@@ -10,12 +10,21 @@ from collections.abc import Sequence
 import numpy as np
 
 from safety_align.errors import InputError
+from safety_align.text.assemble import Part, assemble
 from safety_align.text.tokenizer import Tokenizer
 
 ROLES = ("system", "user", "assistant")
 
-Piece = int | str
-"""A control id, or text."""
+
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """A control token by its text; its id is the tokenizer's."""
+
+    text: str
+
+
+Piece = int | str | Control
+"""A control id of our own `Tokenizer`, text, or a control token by name."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +41,8 @@ class Turn:
 
 @dataclasses.dataclass(frozen=True)
 class Prompt:
-    """ids [P] int32, BOS first, ending where the answer starts; content [P] bool. There is no `[CLS]` in it."""
+    """ids [P] int32, BOS first where the model has one, ending where the answer starts; content [P] bool. There is no
+    `[CLS]` in it."""
 
     ids: np.ndarray
     content: np.ndarray
@@ -46,37 +56,57 @@ class ChatTemplate:
       name: its key in `TEMPLATES`.
       before, after: (system, user, assistant) pieces around a turn.
       answer: pieces that open the answer, after the last user turn.
+      begin: opens the conversation; None is the tokenizer's BOS.
+      strip: white space around a turn's text is dropped.
+      system_opens: a system turn already opens the first user turn, whose own opening pieces are left out; the two are
+        stripped as one text.
+      answer_prefix: text that an answer starts with, joined to it ("" or " ").
     """
 
     name: str
     before: tuple[tuple[Piece, ...], tuple[Piece, ...], tuple[Piece, ...]]
     after: tuple[tuple[Piece, ...], tuple[Piece, ...], tuple[Piece, ...]]
     answer: tuple[Piece, ...]
+    begin: tuple[Piece, ...] | None = None
+    strip: bool = False
+    system_opens: bool = False
+    answer_prefix: str = ""
 
-    def encode(self, tokenizer: Tokenizer, turns: Sequence[Turn], assistant_content: bool = True) -> Prompt:
+    def encode(self, tokenizer, turns: Sequence[Turn], assistant_content: bool = True) -> Prompt:
         """Ids and content of a conversation that ends with the user's turn.
 
         User turns are content; BOS, system turns and template pieces are auxiliary (Rule 4); earlier assistant turns
-        are content if `assistant_content` [ours]. Each turn's text is encoded by itself, so a span is exact.
+        are content if `assistant_content` [ours].
         """
         check_turns(turns)
-        ids, content = [tokenizer.bos_id], [False]
-
-        def add(new: Sequence[int], is_content: bool):
-            ids.extend(new)
-            content.extend([is_content] * len(new))
-
-        for turn in turns:
+        parts: list[Part] = [tokenizer.bos_id] if self.begin is None else _resolve(tokenizer, self.begin)
+        for number, turn in enumerate(turns):
             role = ROLES.index(turn.role)
-            add(_encode_pieces(tokenizer, self.before[role]), False)
-            add(tokenizer.encode(turn.text), turn.role == "user" or (turn.role == "assistant" and assistant_content))
-            add(_encode_pieces(tokenizer, self.after[role]), False)
-        add(_encode_pieces(tokenizer, self.answer), False)
-        return Prompt(np.array(ids, np.int32), np.array(content, bool))
+            opened = self.system_opens and number == 1 and turns[0].role == "system"
+            is_content = turn.role == "user" or (turn.role == "assistant" and assistant_content)
+            parts += [] if opened else _resolve(tokenizer, self.before[role])
+            text = turn.text
+            if self.strip and not (self.system_opens and turn.role == "system"):
+                text = text.rstrip() if opened else text.strip()
+            parts.append((text, is_content))
+            parts += _resolve(tokenizer, self.after[role])
+        return Prompt(*assemble(tokenizer, parts + _resolve(tokenizer, self.answer)))
 
-    def encode_response(self, tokenizer: Tokenizer, text: str) -> np.ndarray:
+    def encode_response(self, tokenizer, text: str) -> np.ndarray:
         """Ids [R] int32 of an answer, without EOS."""
-        return np.array(tokenizer.encode(text), np.int32)
+        return np.array(tokenizer.encode(self.answer_prefix + text), np.int32)
+
+
+def _resolve(tokenizer, pieces: Sequence[Piece]) -> list[Part]:
+    """The parts that pieces are for this tokenizer."""
+    return [
+        (piece, False)
+        if isinstance(piece, str)
+        else piece
+        if isinstance(piece, int)
+        else tokenizer.control_id(piece.text)
+        for piece in pieces
+    ]
 
 
 def check_turns(turns: Sequence[Turn]) -> None:
@@ -90,13 +120,6 @@ def check_turns(turns: Sequence[Turn]) -> None:
             raise InputError(f"the prompt is empty (turn {number} of the conversation); give it some text")
         if turn.role == "system" and number:
             raise InputError(f"turn {number} is a system turn; only the first may be")
-
-
-def _encode_pieces(tokenizer: Tokenizer, pieces: Sequence[Piece]) -> list[int]:
-    ids: list[int] = []
-    for piece in pieces:
-        ids.extend([piece] if isinstance(piece, int) else tokenizer.encode(piece))
-    return ids
 
 
 _T = Tokenizer
@@ -117,6 +140,40 @@ TEMPLATES = {
             before=(("[INST] <<SYS>>\n",), ("### Instruction:\n",), ()),
             after=(("\n<</SYS>>\n\n",), ("\n\n### Response:\n",), (_T.eos_id, "\n\n")),
             answer=(" [/INST]",),
+        ),
+        # The families' own, for models that come without a chat template.
+        ChatTemplate(
+            name="llama2",
+            before=(("[INST] <<SYS>>\n",), ("[INST] ",), (" ",)),
+            after=(("\n<</SYS>>\n\n",), (" [/INST]",), (" ", Control("</s>"), Control("<s>"))),
+            answer=(),
+            strip=True,
+            system_opens=True,
+            answer_prefix=" ",
+        ),
+        ChatTemplate(
+            name="mistral",
+            before=((" [INST] ",), (" [INST] ",), (" ",)),
+            after=(("\n\n",), (" [/INST]",), (Control("</s>"),)),
+            answer=(),
+            system_opens=True,
+            answer_prefix=" ",
+        ),
+        ChatTemplate(
+            name="llama3",
+            before=tuple(
+                (Control("<|start_header_id|>"), role, Control("<|end_header_id|>"), "\n\n") for role in ROLES
+            ),
+            after=((Control("<|eot_id|>"),),) * 3,
+            answer=(Control("<|start_header_id|>"), "assistant", Control("<|end_header_id|>"), "\n\n"),
+            strip=True,
+        ),
+        ChatTemplate(
+            name="chatml",
+            before=tuple((Control("<|im_start|>"), f"{role}\n") for role in ROLES),
+            after=((Control("<|im_end|>"), "\n"),) * 3,
+            answer=(Control("<|im_start|>"), "assistant\n"),
+            begin=(),
         ),
     )
 }

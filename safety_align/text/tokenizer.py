@@ -23,12 +23,15 @@ FORMAT = "safety_align byte-level BPE 1"
 class Tokenizer:
     """Text ↔ ids. Encoding and decoding round-trip every string that UTF-8 can hold."""
 
+    leading_space = False
+    """Decoding keeps a first space: encoding adds none."""
+
     pad_id, bos_id, eos_id, system_id, user_id, assistant_id, end_of_turn_id = range(7)
 
     def __init__(self, bpe: tokenizers.Tokenizer):
         self._bpe = bpe
         # Bytes of each piece: decoding goes through bytes, so that a stream can wait for a whole character.
-        alphabet = _byte_alphabet()
+        alphabet = byte_alphabet()
         pieces = sorted((index, piece) for piece, index in bpe.get_vocab().items())
         self._bytes = [bytes(alphabet[c] for c in piece) for _, piece in pieces]
 
@@ -70,6 +73,10 @@ class Tokenizer:
         text = json.dumps({"format": FORMAT, "bpe": json.loads(self._bpe.to_str())})
         pathlib.Path(path).write_text(text, "utf-8")
 
+    def control_id(self, text: str) -> int:
+        """No control token of this tokenizer has a text: templates of published models cannot be used with it."""
+        raise InputError(f'this tokenizer has no control token {text!r}; use the template "plain"')
+
     @property
     def vocab_size(self) -> int:
         """V, control ids included."""
@@ -77,8 +84,13 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of `text`, every one of them at least `len(CONTROLS)`. Lone surrogates, which UTF-8 cannot hold, become "?"."""
+        return self.encode_spans(text)[0]
+
+    def encode_spans(self, text: str, first: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and the characters `[start, stop)` behind each; `first` makes no difference to this tokenizer."""
         text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
-        return [i + len(CONTROLS) for i in self._bpe.encode(text, add_special_tokens=False).ids]
+        found = self._bpe.encode(text, add_special_tokens=False)
+        return [i + len(CONTROLS) for i in found.ids], found.offsets
 
     def decode(self, ids: Sequence[int]) -> str:
         """Text of `ids`; control ids are dropped, broken UTF-8 becomes U+FFFD."""
@@ -93,19 +105,22 @@ class StreamDecoder:
     """Decodes ids as they come, never handing out half a character."""
 
     def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer = tokenizer
+        self._tokenizer, self._started = tokenizer, not tokenizer.leading_space
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that `ids` complete."""
-        return self._decoder.decode(self._tokenizer.piece_bytes(ids))
+        data = self._tokenizer.piece_bytes(ids)
+        if data and not self._started:
+            self._started, data = True, data.removeprefix(b" ")
+        return self._decoder.decode(data)
 
     def flush(self) -> str:
         """What is left at the end, broken bytes as U+FFFD."""
         return self._decoder.decode(b"", final=True)
 
 
-def _byte_alphabet() -> dict[str, int]:
+def byte_alphabet() -> dict[str, int]:
     """Byte of each character of the byte-level alphabet: printable bytes stand for themselves, the others follow from
     U+0100 on, in order (the GPT-2 convention that `tokenizers` uses)."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]

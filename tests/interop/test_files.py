@@ -51,7 +51,13 @@ def test_in_and_out_is_bit_exact(tmp_path, change, dtype):
     loaded = load_pretrained(directory, scan_layers=config.scan_layers)
     assert equal(loaded.params, params)
     assert loaded.config == config
-    save_pretrained(tmp_path / "again", loaded.config, loaded.params, values=loaded.values, file_bytes=20_000 if not config.scan_layers else 5 << 30)
+    save_pretrained(
+        tmp_path / "again",
+        loaded.config,
+        loaded.params,
+        values=loaded.values,
+        file_bytes=20_000 if not config.scan_layers else 5 << 30,
+    )
     for file in directory.iterdir():
         assert (tmp_path / "again" / file.name).read_bytes() == file.read_bytes()
 
@@ -97,7 +103,11 @@ def test_casting_widens_exactly_and_narrows_by_rounding(tmp_path):
 def test_the_signal_travels_beside_the_model(tmp_path):
     gate, calibration = {"tau": 3, "schedule": "annealing"}, {"threshold": 0.4}
     params, directory = saved(tmp_path, TINY, gate=gate, calibration=calibration)
-    assert set(read_header(directory / "safety_signal.safetensors")) == {"cls_embedding", "safety_kernel", "safety_bias"}
+    assert set(read_header(directory / "safety_signal.safetensors")) == {
+        "cls_embedding",
+        "safety_kernel",
+        "safety_bias",
+    }
     assert not any("cls" in name or "safety" in name for name in open_checkpoint(directory))
     loaded = load_pretrained(directory)
     assert loaded.config.safety_signal and equal(loaded.params, params)
@@ -284,6 +294,9 @@ def test_what_is_not_implemented_is_refused_by_name(change, message):
 def test_defaults_are_those_of_the_families():
     llama = TransformerConfig.from_huggingface(BASE)
     assert (llama.kv_heads, llama.head_dim, llama.norm_eps, llama.rope_theta) == (4, 8, 1e-6, 10_000.0)
-    assert TransformerConfig.from_huggingface(BASE | dict(model_type="mistral", num_key_value_heads=2)).sliding_window == 4096
+    assert (
+        TransformerConfig.from_huggingface(BASE | dict(model_type="mistral", num_key_value_heads=2)).sliding_window
+        == 4096
+    )
     qwen = TransformerConfig.from_huggingface(BASE | dict(model_type="qwen3", num_key_value_heads=2, sliding_window=9))
     assert (qwen.head_dim, qwen.sliding_window, qwen.qk_norm) == (128, None, True)

@@ -35,7 +35,10 @@ CASES = {
     "qwen2": ("Qwen2", dict(num_key_value_heads=2, rope_theta=1e6)),
     "qwen2_tied_mha": ("Qwen2", dict(num_key_value_heads=8, tie_word_embeddings=True)),
     "qwen3": ("Qwen3", dict(num_key_value_heads=2, rope_theta=1e6, tie_word_embeddings=True)),
-    "qwen3_window": ("Qwen3", dict(num_key_value_heads=4, use_sliding_window=True, sliding_window=7, max_window_layers=0)),
+    "qwen3_window": (
+        "Qwen3",
+        dict(num_key_value_heads=4, use_sliding_window=True, sliding_window=7, max_window_layers=0),
+    ),
 }
 
 
