@@ -12,10 +12,10 @@ from launch import cli
 from launch.evaluation import claim_output, to_eval_config
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
+from safety_align.interop import load_model
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
-from safety_align.training.checkpoint import load_for_inference
 from safety_align.training.loop import train
 
 
@@ -25,7 +25,7 @@ def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict)
     claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
-        bundle = load_for_inference(variant["checkpoint"])
+        bundle = load_model(variant["checkpoint"])
         gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts")
         print(f"{name}: done", file=sys.stderr)

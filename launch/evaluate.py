@@ -8,9 +8,9 @@ import pathlib
 
 from launch import cli
 from launch.evaluation import claim_output, to_eval_config
+from safety_align.interop import load_model
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
-from safety_align.training.checkpoint import load_for_inference
 
 
 def main() -> int:
@@ -22,7 +22,7 @@ def main() -> int:
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
     arguments, config = cli.parse_with_config(parser)
     eval_config, gate = to_eval_config(config.to_dict())
-    bundle = load_for_inference(arguments.checkpoint)
+    bundle = load_model(arguments.checkpoint)
     if not bundle.model_config.safety_signal:
         gate = None
     name = arguments.name or ("sft" if gate is None else "gated")

@@ -19,7 +19,8 @@ from safety_align.decoding import GateConfig, Generator, Request, Sampling
 from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
 from safety_align.errors import InputError
 from safety_align.text import Turn
-from safety_align.training.checkpoint import Bundle, load_for_inference
+from safety_align.interop import load_model
+from safety_align.training.checkpoint import Bundle
 
 GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"
 
@@ -27,7 +28,7 @@ GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", 
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps"
+        "--checkpoint", required=True, metavar="DIR", help="a training run, one of its steps, or a Hugging Face directory"
     )
     parser.add_argument("--prompt", metavar="TEXT", help="answer this")
     parser.add_argument("--prefill", default="", metavar="TEXT", help="text that the answer already starts with")
@@ -53,10 +54,13 @@ def main() -> int:
     if arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {arguments.batch_size}")
     values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig()))
-    cli.apply_overrides(values, rest, "gate")
-    gate = None if arguments.no_gate else GateConfig(**values.to_dict())
+    cli.apply_overrides(values, rest, "gate")  # before the model is read: a misspelt key costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
-    bundle = load_for_inference(arguments.checkpoint)
+    bundle = load_model(arguments.checkpoint)
+    if bundle.gate is not None:  # the gate that came with the model, then the command line
+        values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig(**bundle.gate)))
+        cli.apply_overrides(values, rest, "gate")
+    gate = None if arguments.no_gate else GateConfig(**values.to_dict())
     if gate is not None and not bundle.model_config.safety_signal:
         raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
     generator = Generator(

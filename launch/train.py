@@ -12,6 +12,7 @@ from launch import cli
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.errors import InputError
+from safety_align.interop import load_model
 from safety_align.model import preset
 from safety_align.routing import RoutingConfig
 from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
@@ -51,7 +52,7 @@ def main() -> int:
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumes what is there")
     arguments, config = cli.parse_with_config(parser)
     try:
-        metrics = train(to_train_config(config), arguments.workdir)
+        metrics = train(to_train_config(config), arguments.workdir, load=load_model)
     except NonFiniteLoss as error:
         print(f"error: {error}", file=sys.stderr)
         return cli.EXIT_FAILED

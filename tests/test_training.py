@@ -21,7 +21,7 @@ from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.errors import InputError
 from safety_align.training import loop
-from safety_align.training.checkpoint import load_for_inference
+from safety_align.training.checkpoint import load_run
 from safety_align.training.losses import Totals, cls_loss, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
@@ -148,9 +148,9 @@ def test_a_run_learns_validates_and_writes_what_it_promises(whole):
     losses = losses_of(workdir)
     assert list(losses) == [1, 2, 3, 4, 5, 6] and losses[6] < losses[1]
     assert list((workdir / "tensorboard").glob("events.*"))
-    bundle = load_for_inference(workdir)
+    bundle = load_run(workdir)
     assert bundle.step == 6 and bundle.model_config.vocab_size == 400
-    assert load_for_inference(workdir / "checkpoints" / "4").step == 4
+    assert load_run(workdir / "checkpoints" / "4").step == 4
 
 
 class _StopAt(loop.Pipeline):
@@ -176,7 +176,7 @@ def test_an_interrupted_run_resumes_to_the_bit(whole, tmp_path, monkeypatch, sto
     metrics = loop.train(small_run(), workdir, progress=False)
     assert metrics == whole[1]
     assert losses_of(workdir) == losses_of(whole[0])
-    a, b = (load_for_inference(w).params for w in (workdir, whole[0]))
+    a, b = (load_run(w).params for w in (workdir, whole[0]))
     assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), a, b))
 
 
@@ -194,7 +194,7 @@ def test_sigterm_saves_and_the_run_goes_on_to_the_bit(whole, tmp_path, monkeypat
     with monkeypatch.context() as patch:
         patch.setattr(loop, "Pipeline", Terminated)
         assert loop.train(small_run(save_every=100), workdir, progress=False)["step"] == 3
-    assert load_for_inference(workdir).step == 3
+    assert load_run(workdir).step == 3
     loop.train(small_run(save_every=100), workdir, progress=False)
     assert losses_of(workdir) == losses_of(whole[0])
 
@@ -213,7 +213,7 @@ def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp
     monkeypatch.setattr(loop, "Pipeline", Poisoned)
     with pytest.raises(loop.NonFiniteLoss, match="step 4"):
         loop.train(small_run(), tmp_path / "run", progress=False)
-    assert load_for_inference(tmp_path / "run").step == 2
+    assert load_run(tmp_path / "run").step == 2
 
 
 def test_another_config_is_refused_and_what_may_differ_is_not(whole):
@@ -227,22 +227,22 @@ def test_another_config_is_refused_and_what_may_differ_is_not(whole):
 
 def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
     with pytest.raises(InputError, match="does not exist"):
-        load_for_inference(tmp_path / "nothing")
+        load_run(tmp_path / "nothing")
     broken = tmp_path / "broken"
     shutil.copytree(whole[0], broken)
     for file in pathlib.Path(broken / "checkpoints" / "6" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
     with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*delete it to use an older one"):
-        load_for_inference(broken)
+        load_run(broken)
     shutil.rmtree(broken / "checkpoints" / "6")
-    assert load_for_inference(broken).step == 4
+    assert load_run(broken).step == 4
     shutil.rmtree(broken / "checkpoints")
     with pytest.raises(InputError, match="no checkpoint"):
-        load_for_inference(broken)
+        load_run(broken)
     (broken / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is corrupt"):
-        load_for_inference(broken)
+        load_run(broken)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 import flax.linen as nn
 import flax.traverse_util
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from safety_align import sharding
@@ -144,25 +143,6 @@ def checkpoint_bytes(directory: str | os.PathLike) -> int:
     return sum(entry.stop - entry.start for entry in open_checkpoint(pathlib.Path(directory)).values())
 
 
-def add_signal(config: TransformerConfig, params: dict, key: jax.Array) -> tuple[TransformerConfig, dict]:
-    """A plain model with a fresh safety signal: `[CLS]` embedding and head beside untouched parameters [ours].
-
-    The embedding is drawn with the mean and spread of the token embeddings, so that a response that sees it sees
-    nothing out of the ordinary; the head is zero: every verdict starts at 0.5 and sends no gradient into the model.
-    """
-    if config.safety_signal:
-        raise InputError("this model has a safety signal already")
-    wide = params["embedding"].astype(jnp.float32)
-    drawn = wide.mean(0) + wide.std(0) * jax.random.normal(key, (config.width,))
-    fresh = {
-        "cls_embedding": drawn,
-        "safety_kernel": jnp.zeros(config.width),
-        "safety_bias": jnp.zeros(()),
-    }
-    fresh = {name: value.astype(config.param_dtype) for name, value in fresh.items()}
-    return dataclasses.replace(config, safety_signal=True), params | fresh
-
-
 def save_pretrained(
     directory: str | os.PathLike,
     config: TransformerConfig,
@@ -208,7 +188,8 @@ def save_pretrained(
     tensors = _tensors(plan, flat, stored, config)
     _write_files(partial, tensors, file_bytes, progress)
     if config.safety_signal:
-        signal = [(n, flat[n].shape, stored, lambda n=n: np.asarray(flat[n]).astype(stored)) for n in SIGNAL]
+        whole = DTYPES["F32"]
+        signal = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
         write_file(partial / SIGNAL_FILE, signal)
         facts = {"format": SIGNAL_FORMAT, "gate": gate, "calibration": calibration}
         (partial / SIGNAL_FACTS).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")

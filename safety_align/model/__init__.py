@@ -2,6 +2,7 @@
 
 from safety_align.model.config import PRESETS, RopeScaling, TransformerConfig, preset
 from safety_align.model.layers import KeyValue, Write
+from safety_align.model.signal import add_signal
 from safety_align.model.transformer import (
     Output,
     SafetyTransformer,
@@ -12,6 +13,6 @@ from safety_align.model.transformer import (
 )
 
 __all__ = [
-    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "init_params",
+    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "add_signal", "init_params",
     "preset", "stack_layers", "unstack_layers",
 ]  # fmt: skip

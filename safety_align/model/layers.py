@@ -23,10 +23,12 @@ class Write(NamedTuple):
     slot: jax.Array | int
 
 
-def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
-    """Declares a parameter that carries its logical axes, and casts it to the activation dtype."""
+def parameter(
+    module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init, dtype: str | None = None
+) -> jax.Array:
+    """Declares a parameter that carries its logical axes (stored as `dtype`, or the config's), cast for activations."""
     config: TransformerConfig = module.config
-    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(config.param_dtype))
+    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(dtype or config.param_dtype))
     return value.astype(config.dtype)
 
 

@@ -62,10 +62,12 @@ class SafetyTransformer(nn.Module):
             axes = (sharding.WIDTH, sharding.VOCAB)
             self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), axes, normal)
         if c.safety_signal:
-            self.cls_embedding = parameter(self, "cls_embedding", (c.width,), (None,), normal)
+            # Always float32: these few numbers are trained by steps too small for bfloat16.
+            self.cls_embedding = parameter(self, "cls_embedding", (c.width,), (None,), normal, "float32")
             # Zero: before training every verdict is 0.5 and the head sends no gradient into the LM.
-            self.safety_kernel = parameter(self, "safety_kernel", (c.width,), (None,), nn.initializers.zeros)
-            self.safety_bias = parameter(self, "safety_bias", (), (), nn.initializers.zeros)
+            zeros = nn.initializers.zeros
+            self.safety_kernel = parameter(self, "safety_kernel", (c.width,), (None,), zeros, "float32")
+            self.safety_bias = parameter(self, "safety_bias", (), (), zeros, "float32")
         if c.scan_layers:
             scanned = nn.scan(
                 _Scanned,

@@ -51,11 +51,11 @@ class ImportedTokenizer:
         self._control_ids = frozenset(self.controls.values())
         self._pieces = self._backend.pieces
         self.vocab_size = 1 + max(max(self._pieces, default=0), max(self._control_ids, default=0))
-        self.bos_id = self._named("bos_token", ("<s>", "<|begin_of_text|>"))
-        self.eos_id = self._named("eos_token", ("</s>", "<|end_of_text|>", "<|endoftext|>"))
+        self.bos_id = self._control("bos_token", ("<s>", "<|begin_of_text|>"))
+        self.eos_id = self._control("eos_token", ("</s>", "<|end_of_text|>", "<|endoftext|>"))
         if self.eos_id is None:
             raise InputError(f"{directory}: tokenizer_config.json names no eos_token among the control tokens")
-        pad = self._named("pad_token", ())
+        pad = self._control("pad_token", ())
         self.pad_id = self.eos_id if pad is None else pad
         self.leading_space = self._backend.leading_space
 
@@ -65,9 +65,23 @@ class ImportedTokenizer:
         except ValueError as error:
             raise InputError(f"{name} is malformed: {error}") from error
 
-    def _named(self, key: str, guesses: Sequence[str]) -> int | None:
+    def named(self, key: str) -> str | None:
+        """The text of a token that tokenizer_config.json names ("eos_token", say)."""
         value = self.settings.get(key)
-        text = value.get("content") if isinstance(value, dict) else value
+        return value.get("content") if isinstance(value, dict) else value
+
+    @property
+    def chat_template(self) -> str | None:
+        """The model's own chat template (Jinja), or None."""
+        if "chat_template.jinja" in self._files:
+            return self._files["chat_template.jinja"].decode("utf-8", "replace")
+        found = self.settings.get("chat_template")
+        if isinstance(found, list):  # several, by name
+            found = next((t.get("template") for t in found if t.get("name") == "default"), None)
+        return found
+
+    def _control(self, key: str, guesses: Sequence[str]) -> int | None:
+        text = self.named(key)
         if text is not None:
             return self.control_id(text)
         return None if key in self.settings else next((self.controls[g] for g in guesses if g in self.controls), None)

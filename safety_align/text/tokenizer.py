@@ -68,9 +68,13 @@ class Tokenizer:
         except Exception as error:  # tokenizers raises bare Exception on a bad model
             raise InputError(f"tokenizer file {path} is corrupt: {error}; train or copy it again") from error
 
+    def to_json(self) -> str:
+        """The BPE as tokenizers writes it: ids without the control tokens before them."""
+        return self._bpe.to_str()
+
     def save(self, path: str | pathlib.Path) -> None:
         """Writes one JSON file."""
-        text = json.dumps({"format": FORMAT, "bpe": json.loads(self._bpe.to_str())})
+        text = json.dumps({"format": FORMAT, "bpe": json.loads(self.to_json())})
         pathlib.Path(path).write_text(text, "utf-8")
 
     def control_id(self, text: str) -> int:

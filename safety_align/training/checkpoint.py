@@ -1,7 +1,7 @@
 """Checkpoints: a run's directory, saved and read so that nothing is lost and nothing else is mistaken for it.
 
 workdir/config.json            the config of the run; another config is refused
-workdir/tokenizer.json
+workdir/tokenizer.json         or, of a published model, the folder tokenizer/
 workdir/checkpoints/<step>/    Orbax: params, optimizer; metadata: the data iterator's state
 """
 
@@ -15,9 +15,10 @@ import flax.linen as nn
 import jax
 from orbax.checkpoint import v1 as ocp
 
+from safety_align import sharding
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig, abstract_params
-from safety_align.text import ChatTemplate, Tokenizer, get_template
+from safety_align.text import ChatTemplate, ImportedTokenizer, JinjaTemplate, Tokenizer, load_template, load_tokenizer
 from safety_align.training.step import TrainState
 
 
@@ -123,19 +124,23 @@ def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
 class Bundle:
     """Everything that inference needs of a trained run.
 
-    params: unboxed, scanned; config: the run's config; step: training steps done.
+    params: unboxed, scanned; config: the run's config; step: training steps done, None of a published model; gate: the
+    gate that came with the model, if any.
     """
 
     model_config: TransformerConfig
     params: dict
-    tokenizer: Tokenizer
-    template: ChatTemplate
+    tokenizer: Tokenizer | ImportedTokenizer
+    template: ChatTemplate | JinjaTemplate
     config: dict
-    step: int
+    step: int | None
+    gate: dict | None = None
 
 
-def load_for_inference(path: str | os.PathLike) -> Bundle:
+def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> Bundle:
     """Reads a run's newest checkpoint (`path` a workdir), or the one of a step (`path` = workdir/checkpoints/STEP).
+
+    Parameters go to `mesh` by the rules table, or to the first device.
 
     Raises InputError if it is missing, corrupt, or not a training run.
     """
@@ -145,10 +150,10 @@ def load_for_inference(path: str | os.PathLike) -> Bundle:
     if not workdir.is_dir():
         raise InputError(f"checkpoint {path} does not exist; give the --workdir of a training run")
     config = read_json(workdir / "config.json")
-    tokenizer = Tokenizer.load(workdir / "tokenizer.json")
+    tokenizer = load_tokenizer(workdir)
     try:
         model_config = TransformerConfig(**config["model"])
-        template = get_template(config["template"])
+        template = load_template(config["template"], tokenizer)
     except (KeyError, TypeError) as error:
         raise InputError(f"{workdir / 'config.json'} is not a training run's config: {error!r}") from error
     if tokenizer.vocab_size > model_config.vocab_size:
@@ -161,9 +166,11 @@ def load_for_inference(path: str | os.PathLike) -> Bundle:
         raise InputError(
             f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}"
         )
-    where = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    shapes = nn.unbox(abstract_params(model_config))
-    abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=where), shapes)
+    boxed = abstract_params(model_config)
+    shapes = nn.unbox(boxed)
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    where = jax.tree.map(lambda _: one, shapes) if mesh is None else sharding.param_shardings(mesh, boxed)
+    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
     folder = workdir / "checkpoints" / str(step)
     try:
         params = ocp.load_checkpointables(folder, {"params": abstract})["params"]

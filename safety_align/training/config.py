@@ -7,6 +7,7 @@ from safety_align.errors import InputError
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
 from safety_align.training.optimizer import OptimizerConfig
+from safety_align.training.step import TRAINABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,9 +47,11 @@ class TrainConfig:
       pipeline, data: the batches.
       optimizer: AdamW and its schedule.
       lambda_cls: weight of L_cls.
+      trainable: "all", or "signal": the language model is frozen.
       steps: optimizer steps.
       accumulation: microbatches per step.
-      init_from: workdir of a run to start from (its newest checkpoint and its tokenizer); "" starts fresh.
+      init_from: a run's workdir (its newest checkpoint) or a Hugging Face directory to start from, tokenizer included;
+        "" starts fresh.
       seed: of the initialisation.
       log_every, eval_every, save_every: steps. keep: checkpoints kept.
       mesh: the devices.
@@ -62,6 +65,7 @@ class TrainConfig:
     template: str = "plain"
     tokenizer_texts: int = 5000
     lambda_cls: float = 0.1
+    trainable: str = "all"
     steps: int = 1000
     accumulation: int = 1
     init_from: str = ""
@@ -76,6 +80,10 @@ class TrainConfig:
         for name in ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.trainable not in TRAINABLE:
+            raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
+        if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
+            raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
         if self.lambda_cls < 0:
             raise InputError(f"lambda_cls must not be negative, got {self.lambda_cls}")
         if self.pipeline.batch_size % self.accumulation:

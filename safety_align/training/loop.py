@@ -6,7 +6,9 @@ import pathlib
 import signal
 import sys
 import time
+from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import numpy as np
 from tqdm import tqdm
@@ -17,10 +19,12 @@ from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
 from safety_align.data.pipeline import Pipeline, fixed_batches
 from safety_align.data.sources import SPECS, load_source
 from safety_align.errors import InputError
+from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
-from safety_align.text import Tokenizer, get_template
-from safety_align.training.checkpoint import Checkpoints, claim_workdir, load_for_inference
+from safety_align.text import ImportedTokenizer, Tokenizer, load_template, load_tokenizer, save_tokenizer
+from safety_align.text.files import IMPORTED
+from safety_align.training.checkpoint import Bundle, Checkpoints, claim_workdir, load_run
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.metrics import MetricsWriter, auroc
 from safety_align.training.optimizer import make_optimizer
@@ -31,8 +35,12 @@ class NonFiniteLoss(RuntimeError):
     """Training diverged; the last good checkpoint is kept."""
 
 
-def train(config: TrainConfig, workdir: str | pathlib.Path, progress: bool = True) -> dict[str, float]:
+def train(
+    config: TrainConfig, workdir: str | pathlib.Path, progress: bool = True, load: Callable[..., Bundle] = load_run
+) -> dict[str, float]:
     """Runs (or resumes) training in `workdir` and returns the last validation's metrics.
+
+    `load(init_from, mesh)` reads the model that a fresh run starts from.
 
     Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
     first. Raises NonFiniteLoss, or InputError for a workdir of another config.
@@ -42,35 +50,39 @@ def train(config: TrainConfig, workdir: str | pathlib.Path, progress: bool = Tru
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: _load(config, name, "train", progress) for name, _ in config.pipeline.mixture}
-    start_from = load_for_inference(config.init_from) if config.init_from else None
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    checkpoints = Checkpoints(workdir, config.keep)
+    done = checkpoints.latest or 0
+    start_from = load(config.init_from, mesh) if config.init_from and not done else None
     tokenizer = _tokenizer(config, workdir, sources, start_from)
-    template = get_template(config.template)
+    template = load_template(config.template, tokenizer)
     processes = jax.process_index(), jax.process_count()
     pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, *processes)
     held_out = [e for name, _ in config.pipeline.mixture for e in _validation(config, name)]
     validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
 
-    # --- mesh, state, step ----------------------------------------------------------------------------------------
-    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    # --- state, step ----------------------------------------------------------------------------------------------
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(config.optimizer, config.steps)
-        shardings = state_shardings(config.model, optimizer, mesh)
+        shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
         key = jax.random.key(config.seed)
-        make = jax.jit(lambda key: init_state(config.model, optimizer, key), out_shardings=shardings)
-        train_step = make_train_step(config.model, optimizer, config.lambda_cls, config.accumulation, mesh)
+        make = jax.jit(
+            lambda key: init_state(config.model, optimizer, key, trainable=config.trainable), out_shardings=shardings
+        )
+        train_step = make_train_step(
+            config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable
+        )
         eval_step = make_eval_step(config.model, mesh)
 
         # --- precedence: 1. this workdir's newest checkpoint, 2. init_from, 3. fresh parameters --------------------
-        checkpoints = Checkpoints(workdir, config.keep)
-        done = checkpoints.latest or 0
         if done:
             state, iterator = checkpoints.restore(jax.eval_shape(make, key), shardings, done)
             pipeline.set_state(iterator)
-        else:
+        elif start_from is None:
             state = make(key)
-            if start_from is not None:
-                params = jax.device_put(_merge(state.params, start_from.params), shardings.params)
-                state = state.replace(params=params)
+        else:
+            state = _start(config, start_from, optimizer, shardings, key)
+            start_from = None  # its parameters are the state's now
         writer = MetricsWriter(workdir, done)
         bar = _Bar(config, done, progress)
         place = _Placer(mesh)
@@ -178,14 +190,14 @@ def _validation(config: TrainConfig, name: str) -> list[Example]:
     return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
 
 
-def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer:
+def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
     """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources."""
     path = workdir / "tokenizer.json"
-    if path.is_file():
-        tokenizer = Tokenizer.load(path)
+    if path.is_file() or (workdir / IMPORTED).is_dir():
+        tokenizer = load_tokenizer(workdir)
     elif start_from is not None:
         tokenizer = start_from.tokenizer
-        tokenizer.save(path)
+        save_tokenizer(tokenizer, workdir)
     else:
         texts = (
             "\n".join([*(turn.text for turn in example.turns), example.response])
@@ -199,16 +211,33 @@ def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) 
     return tokenizer
 
 
-def _merge(fresh: dict, loaded: dict) -> dict:
-    """Loaded parameters; those of the safety signal stay fresh where the loaded model has none, or go if not wanted."""
-    merged = {name: loaded.get(name, value) for name, value in fresh.items()}
-    missing = [n for n in fresh if n not in loaded and n not in SIGNAL] + [
-        n for n in loaded if n not in fresh and n not in SIGNAL
-    ]
-    shapes = jax.tree.map(lambda a, b: a.shape == b.shape, fresh, merged)
-    if missing or not all(jax.tree.leaves(shapes)):
-        raise InputError("init_from is a model of another shape; give the config the same model")
-    return merged
+def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Array):
+    """The state that a run begins with from another model: its parameters, and a fresh safety signal where it has none
+    (drawn from `key`); its own signal goes if the run wants none."""
+    shapes = nn.unbox(abstract_params(config.model))
+    _same_model(config.model, start.model_config, config.init_from)
+    params = {name: value for name, value in start.params.items() if config.model.safety_signal or name not in SIGNAL}
+    if config.model.safety_signal and not start.model_config.safety_signal:
+        if start.step is None:  # published: its embeddings are not of our initialiser's scale
+            params = add_signal(start.model_config, params, key)[1]
+        else:  # only the signal is computed: the rest of the initialisation is dead code to the compiler
+            params |= jax.jit(lambda key: {n: nn.unbox(init_params(config.model, key))[n] for n in SIGNAL})(key)
+    params = jax.device_put(jax.tree.map(lambda x, s: x.astype(s.dtype), params, shapes), shardings.params)
+    make = jax.jit(
+        lambda params: init_state(config.model, optimizer, key, params, config.trainable),
+        out_shardings=shardings,
+        donate_argnums=0,
+    )
+    return make(params)
+
+
+def _same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
+    """Raises InputError, naming the field, unless both describe the same language model."""
+    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "scan_layers")
+    for field in dataclasses.fields(ours):
+        a, b = getattr(ours, field.name), getattr(theirs, field.name)
+        if field.name not in runtime and a != b:
+            raise InputError(f"init_from {where} is a model of another shape: {field.name} is {b!r} there, {a!r} in the config")
 
 
 def _note(pending, writer: MetricsWriter, config: TrainConfig):

@@ -10,37 +10,55 @@ import optax
 
 from safety_align import sharding
 from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params
+from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Routing
 from safety_align.training.losses import Totals, check_counts, cls_loss, lm_loss
 
 Batch = dict[str, jax.Array]
 
 
+TRAINABLE = ("all", "signal")
+"""What is trained: the whole model (the paper), or the safety signal beside a frozen language model."""
+
+
 @flax.struct.dataclass
 class TrainState:
-    """step: scalar int32, steps done; params: unboxed, scanned; opt_state: optax's."""
+    """step: scalar int32, steps done; params: unboxed, scanned; opt_state: optax's, of the trained parameters."""
 
     step: jax.Array
     params: dict
     opt_state: optax.OptState
 
 
+def split_params(params: dict, trainable: str) -> tuple[dict, dict]:
+    """(trained, frozen) parameters; their union is `params`."""
+    chosen = params.keys() if trainable == "all" else set(SIGNAL)
+    trained = {name: value for name, value in params.items() if name in chosen}
+    return trained, {name: value for name, value in params.items() if name not in chosen}
+
+
 def init_state(
-    config: TransformerConfig, optimizer: optax.GradientTransformation, key: jax.Array, params=None
+    config: TransformerConfig, optimizer: optax.GradientTransformation, key: jax.Array, params=None, trainable="all"
 ) -> TrainState:
     """A fresh state, from `params` if given."""
     params = nn.unbox(init_params(config, key)) if params is None else params
-    return TrainState(jnp.int32(0), params, optimizer.init(params))
+    return TrainState(jnp.int32(0), params, optimizer.init(split_params(params, trainable)[0]))
 
 
-def state_shardings(config: TransformerConfig, optimizer: optax.GradientTransformation, mesh) -> TrainState:
+def state_shardings(
+    config: TransformerConfig, optimizer: optax.GradientTransformation, mesh, trainable: str = "all"
+) -> TrainState:
     """NamedShardings in the shape of a `TrainState`: moments live where their parameters live."""
     boxed = abstract_params(config)
     params = sharding.param_shardings(mesh, boxed)
-    opt_state = jax.eval_shape(optimizer.init, nn.unbox(boxed))
+    opt_state = jax.eval_shape(optimizer.init, split_params(nn.unbox(boxed), trainable)[0])
     whole = sharding.replicated(mesh)
     opt_state = optax.tree_map_params(
-        optimizer, lambda _, where: where, opt_state, params, transform_non_params=lambda _: whole
+        optimizer,
+        lambda _, where: where,
+        opt_state,
+        split_params(params, trainable)[0],
+        transform_non_params=lambda _: whole,
     )
     return TrainState(whole, params, opt_state)
 
@@ -56,13 +74,19 @@ def batch_losses(config: TransformerConfig, lambda_cls: float, params, batch: Ba
 
 
 def make_train_step(
-    config: TransformerConfig, optimizer: optax.GradientTransformation, lambda_cls: float, accumulation: int, mesh
+    config: TransformerConfig,
+    optimizer: optax.GradientTransformation,
+    lambda_cls: float,
+    accumulation: int,
+    mesh,
+    trainable: str = "all",
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted step. A batch [B, …] is run as `accumulation` microbatches whose losses add up to the batch's."""
 
     def micro(params, batch, totals):
-        grad = jax.value_and_grad(lambda p: batch_losses(config, lambda_cls, p, batch, totals), has_aux=True)
-        (loss, metrics), grads = grad(params)
+        trained, frozen = split_params(params, trainable)
+        grad = jax.value_and_grad(lambda p: batch_losses(config, lambda_cls, p | frozen, batch, totals), has_aux=True)
+        (loss, metrics), grads = grad(trained)
         return grads, metrics | {"loss": loss}
 
     def train_step(state: TrainState, batch: Batch):
@@ -79,12 +103,13 @@ def make_train_step(
             first = jax.tree.map(lambda x: x[0], split)
             rest = jax.tree.map(lambda x: x[1:], split)
             (grads, metrics), _ = jax.lax.scan(body, micro(state.params, first, totals), rest)
-        updates, opt_state = optimizer.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        trained, frozen = split_params(state.params, trainable)
+        updates, opt_state = optimizer.update(grads, state.opt_state, trained)
+        params = optax.apply_updates(trained, updates) | frozen
         metrics |= {"grad_norm": optax.tree.norm(grads), "lm_tokens": jnp.sum(batch["loss_weights"])}
         return TrainState(state.step + 1, params, opt_state), metrics
 
-    shardings = state_shardings(config, optimizer, mesh)
+    shardings = state_shardings(config, optimizer, mesh, trainable)
     return jax.jit(
         train_step,
         in_shardings=(shardings, sharding.batch_sharding(mesh)),

@@ -89,7 +89,7 @@ def write_llama2(directory: pathlib.Path, as_json: bool, source: str = LLAMA2_JI
         fast.save_pretrained(directory)
 
 
-@pytest.fixture(scope="module", params=["llama2_model", "llama2_json", "mistral_model", "llama3", "chatml"])
+@pytest.fixture(scope="module", params=["llama2_model", "llama2_json", "mistral_json", "llama3", "chatml"])
 def model(request, tmp_path_factory):
     """(name of the typed template, directory, our tokenizer, theirs, the model's own template)."""
     directory = tmp_path_factory.mktemp("tokenizer") / request.param

@@ -1,0 +1,54 @@
+"""Converts a model to a Hugging Face directory: python -m launch.convert --from=DIR --to=DIR [--format=…]
+
+Reads a Hugging Face directory (checked tensor by tensor), a training run of this project, or a llama2.c file; writes
+safetensors that `transformers` loads unchanged, the tokenizer and chat template, and the safety signal beside them. The
+target appears whole or not at all.
+"""
+
+import pathlib
+import sys
+
+from tqdm import tqdm
+
+from launch import cli
+
+FORMATS = ("huggingface", "run", "llama2c")
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="the model to read")
+    parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the directory to write; must not exist")
+    parser.add_argument("--format", choices=FORMATS, help="what --from is; default: by looking at it")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored dtype; default: as it is")
+    parser.add_argument("--tokenizer", metavar="FILE", help="the tokenizer file of a llama2.c model")
+    parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
+    arguments = parser.parse_args()
+    from safety_align.interop.convert import convert  # after the arguments are checked: jax takes a second
+
+    with tqdm(desc="bytes read and written", unit="B", unit_scale=True, file=sys.stderr) as bar:
+        summary = convert(
+            pathlib.Path(arguments.source),
+            pathlib.Path(arguments.target),
+            arguments.format,
+            arguments.dtype,
+            pathlib.Path(arguments.tokenizer) if arguments.tokenizer else None,
+            arguments.allow_non_finite,
+            bar.update,
+        )
+    rows = {
+        "from": f"{arguments.source} ({summary.source})",
+        "to": arguments.target,
+        "family": summary.family,
+        "parameters": f"{summary.parameters:,}",
+        "tensors": f"{summary.tensors:,}, all mapped",
+        "bytes": f"{summary.bytes:,} ({summary.dtype})",
+        "safety signal": "beside the model" if summary.signal else "none",
+    }
+    for name, value in rows.items():
+        print(f"{name:14} {value}")
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

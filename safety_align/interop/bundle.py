@@ -1,0 +1,50 @@
+"""Any model that this project can read, by its directory: a training run, or a Hugging Face model."""
+
+import os
+import pathlib
+
+import jax
+
+from safety_align.errors import InputError
+from safety_align.interop.huggingface import load_pretrained
+from safety_align.text import ImportedTokenizer, get_template, load_template
+from safety_align.training.checkpoint import Bundle, load_run
+
+FALLBACK_TEMPLATES = ("llama3", "chatml", "llama2")
+"""Typed templates for a model that came without one: the first whose control tokens the tokenizer has."""
+
+
+def load_model(
+    path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None, dtype: str | None = None, **options
+) -> Bundle:
+    """Reads `path`: a run's workdir, one of its steps, or a Hugging Face directory (`options`: see `load_pretrained`).
+
+    Raises InputError where it is neither, or where tokenizer and vocabulary do not match.
+    """
+    path = pathlib.Path(path)
+    if not is_huggingface(path):
+        return load_run(path, mesh)
+    tokenizer = ImportedTokenizer(path)
+    found = load_pretrained(path, mesh, dtype, **options)
+    if tokenizer.vocab_size > found.config.vocab_size:
+        raise InputError(
+            f"{path}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model {found.config.vocab_size} embeddings"
+        )
+    gate = found.signal["gate"] if found.signal else None
+    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), {}, None, gate)
+
+
+def is_huggingface(path: pathlib.Path) -> bool:
+    """Whether a directory is a Hugging Face model rather than a run (which keeps checkpoints/ beside its config.json)."""
+    return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+
+
+def template_for(tokenizer: ImportedTokenizer):
+    """The model's own chat template, else the typed one that fits its control tokens."""
+    if tokenizer.chat_template is not None:
+        return load_template("huggingface", tokenizer)
+    needed = {"llama3": "<|start_header_id|>", "chatml": "<|im_start|>", "llama2": "<s>"}
+    for name in FALLBACK_TEMPLATES:
+        if needed[name] in tokenizer.controls:
+            return get_template(name)
+    raise InputError("this model has no chat template, and none of ours fits its control tokens")

@@ -1,0 +1,100 @@
+"""One model directory or file → a Hugging Face directory."""
+
+import dataclasses
+import pathlib
+import tempfile
+from collections.abc import Callable
+
+import jax
+
+from safety_align.errors import InputError
+from safety_align.interop.bundle import is_huggingface
+from safety_align.interop.export import save_tokenizer_files
+from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
+from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
+from safety_align.model.huggingface_config import family_of
+from safety_align.model.transformer import SIGNAL
+from safety_align.text import ImportedTokenizer
+from safety_align.training.checkpoint import load_run
+
+FORMATS = ("huggingface", "run", "llama2c")
+"""What can be read: a Hugging Face directory, a training run of ours, a llama2.c file."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Summary:
+    """What a conversion did. bytes: of the language model as stored; signal: the safety signal came along."""
+
+    source: str
+    family: str
+    parameters: int
+    bytes: int
+    dtype: str
+    tensors: int
+    signal: bool
+
+
+def detect(source: pathlib.Path) -> str:
+    """The format of `source`; InputError if it is none that is known."""
+    if source.is_file():
+        return "llama2c"
+    if is_huggingface(source):
+        return "huggingface"
+    if (source / "checkpoints").is_dir() or source.parent.name == "checkpoints":
+        return "run"
+    raise InputError(f"{source} is not a model: no run, no Hugging Face directory, no llama2.c file")
+
+
+def convert(
+    source: pathlib.Path,
+    target: pathlib.Path,
+    source_format: str | None = None,
+    dtype: str | None = None,
+    tokenizer: pathlib.Path | None = None,
+    allow_non_finite: bool = False,
+    progress: Callable[[int], None] | None = None,
+) -> Summary:
+    """Reads `source` (see `FORMATS`) and writes the Hugging Face directory `target`, which must not exist.
+
+    `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists; choose another directory or delete it")
+    source_format = source_format or detect(source)
+    values, gate, calibration = None, None, None
+    with tempfile.TemporaryDirectory() as folder:
+        assets = pathlib.Path(folder)
+        if source_format == "huggingface":
+            found = load_pretrained(source, allow_non_finite=allow_non_finite, progress=progress)
+            config, params, values, assets = found.config, found.params, found.values, source
+            if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
+                vocab = ImportedTokenizer(source).vocab_size
+                if vocab > config.vocab_size:
+                    raise InputError(f"{source}: the tokenizer has {vocab} ids, the model {config.vocab_size} embeddings")
+            if found.signal:
+                gate, calibration = found.signal["gate"], found.signal["calibration"]
+        elif source_format == "run":
+            bundle = load_run(source)
+            config, params = bundle.model_config, bundle.params
+            save_tokenizer_files(bundle.tokenizer, bundle.template, assets)
+        elif source_format == "llama2c":
+            config, params = load_llama2c(source)
+            if tokenizer is not None:
+                (assets / "tokenizer.model").write_bytes(read_llama2c_tokenizer(tokenizer))
+        else:
+            raise InputError(f"format {source_format!r} is not one of {', '.join(FORMATS)}")
+        save_pretrained(
+            target, config, params, values=values, dtype=dtype, assets=assets, gate=gate, calibration=calibration,
+            progress=progress,
+        )  # fmt: skip
+    plain = {name: leaf for name, leaf in params.items() if name not in SIGNAL}
+    layers = config.layers if config.scan_layers else 1
+    return Summary(
+        source=source_format,
+        family=values["model_type"] if values else family_of(config),
+        parameters=sum(leaf.size for leaf in jax.tree.leaves(plain)),
+        bytes=checkpoint_bytes(target),
+        dtype=dtype or config.param_dtype,
+        tensors=sum(layers if path[0].key == "layers" else 1 for path, _ in jax.tree_util.tree_leaves_with_path(plain)),
+        signal=config.safety_signal,
+    )
