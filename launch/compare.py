@@ -12,10 +12,10 @@ from launch import cli
 from launch.evaluation import claim_output, to_eval_config
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
-from safety_align.interop import load_model
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
+from safety_align.interop import load_model
 from safety_align.training.loop import train
 
 

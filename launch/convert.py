@@ -18,7 +18,9 @@ FORMATS = ("huggingface", "run", "llama2c")
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="the model to read")
-    parser.add_argument("--to", dest="target", required=True, metavar="DIR", help="the directory to write; must not exist")
+    parser.add_argument(
+        "--to", dest="target", required=True, metavar="DIR", help="the directory to write; must not exist"
+    )
     parser.add_argument("--format", choices=FORMATS, help="what --from is; default: by looking at it")
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored dtype; default: as it is")
     parser.add_argument("--tokenizer", metavar="FILE", help="the tokenizer file of a llama2.c model")

@@ -8,9 +8,9 @@ import pathlib
 
 from launch import cli
 from launch.evaluation import claim_output, to_eval_config
-from safety_align.interop import load_model
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
+from safety_align.interop import load_model
 
 
 def main() -> int:

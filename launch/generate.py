@@ -18,8 +18,8 @@ from launch import cli
 from safety_align.decoding import GateConfig, Generator, Request, Sampling
 from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
 from safety_align.errors import InputError
-from safety_align.text import Turn
 from safety_align.interop import load_model
+from safety_align.text import Turn
 from safety_align.training.checkpoint import Bundle
 
 GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"
@@ -28,7 +28,10 @@ GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", 
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="a training run, one of its steps, or a Hugging Face directory"
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="a training run, one of its steps, or a Hugging Face directory",
     )
     parser.add_argument("--prompt", metavar="TEXT", help="answer this")
     parser.add_argument("--prefill", default="", metavar="TEXT", help="text that the answer already starts with")

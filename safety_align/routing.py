@@ -231,6 +231,7 @@ def sample_checks(
 class Routing:
     """The routing of a batch of placed rows, as the model reads it. Shapes as in `place`, with a leading batch axis.
 
+    A `[CLS]` whose own slot has segment -n instead of n reads segment n, but no token sees it.
     `cls_index` and `cls_range` have M = 0 for a model or batch without `[CLS]`.
     """
 
@@ -264,7 +265,7 @@ def cls_mask(routing: Routing) -> jax.Array:
     index = routing.cls_index[:, :, None]
     own = jnp.take_along_axis(routing.segments, jnp.minimum(routing.cls_index, slots.size - 1), axis=1)
     inside = (slots >= routing.cls_range[..., :1]) & (slots < routing.cls_range[..., 1:])
-    reads = inside & routing.content[:, None, :] & (own[:, :, None] == routing.segments[:, None, :])
+    reads = inside & routing.content[:, None, :] & (jnp.abs(own)[:, :, None] == routing.segments[:, None, :])
     return (reads | (slots == index)) & (index != IGNORED)
 
 

@@ -33,6 +33,8 @@ class GateConfig:
       reads: "windows", the strategic attention of rules 1-3; "all", query and whole answer at every check (the
         ablation without strategic attention).
       windows_include_query: windows of rules 2 and 3 read the query too [ours: off, the paper's notes].
+      visible: tokens of the answer attend to `[CLS]`. False is the routing of the pretraining stage: the verdict
+        watches a language model that does not feel it [ours].
       max_refusal_tokens: bound on a refusal; it may exceed the cap on new tokens by this much, so that a refusal
         that starts late is not cut short.
     """
@@ -48,6 +50,7 @@ class GateConfig:
     confirm_every_step: bool = True
     reads: str = "windows"
     windows_include_query: bool = False
+    visible: bool = True
     max_refusal_tokens: int = 48
 
     def __post_init__(self):

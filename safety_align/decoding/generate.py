@@ -187,9 +187,12 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     )
     real = jnp.concatenate([inside, signal, nothing, filled], axis=1)
     ordinary = jnp.concatenate([inside, nothing, nothing, filled], axis=1)
+    segments = real.astype(jnp.int32)
+    if gated and not decoder.gate.visible:
+        segments = segments.at[:, layout.cls].set(-1)
     routing = Routing(
         # Padding is segment 0, and the guard slot with it: no token of segment 1 sees either.
-        segments=real.astype(jnp.int32),
+        segments=segments,
         content=jnp.concatenate([batch.prompt_content & inside, nothing, nothing, filled], axis=1),
         cls_index=jnp.full((rows, 1), layout.cls if gated else IGNORED, jnp.int32),
         cls_range=jnp.broadcast_to(jnp.array([0, layout.prompt]), (rows, 1, 2)),
@@ -299,7 +302,7 @@ def _token_mask(decoder: Decoder, batch: Batch, state: DecodeState) -> jax.Array
     inside = jnp.concatenate([place >= 0, state.rank >= 0], axis=1)
     if (window := decoder.model.sliding_window) is not None:
         inside &= state.length[:, None] - 1 - rank < window
-    signal = jnp.full((inside.shape[0], 2), False).at[:, 0].set(decoder.gate is not None)
+    signal = jnp.full((inside.shape[0], 2), False).at[:, 0].set(decoder.gate is not None and decoder.gate.visible)
     prompt, response = jnp.split(inside, [decoder.layout.prompt], axis=1)
     return jnp.concatenate([prompt, signal, response], axis=1)
 

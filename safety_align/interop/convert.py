@@ -12,7 +12,7 @@ from safety_align.interop.bundle import is_huggingface
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
-from safety_align.model.huggingface_config import family_of
+from safety_align.model.huggingface_config import family_of, write_config
 from safety_align.model.transformer import SIGNAL
 from safety_align.text import ImportedTokenizer
 from safety_align.training.checkpoint import load_run
@@ -70,15 +70,20 @@ def convert(
             if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
                 vocab = ImportedTokenizer(source).vocab_size
                 if vocab > config.vocab_size:
-                    raise InputError(f"{source}: the tokenizer has {vocab} ids, the model {config.vocab_size} embeddings")
+                    raise InputError(
+                        f"{source}: the tokenizer has {vocab} ids, the model {config.vocab_size} embeddings"
+                    )
             if found.signal:
                 gate, calibration = found.signal["gate"], found.signal["calibration"]
         elif source_format == "run":
             bundle = load_run(source)
             config, params = bundle.model_config, bundle.params
             save_tokenizer_files(bundle.tokenizer, bundle.template, assets)
+            ids = {"bos_token_id": bundle.tokenizer.bos_id, "eos_token_id": bundle.tokenizer.eos_id}
+            values = write_config(config, family_of(config), ids)
         elif source_format == "llama2c":
             config, params = load_llama2c(source)
+            values = write_config(config, family_of(config), {"bos_token_id": 1, "eos_token_id": 2})
             if tokenizer is not None:
                 (assets / "tokenizer.model").write_bytes(read_llama2c_tokenizer(tokenizer))
         else:
@@ -91,7 +96,7 @@ def convert(
     layers = config.layers if config.scan_layers else 1
     return Summary(
         source=source_format,
-        family=values["model_type"] if values else family_of(config),
+        family=values["model_type"],
         parameters=sum(leaf.size for leaf in jax.tree.leaves(plain)),
         bytes=checkpoint_bytes(target),
         dtype=dtype or config.param_dtype,

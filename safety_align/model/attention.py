@@ -44,6 +44,20 @@ def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:
     return jnp.concatenate([first * cos - second * sin, second * cos + first * sin], axis=-1).astype(x.dtype)
 
 
+def einsum32(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
+    """`jnp.einsum` that adds up, and returns, float32. XLA's CPU backend has no such product of two bfloat16 arrays in
+    every layout; widening them first gives the same numbers there."""
+
+    def narrow(a, b):
+        return jnp.einsum(spec, a, b, preferred_element_type=jnp.float32)
+
+    if a.dtype == jnp.float32:
+        return narrow(a, b)
+    return jax.lax.platform_dependent(
+        a, b, cpu=lambda a, b: narrow(a.astype(jnp.float32), b.astype(jnp.float32)), default=narrow
+    )
+
+
 def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) -> jax.Array:
     """Softmax attention, float32 inside.
 
@@ -59,12 +73,10 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     kv_heads = k.shape[1]
     q = q.reshape(batch, rows, kv_heads, heads // kv_heads, size)
     # Heads first before the product: otherwise XLA's CPU backend copies a cache of batch 1 several times a step.
-    scores = (
-        jnp.einsum("bkgne,bkte->bkgnt", q.transpose(0, 2, 3, 1, 4), k, preferred_element_type=jnp.float32) * size**-0.5
-    )
+    scores = einsum32("bkgne,bkte->bkgnt", q.transpose(0, 2, 3, 1, 4), k) * size**-0.5
     scores = jnp.where(mask[:, None, None], scores, MASKED)
     weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    out = jnp.einsum("bkgnt,bkte->bnkge", weights, v, preferred_element_type=jnp.float32)
+    out = einsum32("bkgnt,bkte->bnkge", weights, v)
     return out.reshape(batch, rows, heads, size).astype(q.dtype)
 
 

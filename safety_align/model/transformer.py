@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align import sharding
-from safety_align.model.attention import rotary_angles
+from safety_align.model.attention import einsum32, rotary_angles
 from safety_align.model.config import TransformerConfig
 from safety_align.model.layers import Block, KeyValue, RMSNorm, Write, parameter
 from safety_align.routing import CLS_TOKEN, Routing
@@ -93,7 +93,7 @@ class SafetyTransformer(nn.Module):
         """hidden [..., D] → next-token logits [..., V], float32."""
         head = self.embedding.T if self.config.tied_embeddings else self.lm_head
         with jax.named_scope("lm_head"):
-            return jnp.matmul(hidden, head, preferred_element_type=jnp.float32)
+            return einsum32("...d,dv->...v", hidden, head)
 
     def safety_logit(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] of `[CLS]` rows → safety logits [...], float32; positive means malicious."""

@@ -237,7 +237,9 @@ def _same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) 
     for field in dataclasses.fields(ours):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
         if field.name not in runtime and a != b:
-            raise InputError(f"init_from {where} is a model of another shape: {field.name} is {b!r} there, {a!r} in the config")
+            raise InputError(
+                f"init_from {where} is a model of another shape: {field.name} is {b!r} there, {a!r} in the config"
+            )
 
 
 def _note(pending, writer: MetricsWriter, config: TrainConfig):

@@ -87,7 +87,7 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
 
     if gate:
         entry, bad = look(0, query, (0, 0))
-        signal = {entry}
+        signal = {entry} if gate.visible else set()
         auto.kept = len(fill)
         auto.query(bad)
     for i, token in enumerate(fill):
@@ -103,7 +103,7 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
         start, stop, with_query = auto.window()
         sees = {e for e, _ in response[start:stop]} | (query if with_query else set())
         entry, bad = look(1, sees, (start, stop))
-        signal = {entry}
+        signal = {entry} if gate.visible else set()
         auto.response(bad)
     step, stop = 0, None
     refused_at_step = 0 if auto and auto.state == "refusing" else None
@@ -146,7 +146,7 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
             start, end, with_query = auto.window()
             sees = {e for e, _ in response[start:end]} | (query if with_query else set())
             check = forward.add(-1, 0, sees)
-            if not was_refusing:
+            if not was_refusing and gate.visible:
                 signal = {check}
             forward.sees[entry] = base | signal | {e for e, _ in response}
             logits, safety = forward.run()
@@ -178,6 +178,7 @@ GATES = {
     "periodic": GateConfig(tau=2, r2=5, schedule="periodic:4", max_refusal_tokens=8),
     "periodic_strict": GateConfig(tau=2, r2=5, schedule="periodic:3", confirm_every_step=False, max_refusal_tokens=8),
     "all": GateConfig(reads="all", tau=1, max_refusal_tokens=8),
+    "hidden": GateConfig(visible=False, tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
     "query_too": GateConfig(windows_include_query=True, tau=3, mode="insert", max_refusal_tokens=8),
 }
 
