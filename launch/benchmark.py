@@ -1,4 +1,4 @@
-"""Times the decoder or the training step: python -m launch.benchmark decode|train [--size=small] [--batch=1] [--json]
+"""Times the decoder, the training step, or loading: python -m launch.benchmark decode|train|load [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -10,7 +10,7 @@ import sys
 
 from tqdm import tqdm
 
-from launch import cli
+from launch import cli, load_benchmark
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
@@ -19,12 +19,14 @@ SIZES = ("tiny", "mini", "small", "base")
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|load")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument("--prompt", type=int, default=256, metavar="N", help="prompt tokens, default: %(default)s")
     decode.add_argument("--tokens", type=int, default=128, metavar="N", help="generated tokens, default: %(default)s")
     train = commands.add_parser("train", help="tokens/s, the cost of [CLS] and windows over plain SFT")
     train.add_argument("--length", type=int, default=192, metavar="N", help="slots of a row, default: %(default)s")
+    load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
+    load_benchmark.add_arguments(load)
     for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument("--batch", type=int, default=batch, metavar="N", help="rows, default: %(default)s")
@@ -32,6 +34,8 @@ def main() -> int:
         command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
         command.add_argument("--json", action="store_true", help="print one JSON object")
     arguments = parser.parse_args()
+    if arguments.what == "load":
+        return load_benchmark.main(arguments)
     numbers = {name: value for name, value in vars(arguments).items() if isinstance(value, int)}
     if small := [name for name, value in numbers.items() if value < 1]:
         raise InputError(f"--{small[0]} must be at least 1, got {numbers[small[0]]}")

@@ -198,6 +198,17 @@ def save_pretrained(
     os.rename(partial, directory)
 
 
+def planned_tensors(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of the tensors that a model of `config` is stored as."""
+    shapes = {path: leaf for path, leaf in _flat(nn.unbox(abstract_params(config))).items() if path not in SIGNAL}
+    plan = _plan(config, family_of(config), shapes)
+    return {
+        name: stored_shape(w, shapes[path].shape[1:] if w.layered and config.scan_layers else shapes[path].shape)
+        for path, (w, names) in plan.items()
+        for name in names
+    }
+
+
 def _config_to_write(config: TransformerConfig, values: dict | None, dtype: str) -> dict:
     if values is None:
         return write_config(config, family_of(config), {"torch_dtype": dtype})
@@ -376,8 +387,18 @@ def _read_matrix(entry: Entry, name: str, weight: Weight, shape, key, out: np.nd
         if not allow_non_finite and has_non_finite(chunk):
             raise InputError(f"tensor {name!r} in {entry.path} is not finite (NaN or infinity)")
         target = matrix[row - rows[0] : row - rows[0] + len(chunk)]
-        if same:  # as plain bytes: numpy copies bfloat16, which it does not know, one element at a time
-            bits = np.dtype(f"u{out.dtype.itemsize}")
-            target.view(bits)[...] = chunk.view(bits)
-        else:
-            target[...] = chunk.astype(out.dtype)
+        if not same:
+            chunk = chunk.astype(out.dtype)
+        # As plain bytes: numpy copies bfloat16, which it does not know, one element at a time.
+        bits = np.dtype(f"u{out.dtype.itemsize}")
+        _copy(target.view(bits), chunk.view(bits), in_tiles=weight.transpose)
+
+
+def _copy(target: np.ndarray, source: np.ndarray, in_tiles: bool, rows: int = 32, columns: int = 512) -> None:
+    """`target[...] = source`; a transposed target in tiles that stay in the cache, five times as fast."""
+    if not in_tiles:
+        target[...] = source
+        return
+    for i in range(0, source.shape[0], rows):
+        for j in range(0, source.shape[1], columns):
+            target[i : i + rows, j : j + columns] = source[i : i + rows, j : j + columns]

@@ -13,6 +13,6 @@ from safety_align.model.transformer import (
 )
 
 __all__ = [
-    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params", "add_signal", "init_params",
-    "preset", "stack_layers", "unstack_layers",
+    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params",
+    "add_signal", "init_params", "preset", "stack_layers", "unstack_layers",
 ]  # fmt: skip
