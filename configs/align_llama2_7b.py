@@ -1,7 +1,7 @@
 """Alignment of Llama-2-7B, a base model, with the safety signal: the paper's first model: lambda_2 = 0.1, 15 epochs.
 
 Expects the model's Hugging Face directory in checkpoints/Llama-2-7b-hf (safetensors). Not run yet for lack of chips; a tiny model of
-the same family takes the same path in tests/interop/test_training.py.
+the same family takes the same path in tests/interop/test_published.py.
 
     python -m launch.train --config=configs/align_llama2_7b.py --workdir=runs/align_llama2_7b
 """

@@ -57,13 +57,15 @@ def main() -> int:
     if arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {arguments.batch_size}")
     values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig()))
-    cli.apply_overrides(values, rest, "gate")  # before the model is read: a misspelt key costs no minute
+    cli.apply_overrides(values, rest, "gate")
+    gate = GateConfig(**values.to_dict())  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     bundle = load_model(arguments.checkpoint)
     if bundle.gate is not None:  # the gate that came with the model, then the command line
         values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig(**bundle.gate)))
         cli.apply_overrides(values, rest, "gate")
-    gate = None if arguments.no_gate else GateConfig(**values.to_dict())
+        gate = GateConfig(**values.to_dict())
+    gate = None if arguments.no_gate else gate
     if gate is not None and not bundle.model_config.safety_signal:
         raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
     generator = Generator(

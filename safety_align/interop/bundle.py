@@ -31,7 +31,9 @@ def load_model(
             f"{path}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model {found.config.vocab_size} embeddings"
         )
     gate = found.signal["gate"] if found.signal else None
-    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), {}, None, gate)
+    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
+    identity = {"checkpoint": str(path.resolve()), "changed": changed}
+    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), identity, None, gate)
 
 
 def is_huggingface(path: pathlib.Path) -> bool:

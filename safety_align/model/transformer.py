@@ -180,7 +180,8 @@ def stack_layers(params: dict, layers: int) -> dict:
 
 def abstract_params(config: TransformerConfig):
     """Shapes, dtypes and logical axes of the parameters, without allocating them (boxed; `nn.unbox` strips axes)."""
-    return jax.eval_shape(lambda key: init_params(config, key), jax.random.key(0))
+    # The key is abstract too: within the mesh of a pod that is not there, nothing can be computed.
+    return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
 
 
 def init_params(config: TransformerConfig, key: jax.Array):

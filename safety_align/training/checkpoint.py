@@ -124,8 +124,8 @@ def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
 class Bundle:
     """Everything that inference needs of a trained run.
 
-    params: unboxed, scanned; config: the run's config; step: training steps done, None of a published model; gate: the
-    gate that came with the model, if any.
+    params: unboxed, scanned; config: the run's config (of a published model: which files it is); step: training steps
+    done, None of a published model; gate: the gate that came with the model, if any.
     """
 
     model_config: TransformerConfig

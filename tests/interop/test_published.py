@@ -101,7 +101,7 @@ def test_training_the_signal_resumes_bit_exactly(directory, tmp_path):
         "    return note(pending, *rest)\n"
         "loop._note = stop\n"
         "sys.path[:0] = sys.argv[3:]\n"
-        "from test_training import run_config\n"
+        "from test_published import run_config\n"
         "from safety_align.interop import load_model\n"
         "loop.train(run_config(sys.argv[1], trainable='signal'), sys.argv[2], progress=False, load=load_model)\n"
     )
