@@ -1,0 +1,60 @@
+"""Compiling for a pod: counts against formulas, and the real compiler where libtpu is installed."""
+
+import dataclasses
+import importlib.util
+import json
+import subprocess
+import sys
+
+import pytest
+
+from configs import embedded_gated
+from launch.train import to_train_config
+from safety_align.errors import InputError
+from safety_align.model import preset
+from safety_align.pod import analytic_flops, collectives, counted_flops, topology
+
+
+def test_flops_of_the_formula_are_those_that_xla_counts():
+    """Within 2 %: norms, softmax and the optimizer are not in the formula."""
+    config = to_train_config(embedded_gated.get_config())
+    model = preset("small", layers=5, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536)
+    config = dataclasses.replace(config, model=model)
+    # XLA counts the full square of the scores, as plain attention computes it; the formula half of it.
+    data = config.pipeline
+    half = 3 * 2 * data.batch_size * data.sequence_length**2 * model.layers * model.heads * model.head_dim
+    assert counted_flops(config) == pytest.approx(analytic_flops(config) + half, rel=0.02)
+
+
+def test_collectives_are_read_from_the_text():
+    text = """
+      %a = bf16[16,128]{1,0} all-gather(bf16[1,128]{1,0} %x), dimensions={0}
+      %b = (f32[8]{0}, f32[64]{0}) all-gather-start(f32[8]{0} %y), dimensions={0}
+      %c = f32[64]{0} all-gather-done(%b)
+      %d = f32[4,4]{1,0} all-reduce(f32[4,4]{1,0} %z), to_apply=%add
+    """
+    assert collectives(text) == {
+        "all-gather": {"count": 2, "bytes": 16 * 128 * 2 + 64 * 4},
+        "all-reduce": {"count": 1, "bytes": 64},
+    }
+
+
+@pytest.mark.parametrize("name", ["v5e", "v9:2x2", "v5e:4", "v5e:axb"])
+def test_an_unknown_topology_is_refused(name):
+    with pytest.raises(InputError, match="topology"):
+        topology(name)
+
+
+@pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e '.[tpu]'")
+def test_a_small_step_compiles_for_a_real_pod_and_one_too_large_is_refused():
+    command = [sys.executable, "-m", "launch.compile_pod", "--config=configs/embedded_gated.py", "--topology=v5e:2x2"]
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["chips"] == 4 and found["memory"]["peak"] < found["chip_memory"]
+    # Parameters and two moments are updated in place: all but the batch is aliased.
+    assert found["memory"]["aliased"] > 0.9 * found["memory"]["arguments"]
+    assert "all-reduce" in found["collectives"]
+    large = ["--config.model.preset=llama3_8b"]
+    done = subprocess.run([*command, *large], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "does not hold this step" in done.stderr
