@@ -183,9 +183,7 @@ GATES = {
 }
 
 
-@pytest.mark.parametrize("name", GATES)
-@pytest.mark.parametrize("bias,seed", [(-3.0, 0), (-1.0, 1), (0.5, 2)])
-def test_cached_decoding_equals_full_forward(name, bias, seed):
+def check_decoding(name, bias, seed):
     """Tokens, stops, statuses and windows are equal; probabilities to 2e-4 (float32, sums in another order)."""
     gate = GATES[name]
     params = make_params(seed, bias)
@@ -212,6 +210,12 @@ def test_cached_decoding_equals_full_forward(name, bias, seed):
         assert state.verdict.safe_length[i] == auto.vouched
 
 
+@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("bias,seed", [(-3.0, 0), (-1.0, 1), (0.5, 2)])
+def test_cached_decoding_equals_full_forward(name, bias, seed):
+    check_decoding(name, bias, seed)
+
+
 @pytest.mark.parametrize("name", ["off", "medium_rewind", "low"])
 def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
     """Sliding window shorter than the prompt, biases, head norms and stretched RoPE, through the same comparison."""
@@ -220,7 +224,7 @@ def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
         "tiny", scan_layers=False, sliding_window=5, qkv_bias=True, qk_norm=True, rope_scaling=scaling, rope_theta=100.0
     )
     monkeypatch.setattr(sys.modules[__name__], "CONFIG", families)
-    test_cached_decoding_equals_full_forward(name, -1.0, 4)
+    check_decoding(name, -1.0, 4)
 
 
 def test_the_gates_exercise_every_outcome():
