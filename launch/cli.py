@@ -6,8 +6,10 @@ Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr that names the inp
 import argparse
 import ast
 import importlib.util
+import os
 import pathlib
 import sys
+import traceback
 from collections.abc import Callable
 
 import ml_collections
@@ -91,6 +93,15 @@ def parse_with_config(parser: Parser, argv: list[str] | None = None):
     return arguments, config.lock()
 
 
+def add_distributed(parser: Parser) -> None:
+    """The option that makes a command one of several processes; give it to `safety_align.distributed.start`."""
+    parser.add_argument(
+        "--distributed",
+        metavar="auto|HOST:PORT,N,I",
+        help="one of several processes: auto on TPU pods, GKE and Slurm; else process 0's address, how many, which",
+    )
+
+
 def run(main: Callable[[], int | None]) -> None:
     """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown."""
     try:
@@ -101,4 +112,19 @@ def run(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_FAILED
+    except Exception:
+        if not _one_of_several():
+            raise
+        traceback.print_exc()
+        code = EXIT_FAILED
+    if code != EXIT_OK and _one_of_several():
+        # An orderly end would wait for the other processes, which wait for this one.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
     sys.exit(code)
+
+
+def _one_of_several() -> bool:
+    jax = sys.modules.get("jax")
+    return jax is not None and jax.distributed.is_initialized()

@@ -1,6 +1,7 @@
 """Trains a model: python -m launch.train --config=configs/NAME.py --workdir=DIR [--config.key=value …]
 
-The same command resumes an interrupted run. On a pod, run it on every host. Metrics of the last validation go to
+The same command resumes an interrupted run. On a pod, run it on every host with --distributed=auto and a DIR that all
+of them share. Metrics of the last validation go to
 stdout, progress to stderr; DIR gets checkpoints, config.json, tokenizer.json, metrics.jsonl and TensorBoard files.
 """
 
@@ -10,11 +11,13 @@ import ml_collections
 
 from launch import cli
 from launch.huge_pages import restart_with_huge_pages
+from safety_align import distributed
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.errors import InputError
 from safety_align.interop import load_model
 from safety_align.model import preset
 from safety_align.routing import RoutingConfig
+from safety_align.training.checkpoint import CheckpointNotWritten
 from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
 from safety_align.training.loop import NonFiniteLoss, train
 from safety_align.training.optimizer import OptimizerConfig
@@ -50,13 +53,15 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumes what is there")
+    cli.add_distributed(parser)
     arguments, config = cli.parse_with_config(parser)
+    distributed.start(arguments.distributed)
     try:
         metrics = train(to_train_config(config), arguments.workdir, load=load_model)
-    except NonFiniteLoss as error:
+    except (NonFiniteLoss, CheckpointNotWritten) as error:
         print(f"error: {error}", file=sys.stderr)
         return cli.EXIT_FAILED
-    for name, value in metrics.items():
+    for name, value in metrics.items() if distributed.is_main() else ():
         print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")
     return cli.EXIT_OK
 

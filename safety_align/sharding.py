@@ -79,6 +79,44 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
+def process_rows(mesh: Mesh, rows: int) -> list[int]:
+    """Which of the `rows` of a global batch this process's devices hold, in order.
+
+    Raises InputError if the mesh does not divide them.
+    """
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    if rows % ways:
+        raise InputError(f"a batch of {rows} rows is not a multiple of the mesh's data x fsdp = {ways}")
+    slices = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
+    return sorted({row for (part,) in slices for row in range(rows)[part]})
+
+
+def place_rows(local: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
+    """Global arrays [rows, …] of the arrays [R, …] of this process's rows (`process_rows`)."""
+    where = batch_sharding(mesh)
+    if jax.process_count() == 1:
+        return jax.device_put(local, where)
+    mine = {row: i for i, row in enumerate(process_rows(mesh, rows))}
+
+    def place(array: np.ndarray) -> jax.Array:
+        def part(index):
+            return array[[mine[row] for row in range(rows)[index[0]]]]
+
+        return jax.make_array_from_callback((rows, *array.shape[1:]), where, part)
+
+    return {name: place(array) for name, array in local.items()}
+
+
+def own_rows(placed: dict[str, jax.Array]) -> dict[str, np.ndarray]:
+    """The inverse of `place_rows`: this process's rows of global arrays, in order."""
+
+    def fetch(array: jax.Array) -> np.ndarray:
+        parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
+        return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
+
+    return {name: fetch(array) for name, array in placed.items()}
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same value on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -1,6 +1,7 @@
 """TFDS builders over `sources`: ArrayRecord files, prepared and read without TensorFlow."""
 
 import contextlib
+import fcntl
 import hashlib
 import io
 import logging
@@ -88,6 +89,21 @@ def load(
         config=SafetyAlignConfig(source=name, max_bad_fraction=max_bad_fraction),
         file_format=tfds.core.FileFormat.ARRAY_RECORD,
     )
+    with _alone(cache_dir / f"{name}-{mark}.lock"):
+        _prepare(builder, home, raw, data_dir)
+    return _Examples(builder.as_data_source(split=split), name)
+
+
+@contextlib.contextmanager
+def _alone(lock: pathlib.Path):
+    """The body runs in one process at a time: several processes of a run may share the cache."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _prepare(builder: SafetyAlign, home: pathlib.Path, raw: pathlib.Path, data_dir: pathlib.Path) -> None:
     if not builder.is_prepared():
         # TFDS writes into a directory of its own and renames it at the end; what an interruption left goes first.
         shutil.rmtree(home, ignore_errors=True)
@@ -104,4 +120,3 @@ def load(
             raise InputError(
                 f"data file {raw} has too few rows for a train and a test split ({error}); add rows"
             ) from error
-    return _Examples(builder.as_data_source(split=split), name)

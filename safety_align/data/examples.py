@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from safety_align.errors import InputError
-from safety_align.routing import Check, RoutingConfig, Segment, sample_checks
+from safety_align.routing import Check, Kind, RoutingConfig, Segment, sample_checks
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
 
 MALICIOUS, BENIGN = 1, 0
@@ -22,6 +22,7 @@ class Example:
       train_lm: the answer counts in the LM loss; never true for an unsafe answer (method.md section 4).
       source: the name of its source.
       id: unique within the source.
+      text_label: of plain text, a guard model's probability that it is unsafe (pretraining); None unknown.
     """
 
     turns: tuple[Turn, ...]
@@ -31,6 +32,7 @@ class Example:
     train_lm: bool
     source: str
     id: str
+    text_label: float | None = None
 
     def __post_init__(self):
         if self.train_lm and self.response_label == MALICIOUS:
@@ -61,7 +63,7 @@ def encode_example(
     A response that does not fit is cut (and then has no EOS); a prompt that leaves no room for an answer is `TooLong`.
     `rng` draws the windows. Without `routing` the segment has no `[CLS]`: plain SFT.
     """
-    copies = 0 if routing is None or not example.turns else 1 + (routing.windows if example.response else 0)
+    copies = _copies(example, routing)
     if example.turns:
         prompt = template.encode(tokenizer, example.turns)
     else:
@@ -74,12 +76,26 @@ def encode_example(
     else:
         response = np.array([tokenizer.bos_id, *tokenizer.encode(example.response)], np.int32)
     content = np.ones(len(response), bool)
+    if not example.turns:
+        content[0] = False  # BOS
     if example.response:
         response, content = np.append(response, tokenizer.eos_id), np.append(content, False)
     response, content = response[:room].astype(np.int32), content[:room]
     checks: tuple[Check, ...] = ()
-    if copies:
+    if copies and not example.turns:
+        # Pretraining: sees all content, is seen by nothing (method.md section 3).
+        checks = (Check(Kind.TEXT, 0, len(response), example.text_label),)
+    elif copies:
         checks = sample_checks(
             rng, len(prompt.ids), int(content.sum()), example.query_label, example.response_label, routing
         )
     return Segment(prompt.ids, prompt.content, response, content, checks, example.train_lm and bool(example.response))
+
+
+def _copies(example: Example, routing: RoutingConfig | None) -> int:
+    """`[CLS]` copies of the example, at most."""
+    if routing is None:
+        return 0
+    if not example.turns:
+        return 1 if example.text_label is not None else 0
+    return 1 + (routing.windows if example.response else 0)

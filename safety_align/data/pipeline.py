@@ -1,13 +1,15 @@
-"""Examples → batches of packed rows: deterministic from a seed, resumable, the same for any number of hosts.
+"""Examples → batches of packed rows: deterministic from a seed, resumable, the same for any number of processes.
 
 grain orders the examples: each source is shuffled and repeated *without replacement* within an epoch, and sources are
-mixed by weight, which is also what balances the classes. Encoding is a pure function of (seed, index), so windows are
-drawn anew in each epoch and a resumed run draws the same. Packing fills rows from a small pool of waiting segments.
+mixed by weight, which is also what balances the classes. Every row of the global batch is a stream of its own that
+takes its share of that order, one example of each block of `batch_size`; so a process reads and encodes the examples of
+its rows and no others. Encoding is a pure function of (seed, index): windows are drawn anew in each epoch, and a resumed
+run draws the same. A stream packs its rows from a small pool of waiting segments.
 """
 
 import atexit
-import collections
 import dataclasses
+import functools
 import queue
 import threading
 from collections.abc import Iterator, Sequence
@@ -20,8 +22,8 @@ from safety_align.errors import InputError
 from safety_align.routing import RoutingConfig, Segment, place
 from safety_align.text import ChatTemplate, Tokenizer
 
-POOL = 64
-"""Segments that wait for a row with room."""
+POOL = 16
+"""Segments of a stream that wait for a row with room."""
 
 AHEAD = 4
 """Batches prepared in the background."""
@@ -51,7 +53,14 @@ class PipelineConfig:
 
 
 class Pipeline:
-    """Iterator over batches, dicts of `routing.place` arrays stacked to [rows of this host, …]."""
+    """Iterator over batches, dicts of `routing.place` arrays stacked to [rows of this process, …].
+
+    Args:
+      config: shape and order.
+      sources: examples by name.
+      tokenizer, template, routing: how an example becomes a segment.
+      rows: which rows of the global batch this process makes, in order; None for all.
+    """
 
     def __init__(
         self,
@@ -60,17 +69,15 @@ class Pipeline:
         tokenizer: Tokenizer,
         template: ChatTemplate,
         routing: RoutingConfig | None,
-        process_index: int = 0,
-        process_count: int = 1,
+        rows: Sequence[int] | None = None,
     ):
-        if config.batch_size % process_count:
-            raise InputError(f"data.batch_size {config.batch_size} is not a multiple of {process_count} processes")
+        rows = range(config.batch_size) if rows is None else rows
+        if bad := [row for row in rows if not 0 <= row < config.batch_size]:
+            raise InputError(f"row {bad[0]} is not one of the data.batch_size ({config.batch_size}) rows of a batch")
         self.config, self._sources, self._routing = config, sources, routing
         self._tokenizer, self._template = tokenizer, template
-        self._rows = slice(process_index, None, process_count)
-        self._order = _order(config, sources)
-        self.skipped: collections.Counter[str] = collections.Counter()
-        self._next, self._held = 0, []
+        self._order = Order(config, sources)
+        self._streams = [_Stream(row) for row in rows]
         self._worker: _Worker | None = None
         self._state = self._snapshot()
 
@@ -85,16 +92,24 @@ class Pipeline:
         batch, self._state = self._worker.get()
         return batch
 
-    def get_state(self) -> dict:
-        """Where the iterator stands after the last batch handed out; JSON-able."""
+    @property
+    def skipped(self) -> int:
+        """Examples of this process's rows that did not fit, as of the last batch handed out."""
+        return int(self._state["skipped"].sum())
+
+    def get_state(self) -> dict[str, np.ndarray]:
+        """Where the rows' streams stand after the last batch handed out, int32: next [R] (examples taken), skipped [R],
+        held [R, POOL] (the examples that wait, oldest first; -1 for none)."""
         return self._state
 
-    def set_state(self, state: dict) -> None:
-        """Continues exactly where `get_state` was called."""
+    def set_state(self, state: dict[str, np.ndarray]) -> None:
+        """Continues exactly where `get_state` was called, by these rows, in any process."""
         self.close()
-        self._next, held = int(state["next"]), [int(i) for i in state["held"]]
-        self.skipped = collections.Counter(state["skipped"])
-        self._held = [(index, self._encode(index)) for index in held]
+        for stream, taken, skipped, held in zip(
+            self._streams, state["next"], state["skipped"], state["held"], strict=True
+        ):
+            stream.next, stream.skipped = int(taken), int(skipped)
+            stream.held = [(int(i), self._encode(self._order.index(stream.row, int(i)))) for i in held if i >= 0]
         self._state = self._snapshot()
 
     def close(self) -> None:
@@ -104,8 +119,12 @@ class Pipeline:
             self._worker = None
             atexit.unregister(self.close)
 
-    def _snapshot(self) -> dict:
-        return {"next": self._next, "held": [index for index, _ in self._held], "skipped": dict(self.skipped)}
+    def _snapshot(self) -> dict[str, np.ndarray]:
+        held = np.full((len(self._streams), POOL), -1, np.int32)
+        for row, stream in zip(held, self._streams, strict=True):
+            row[: len(stream.held)] = [number for number, _ in stream.held]
+        counts = {name: np.array([getattr(s, name) for s in self._streams], np.int32) for name in ("next", "skipped")}
+        return counts | {"held": held}
 
     def _encode(self, index: int) -> Segment | None:
         source, item = self._order[index]
@@ -122,33 +141,42 @@ class Pipeline:
         except TooLong:
             return None
 
-    def _fill_pool(self) -> None:
-        while len(self._held) < POOL:
-            segment = self._encode(self._next)
+    def _fill(self, stream: "_Stream") -> None:
+        while len(stream.held) < POOL:
+            segment = self._encode(self._order.index(stream.row, stream.next))
             if segment is None:
-                self.skipped["over length"] += 1
-                if self._next > 1000 and sum(self.skipped.values()) > self.config.max_skipped * self._next:
+                stream.skipped += 1
+                taken, skipped = (sum(getattr(s, name) for s in self._streams) for name in ("next", "skipped"))
+                if taken > 1000 and skipped > self.config.max_skipped * taken:
                     raise InputError(
-                        f"{sum(self.skipped.values())} of {self._next} examples do not fit in {self.config.sequence_length} "
-                        "slots; raise data.sequence_length or data.max_skipped"
+                        f"{skipped} of {taken} examples do not fit in {self.config.sequence_length} slots; raise "
+                        "data.sequence_length or data.max_skipped"
                     )
             else:
-                self._held.append((self._next, segment))
-            self._next += 1
+                stream.held.append((stream.next, segment))
+            stream.next += 1
 
     def _produce(self):
         """The next batch and the state after it."""
+        length, checks = self.config.sequence_length, self.config.checks_per_row
         rows = []
-        for _ in range(self.config.batch_size):
-            self._fill_pool()
-            chosen = pack(
-                [segment for _, segment in self._held], self.config.sequence_length, self.config.checks_per_row
-            )
-            rows.append([self._held[i][1] for i in chosen])
+        for stream in self._streams:
+            self._fill(stream)
+            chosen = pack([segment for _, segment in stream.held], length, checks)
+            rows.append(place([stream.held[i][1] for i in chosen], length, checks))
             taken = set(chosen)
-            self._held = [item for i, item in enumerate(self._held) if i not in taken]
-        placed = [place(row, self.config.sequence_length, self.config.checks_per_row) for row in rows[self._rows]]
-        return stack(placed), self._snapshot()
+            stream.held = [item for i, item in enumerate(stream.held) if i not in taken]
+        return stack(rows), self._snapshot()
+
+
+@dataclasses.dataclass
+class _Stream:
+    """One row's share of the order: examples taken so far, those that did not fit, those that wait."""
+
+    row: int
+    next: int = 0
+    skipped: int = 0
+    held: list[tuple[int, Segment]] = dataclasses.field(default_factory=list)
 
 
 def pack(segments: Sequence[Segment], length: int, checks: int) -> list[int]:
@@ -197,15 +225,30 @@ def fixed_batches(
     return [stack(rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)]
 
 
-def _order(config: PipelineConfig, sources: dict[str, Sequence[Example]]) -> grain.MapDataset:
-    """The endless global order: element i is (source name, index in the source)."""
-    parts = []
-    for number, (name, _) in enumerate(config.mixture):
-        if name not in sources or not len(sources[name]):
-            raise InputError(f"data.mixture names {name!r}, which has no examples")
-        items = grain.MapDataset.range(len(sources[name])).seed(config.seed + number)
-        parts.append(items.shuffle().repeat().map(lambda i, name=name: (name, int(i))))
-    return grain.MapDataset.mix(parts, weights=[weight for _, weight in config.mixture])
+class Order:
+    """The endless global order: element i is (source name, index in the source); and each row's share of it."""
+
+    def __init__(self, config: PipelineConfig, sources: dict[str, Sequence[Example]]):
+        parts = []
+        for number, (name, _) in enumerate(config.mixture):
+            if name not in sources or not len(sources[name]):
+                raise InputError(f"data.mixture names {name!r}, which has no examples")
+            items = grain.MapDataset.range(len(sources[name])).seed(config.seed + number)
+            parts.append(items.shuffle().repeat().map(lambda i, name=name: (name, int(i))))
+        self._items = grain.MapDataset.mix(parts, weights=[weight for _, weight in config.mixture])
+        self._rows, self._seed = config.batch_size, config.seed
+        self._shuffled = functools.lru_cache(64)(self._shuffle)
+
+    def __getitem__(self, index: int) -> tuple[str, int]:
+        return self._items[index]
+
+    def index(self, row: int, number: int) -> int:
+        """Where in the order the example `number` of `row` stands: somewhere in block `number` of `batch_size`."""
+        return number * self._rows + int(self._shuffled(number)[row])
+
+    def _shuffle(self, block: int) -> np.ndarray:
+        # The mixture is a regular pattern: fixed places in a block would give a row one source only.
+        return np.random.default_rng((self._seed, block, 1)).permutation(self._rows)
 
 
 class _Worker:

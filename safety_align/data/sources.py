@@ -86,6 +86,11 @@ def _prompt_response(row: dict) -> list[Draft]:
     return [((_user(row["prompt"]),), require_text(row["response"]))]
 
 
+def _judged(texts: list[tuple[str, bool]]) -> list[Draft]:
+    """What a guard model learns from: a text, and the verdict on it."""
+    return [((_user(text),), "safe" if is_safe else "unsafe") for text, is_safe in texts if text.strip()]
+
+
 _INSTRUCTION = {"instruction": str, "input": str, "output": str}
 _PAIR = {"prompt": str, "response": str}
 
@@ -135,12 +140,27 @@ SPECS = {
         BENIGN,
         train_lm=False,
     ),
+    # For a small guard model of our own: texts of both kinds, with the verdict as the answer.
+    "guard_prompts": SourceSpec(
+        "train/malicious_prompts.jsonl.gz", {"prompt": str}, lambda row: _judged([(row["prompt"], False)])
+    ),
+    "guard_answers": SourceSpec(
+        "train/beavertails.jsonl.gz",
+        _PAIR | {"is_safe": bool},
+        lambda row: _judged([(row["response"], row["is_safe"])]),
+    ),
+    "guard_benign": SourceSpec(
+        "train/alpaca.jsonl.gz", _INSTRUCTION, lambda row: _judged([(row["instruction"], True), (row["output"], True)])
+    ),
     "text_imdb": SourceSpec("text/imdb.jsonl.gz", {"text": str}, _passages),
     "text_books": SourceSpec("text/books.jsonl.gz", {"text": object}, _passages),
 }
 
 EMBEDDED = ("embedded", "embedded_text", "embedded_queries")
 """Sources that are generated, not read."""
+
+LABELLED = "text_labelled"
+"""Plain text that a guard model has labelled; see labelled.py."""
 
 SOURCES = (*SPECS, *EMBEDDED)
 
@@ -222,7 +242,7 @@ def load_source(
       max_bad_fraction: of raw rows; beyond it InputError.
     """
     if name not in SOURCES:
-        raise InputError(f"data source {name!r} is not one of {', '.join(SOURCES)}")
+        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
     if split not in ("train", "test"):
         raise InputError(f"split {split!r} is not train or test")
     if name in EMBEDDED:

@@ -2,23 +2,29 @@
 
 workdir/config.json            the config of the run; another config is refused
 workdir/tokenizer.json         or, of a published model, the folder tokenizer/
-workdir/checkpoints/<step>/    Orbax: params, optimizer; metadata: the data iterator's state
+workdir/checkpoints/<step>/    Orbax: params, optimizer, data (where the data streams stand); checksums
+workdir/damaged/<step>/        checkpoints whose checksums were wrong when a run was to resume from them
 """
 
+import contextlib
 import dataclasses
 import json
+import logging
 import os
 import pathlib
+import shutil
+import sys
 from typing import Any
 
 import flax.linen as nn
 import jax
 from orbax.checkpoint import v1 as ocp
 
-from safety_align import sharding
+from safety_align import distributed, sharding
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.text import ChatTemplate, ImportedTokenizer, JinjaTemplate, Tokenizer, load_template, load_tokenizer
+from safety_align.training import integrity
 from safety_align.training.step import TrainState
 
 
@@ -52,8 +58,9 @@ def claim_workdir(workdir: pathlib.Path, config: dict, may_differ: tuple[str, ..
             raise InputError(
                 f"{workdir} holds a run of another config ({shown}); choose another --workdir or that config"
             )
-    workdir.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, text)
+    if distributed.is_main():
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, text)
 
 
 def read_json(path: pathlib.Path):
@@ -66,16 +73,26 @@ def read_json(path: pathlib.Path):
         raise InputError(f"{path} is corrupt: {error}") from error
 
 
+class CheckpointNotWritten(RuntimeError):
+    """The disk is full, say; what was saved before is untouched."""
+
+
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run; every process of the run makes one, at the same time.
+
+    Damaged ones among the newest (see integrity.py) are moved to `workdir/damaged` and said on stderr, so that the run
+    goes on from the last good one.
 
     Args:
-      workdir: the run's directory.
+      workdir: the run's directory, the same for all processes.
       keep: how many of the latest to keep.
     """
 
     def __init__(self, workdir: pathlib.Path, keep: int = 2):
         self.directory = workdir.resolve() / "checkpoints"
+        self._processes = jax.process_index(), jax.process_count()
+        self._set_damaged_aside()
+        self._failed = False
         self._orbax = ocp.training.Checkpointer(
             self.directory,
             save_decision_policy=None,
@@ -89,35 +106,89 @@ class Checkpoints:
         newest = self._orbax.latest
         return None if newest is None else newest.step
 
-    def save(self, state: TrainState, iterator: dict, step: int) -> None:
-        """Saves after `step` steps; returns when the checkpoint is complete."""
+    def save(self, state: TrainState, data: dict[str, jax.Array], step: int) -> None:
+        """Saves after `step` steps; returns when the checkpoint is complete. Raises CheckpointNotWritten."""
         rest = {"step": state.step, "opt_state": state.opt_state}
-        self._orbax.save_checkpointables(
-            step, {"params": state.params, "optimizer": rest}, custom_metadata={"iterator": iterator}, force=True
-        )
-
-    def restore(self, shapes: TrainState, shardings: TrainState, step: int) -> tuple[TrainState, dict]:
-        """The state (of `shapes`, placed as `shardings`) and the iterator's state at `step`."""
-        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
-        wanted = {"params": abstract.params, "optimizer": {"step": abstract.step, "opt_state": abstract.opt_state}}
         try:
-            loaded = self._orbax.load_checkpointables(step, wanted)
-            metadata = self._orbax.checkpointables_metadata(step).custom_metadata
+            with _quiet():
+                self._orbax.save_checkpointables(
+                    step, {"params": state.params, "optimizer": rest, "data": data}, force=True
+                )
+            distributed.sync(f"checkpoint {step}")
+            integrity.seal(self.directory / str(step), *self._processes)
+            distributed.sync(f"seal {step}")
+        except Exception as error:
+            self._failed = True
+            raise CheckpointNotWritten(
+                f"checkpoint {self.directory / str(step)} could not be written ({_reason(error)}); make room, and the "
+                "same command goes on from the one before"
+            ) from error
+
+    def restore(
+        self, shapes: TrainState, shardings: TrainState, data: dict[str, jax.ShapeDtypeStruct], step: int
+    ) -> tuple[TrainState, dict[str, jax.Array]]:
+        """The state (of `shapes`, placed as `shardings`) and the data streams' (`data`, with shardings) at `step`."""
+        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
+        rest = {"step": abstract.step, "opt_state": abstract.opt_state}
+        try:
+            loaded = self._orbax.load_checkpointables(
+                step, {"params": abstract.params, "optimizer": rest, "data": data}
+            )
         except Exception as error:
             raise _unreadable(self.directory / str(step), error) from error
         rest = loaded["optimizer"]
-        return TrainState(rest["step"], loaded["params"], rest["opt_state"]), metadata["iterator"]
+        return TrainState(rest["step"], loaded["params"], rest["opt_state"]), loaded["data"]
 
     def close(self) -> None:
         """Waits for Orbax and releases it."""
-        self._orbax.close()
+        if not self._failed:
+            self._orbax.close()
+            return
+        with _quiet(), contextlib.suppress(Exception):  # it raises the failure of the save once more
+            self._orbax.close()
+
+    def _set_damaged_aside(self) -> None:
+        for step in reversed(saved_steps(self.directory)):
+            folder = self.directory / str(step)
+            found = integrity.damage(folder, *self._processes)
+            if distributed.all_agree(found is None):
+                return
+            if found is not None:
+                print(f"checkpoint {folder} is damaged ({found}); moved to damaged/{step}", file=sys.stderr)
+            distributed.sync(f"damaged {step}")  # everyone has read it
+            if distributed.is_main():
+                aside = self.directory.parent / "damaged" / str(step)
+                aside.parent.mkdir(exist_ok=True)
+                shutil.rmtree(aside, ignore_errors=True)
+                os.replace(folder, aside)
+            distributed.sync(f"aside {step}")
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Orbax logs a failure's tracebacks, several pages; what it raises is enough."""
+    log = logging.getLogger("absl")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+
+
+def saved_steps(directory: pathlib.Path) -> list[int]:
+    """Steps that have a checkpoint in `directory`, in order."""
+    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+
+
+def _reason(error: Exception) -> str:
+    """Kind and text of an error on one line; of a long one the beginning and the end, where system errors stand."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text if len(text) <= 240 else text[:100] + ' … ' + text[-130:]}"
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
-    reason = str(error).strip().split("\n")[0][:200]
-    return InputError(
-        f"checkpoint {path} cannot be read ({type(error).__name__}: {reason}); delete it to use an older one"
-    )
+    return InputError(f"checkpoint {path} cannot be read ({_reason(error)}); delete it to use an older one")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,7 +231,7 @@ def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> 
         raise InputError(
             f"{workdir}: the tokenizer has {tokenizer.vocab_size} ids, the model {model_config.vocab_size}"
         )
-    steps = sorted(int(p.name) for p in (workdir / "checkpoints").glob("*") if p.name.isdigit())
+    steps = saved_steps(workdir / "checkpoints")
     step = int(path.name) if one_step else (steps[-1] if steps else None)
     if step not in steps:
         raise InputError(
@@ -172,6 +243,8 @@ def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> 
     where = jax.tree.map(lambda _: one, shapes) if mesh is None else sharding.param_shardings(mesh, boxed)
     abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
     folder = workdir / "checkpoints" / str(step)
+    if any(folder.glob(integrity.PATTERN)) and (found := integrity.damage(folder, below="params/")):
+        raise InputError(f"checkpoint {folder} cannot be read ({found}); delete it to use an older one")
     try:
         params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
     except Exception as error:

@@ -16,7 +16,7 @@ class DataConfig:
 
     data_dir: raw files, with `eval/` beside `train/` for the leakage check; cache_dir: prepared files; drop_leaks:
     leave out queries that are, nearly, evaluation prompts; max_bad_fraction: of raw rows; validation_examples: per
-    source, from its "test" split.
+    source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled".
     """
 
     data_dir: str = "../shared/data"
@@ -24,6 +24,7 @@ class DataConfig:
     drop_leaks: bool = True
     max_bad_fraction: float = 0.01
     validation_examples: int = 100
+    labelled: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

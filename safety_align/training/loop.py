@@ -13,11 +13,12 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
-from safety_align import sharding
+from safety_align import distributed, sharding
 from safety_align.data.examples import Example
+from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
 from safety_align.data.pipeline import Pipeline, fixed_batches
-from safety_align.data.sources import SPECS, load_source
+from safety_align.data.sources import LABELLED, SPECS, is_held_out, load_source
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
@@ -26,7 +27,7 @@ from safety_align.text import ImportedTokenizer, Tokenizer, load_template, load_
 from safety_align.text.files import IMPORTED
 from safety_align.training.checkpoint import Bundle, Checkpoints, claim_workdir, load_run
 from safety_align.training.config import MAY_DIFFER, TrainConfig
-from safety_align.training.metrics import MetricsWriter, auroc
+from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
 
@@ -45,21 +46,30 @@ def train(
     Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
     first. Raises NonFiniteLoss, or InputError for a workdir of another config.
     """
-    workdir = pathlib.Path(workdir)
-    claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
+    with _StopSignal() as stopping:
+        return _train(config, pathlib.Path(workdir), progress and distributed.is_main(), load, stopping)
+
+
+def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, stopping: "_StopSignal"):
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    rows = sharding.process_rows(mesh, config.pipeline.batch_size)
+    with distributed.main_first("workdir"):
+        claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: _load(config, name, "train", progress) for name, _ in config.pipeline.mixture}
-    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
     start_from = load(config.init_from, mesh) if config.init_from and not done else None
-    tokenizer = _tokenizer(config, workdir, sources, start_from)
+    with distributed.main_first("tokenizer"):
+        tokenizer = _tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
-    processes = jax.process_index(), jax.process_count()
-    pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, *processes)
+    pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, rows)
     held_out = [e for name, _ in config.pipeline.mixture for e in _validation(config, name)]
     validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
+
+    def place(local):
+        return sharding.place_rows(local, mesh, config.pipeline.batch_size)
 
     # --- state, step ----------------------------------------------------------------------------------------------
     with jax.set_mesh(mesh):
@@ -76,68 +86,76 @@ def train(
 
         # --- precedence: 1. this workdir's newest checkpoint, 2. init_from, 3. fresh parameters --------------------
         if done:
-            state, iterator = checkpoints.restore(jax.eval_shape(make, key), shardings, done)
-            pipeline.set_state(iterator)
+            streams = jax.tree.map(
+                lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), place(pipeline.get_state())
+            )
+            state, streams = checkpoints.restore(jax.eval_shape(make, key), shardings, streams, done)
+            pipeline.set_state(sharding.own_rows(streams))
         elif start_from is None:
             state = make(key)
         else:
             state = _start(config, start_from, optimizer, shardings, key)
             start_from = None  # its parameters are the state's now
-        writer = MetricsWriter(workdir, done)
+        writer = MetricsWriter(workdir, done) if distributed.is_main() else NoMetrics()
         bar = _Bar(config, done, progress)
-        place = _Placer(mesh)
+
+        def validated():
+            placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
+            return validate(eval_step, state.params, placed, validation)
 
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
-        stopping = _StopSignal()
         pending, last, saved = None, {}, done
         try:
-            with stopping:
-                for step in range(done + 1, config.steps + 1):
-                    state, metrics = train_step(state, place(next(pipeline)))
-                    if pending:
-                        bar.show(*_note(pending, writer, config))
-                    pending = (step, metrics)
-                    boundary = step % config.eval_every == 0 or step % config.save_every == 0 or step == config.steps
-                    if not (boundary or stopping.requested):
-                        continue
+            for step in range(done + 1, config.steps + 1):
+                if stopping.requested(step):
+                    break
+                state, metrics = train_step(state, place(next(pipeline)))
+                if pending:
+                    bar.show(*_note(pending, writer, config))
+                pending = (step, metrics)
+                due = step % config.save_every == 0 or step == config.steps
+                if due or step % config.eval_every == 0:
                     # A state is saved only once its loss is known to be finite.
                     bar.show(*_note(pending, writer, config))
                     pending = None
-                    if step % config.save_every == 0 or step == config.steps or stopping.requested:
-                        checkpoints.save(state, pipeline.get_state(), step)
-                        saved = step
-                    if stopping.requested:
-                        break
-                    if step % config.eval_every == 0 or step == config.steps:
-                        last = validate(eval_step, state.params, map(place, validation), validation)
-                        writer.write(step, {f"validation/{k}": v for k, v in last.items()})
-                        bar.note(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in last.items()))
+                if due:
+                    checkpoints.save(state, place(pipeline.get_state()), step)
+                    saved = step
+                if step % config.eval_every == 0 or step == config.steps:
+                    last = validated()
+                    writer.write(step, {f"validation/{k}": v for k, v in last.items()})
+                    bar.note(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in last.items()))
+            if stopping.asked and int(state.step) > saved:
+                if pending:
+                    bar.show(*_note(pending, writer, config))
+                saved = int(state.step)
+                checkpoints.save(state, place(pipeline.get_state()), saved)
         finally:
             bar.close()
             writer.close()
             pipeline.close()
             checkpoints.close()
         if done >= config.steps:
-            last = validate(eval_step, state.params, map(place, validation), validation)
-    if stopping.requested:
+            last = validated()
+    if stopping.asked and distributed.is_main():
         print(f"stopped after step {saved}, saved; the same command resumes", file=sys.stderr)
     return last | {"step": saved}
 
 
 def validate(eval_step, params, placed, batches) -> dict[str, float]:
-    """Perplexity of trained response tokens, and the head's accuracy and AUROC for queries and for windows.
+    """Perplexity of trained response tokens, and the head's accuracy and AUROC for queries, windows and plain text.
 
     `placed` are the device copies of `batches`.
     """
     nats = count = 0.0
-    scores = {"query": ([], []), "window": ([], [])}
+    scores = {name: ([], []) for name in ("query", "window", "text")}
     for on_device, batch in zip(placed, batches, strict=True):
         out = jax.device_get(eval_step(params, on_device))
         nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
-        for name, kinds in (("query", (Kind.QUERY,)), ("window", (Kind.WINDOW,))):
-            chosen = np.isin(batch["cls_kinds"], kinds) & (batch["cls_weights"] > 0)
+        for name in scores:
+            chosen = (batch["cls_kinds"] == Kind[name.upper()]) & (batch["cls_weights"] > 0)
             for label in (0, 1):
-                scores[name][label].append(out["safety_logits"][chosen & (batch["cls_labels"] == label)])
+                scores[name][label].append(out["safety_logits"][chosen & ((batch["cls_labels"] > 0.5) == label)])
     result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
     for name, (benign, malicious) in scores.items():
         benign, malicious = np.concatenate(benign), np.concatenate(malicious)
@@ -150,6 +168,8 @@ def validate(eval_step, params, placed, batches) -> dict[str, float]:
 
 def _load(config: TrainConfig, name: str, split: str, progress: bool = False) -> list[Example]:
     data = config.data
+    if name == LABELLED:
+        return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
     found = load_source(
         name,
         split,
@@ -157,7 +177,7 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool = False) ->
         cache_dir=pathlib.Path(data.cache_dir).expanduser(),
         max_bad_fraction=data.max_bad_fraction,
     )
-    if not (data.drop_leaks and name in SPECS and len(found) and found[0].turns):
+    if split == "test" or not (data.drop_leaks and name in SPECS and len(found) and found[0].turns):
         return found
     kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
     if dropped and progress:
@@ -183,10 +203,7 @@ class _Subset:
 
 
 def _validation(config: TrainConfig, name: str) -> list[Example]:
-    examples = load_source(
-        name, "test", data_dir=config.data.data_dir, cache_dir=pathlib.Path(config.data.cache_dir).expanduser(),
-        max_bad_fraction=config.data.max_bad_fraction,
-    )  # fmt: skip
+    examples = _load(config, name, "test")
     return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
 
 
@@ -259,26 +276,15 @@ def _note(pending, writer: MetricsWriter, config: TrainConfig):
     return step, metrics
 
 
-class _Placer:
-    """Puts a host's rows on the mesh as a global batch."""
-
-    def __init__(self, mesh):
-        self._sharding = sharding.batch_sharding(mesh)
-
-    def __call__(self, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-        if jax.process_count() == 1:
-            return jax.device_put(batch, self._sharding)
-        return {k: jax.make_array_from_process_local_data(self._sharding, v) for k, v in batch.items()}
-
-
 class _Bar:
     """The progress bar on stderr: loss, safety accuracy, slots per second, time left."""
 
     def __init__(self, config: TrainConfig, done: int, progress: bool):
         self._slots = config.pipeline.batch_size * config.pipeline.sequence_length
         self._start, self._first = time.monotonic(), done
-        hidden = not progress or jax.process_index() > 0
-        self._bar = tqdm(total=config.steps, initial=done, desc="train", unit="step", disable=hidden, file=sys.stderr)
+        self._bar = tqdm(
+            total=config.steps, initial=done, desc="train", unit="step", disable=not progress, file=sys.stderr
+        )
 
     def show(self, step: int, metrics: dict[str, float]) -> None:
         """Moves to `step`."""
@@ -301,14 +307,23 @@ class _Bar:
 
 
 class _StopSignal:
-    """Within it, SIGTERM and Ctrl-C only set `requested`; a second Ctrl-C interrupts."""
+    """Within it, SIGTERM and Ctrl-C only ask the run to stop; a second Ctrl-C interrupts.
+
+    Where there are several processes, jax's preemption service takes SIGTERM, and all stop at the same step.
+    """
 
     def __init__(self):
-        self.requested = False
+        self.asked = False
         self._old = {}
 
+    def requested(self, step: int) -> bool:
+        """Whether to stop before `step`; the same in every process."""
+        if jax.process_count() > 1:
+            self.asked = distributed.stop_requested(step)
+        return self.asked
+
     def __enter__(self):
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT) if jax.process_count() == 1 else ():
             try:
                 self._old[number] = signal.signal(number, self._request)
             except ValueError:  # not the main thread: the caller handles signals
@@ -316,9 +331,9 @@ class _StopSignal:
         return self
 
     def _request(self, number, frame):
-        if self.requested and number == signal.SIGINT:
+        if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.requested = True
+        self.asked = True
 
     def __exit__(self, *_):
         for number, handler in self._old.items():

@@ -50,3 +50,13 @@ class MetricsWriter:
         """Flushes both."""
         self._file.close()
         self._board.close()
+
+
+class NoMetrics:
+    """What the other processes have in place of a `MetricsWriter`."""
+
+    def write(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

@@ -1,0 +1,115 @@
+"""Labels plain text with a guard model: python -m launch.label --config=FILE --guard=DIR --output=DIR
+
+The guard is a training run or a Hugging Face directory (Llama-Guard, say); the text is what the config names. DIR gets
+passages with the probability that they are unsafe, for the source "text_labelled" (data.labelled=DIR). Interrupted, the
+same command goes on; with --distributed every process labels its share, and any number of processes may go on.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+from tqdm import tqdm
+
+from launch import cli
+from safety_align import distributed
+from safety_align.data.labelled import PART, part_path, read_labelled, write_part
+from safety_align.data.sources import load_source
+from safety_align.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelConfig:
+    """What to label.
+
+    sources: (source, passages at most) pairs; data_dir, cache_dir: as in training; safe, unsafe: the guard's answers as
+    it writes them; max_length, batch_size: of the guard's prompts.
+    """
+
+    sources: tuple[tuple[str, int], ...]
+    data_dir: str
+    cache_dir: str
+    safe: str = "safe"
+    unsafe: str = "unsafe"
+    max_length: int = 1024
+    batch_size: int = 32
+
+    def __post_init__(self):
+        if not self.sources:
+            raise InputError("label config: name at least one source")
+        for name in ("max_length", "batch_size"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+
+
+def passages(config: LabelConfig) -> list:
+    """The plain text examples to label: of each source its "test" split, then "train", up to its limit."""
+    chosen = []
+    for name, limit in config.sources:
+        splits = [
+            load_source(name, split, data_dir=config.data_dir, cache_dir=pathlib.Path(config.cache_dir).expanduser())
+            for split in ("test", "train")
+        ]
+        found = [examples[i] for examples in splits for i in range(min(len(examples), limit))][:limit]
+        if any(example.turns for example in found):
+            raise InputError(f"source {name!r} holds conversations; plain text is labelled, as in text_imdb")
+        chosen += found
+    return chosen
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--guard", required=True, metavar="DIR", help="a training run or a Hugging Face directory")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the labelled passages go")
+    cli.add_distributed(parser)
+    arguments, config = cli.parse_with_config(parser)
+    distributed.start(arguments.distributed)
+    import jax
+
+    from safety_align import sharding
+    from safety_align.guard import Guard
+    from safety_align.interop import load_model
+    from safety_align.training.checkpoint import write_atomically
+
+    values = config.to_dict()
+    try:
+        config = LabelConfig(**values | {"sources": tuple(values["sources"].items())})
+    except (TypeError, KeyError) as error:
+        raise InputError(f"the config is not a label config: {error}") from error
+    output, texts = pathlib.Path(arguments.output), passages(config)
+    # A guard that fits the devices of one process: parameters split over them, text split over processes.
+    bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()))
+    identity = {"guard": bundle.config, "step": bundle.step, "config": values, "passages": len(texts)}
+    with distributed.main_first("output"):
+        _claim(output, json.dumps(identity, indent=2, sort_keys=True), write_atomically)
+    guard = Guard(bundle, config.safe, config.unsafe, config.max_length, config.batch_size)
+    process, processes = jax.process_index(), jax.process_count()
+    mine = range(process, -(-len(texts) // PART), processes)
+    todo = [part for part in mine if not part_path(output, part).is_file()]
+    total = sum(len(texts[part * PART : (part + 1) * PART]) for part in todo)
+    with tqdm(total=total, desc="label", unit="passage", disable=not distributed.is_main(), file=sys.stderr) as bar:
+        for part in todo:
+            examples = texts[part * PART : (part + 1) * PART]
+            write_part(
+                part_path(output, part), examples, guard.probabilities([e.response for e in examples], bar.update)
+            )
+    distributed.sync("labelled")
+    if distributed.is_main():
+        labels = [example.text_label for example in read_labelled(output)]
+        print(f"passages         {len(labels)}\nunsafe           {sum(p > 0.5 for p in labels)}")
+        print(f"mean probability {sum(labels) / max(len(labels), 1):.4f}")
+    return cli.EXIT_OK
+
+
+def _claim(output: pathlib.Path, identity: str, write) -> None:
+    about = output / "about.json"
+    if about.is_file() and about.read_text("utf-8") != identity:
+        raise InputError(f"{output} holds the labels of another guard, text or config; choose another --output")
+    if distributed.is_main():
+        output.mkdir(parents=True, exist_ok=True)
+        write(about, identity)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,80 @@
+"""Real runs in processes of their own, for tests of several processes and of faults."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TINY_RUN = [
+    "--config=configs/embedded_gated.py", "--config.model.preset=tiny", "--config.model.vocab_size=400",
+    "--config.init_from=", "--config.data.sequence_length=192", "--config.tokenizer_texts=200", "--config.data.batch_size=8",
+    "--config.data.validation_examples=24", "--config.log_every=1", "--config.eval_every=100",
+]  # fmt: skip
+TIMEOUT = 240
+
+
+def start(workdir: pathlib.Path, *changes: str, processes: int = 1, devices: int = 1, **options) -> list:
+    """Starts `launch.train` on a tiny model as `processes` processes of `devices` fake devices each."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{one.getsockname()[1]}"
+    environment = dict(
+        os.environ, JAX_PLATFORMS="cpu", XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
+        JAX_COMPILATION_CACHE_DIR=str(workdir.parent / "compiled"), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+    )  # fmt: skip
+    started = []
+    for index in range(processes):
+        command = [sys.executable, "-m", "launch.train", f"--workdir={workdir}", *TINY_RUN, *changes]
+        if processes > 1:
+            command.append(f"--distributed={address},{processes},{index}")
+        log = open(workdir.parent / f"{workdir.name}.{index}.log", "ab")
+        started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, **options))
+    return started
+
+
+def finish(started: list, timeout: float = TIMEOUT) -> list[int]:
+    """Exit codes; TimeoutExpired, after killing them, if they hang."""
+    end = time.monotonic() + timeout
+    try:
+        return [process.wait(max(end - time.monotonic(), 1)) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+
+
+def run(workdir: pathlib.Path, *changes: str, **options) -> list[int]:
+    """`start`, then `finish`."""
+    return finish(start(workdir, *changes, **options))
+
+
+def log(workdir: pathlib.Path, index: int = 0) -> str:
+    """What process `index` has printed so far."""
+    return (workdir.parent / f"{workdir.name}.{index}.log").read_text()
+
+
+def losses(workdir: pathlib.Path) -> dict[int, float]:
+    """Loss by step, of all complete lines."""
+    path = workdir / "metrics.jsonl"
+    found = {}
+    for line in path.read_text().splitlines() if path.is_file() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        if "loss" in row:
+            assert row["step"] not in found, "a step was written twice"
+            found[row["step"]] = row["loss"]
+    return found
+
+
+def wait_for_step(workdir: pathlib.Path, step: int, started: list) -> None:
+    """Returns once the run has written the metrics of `step`."""
+    end = time.monotonic() + TIMEOUT
+    while step not in losses(workdir):
+        assert time.monotonic() < end, "the run makes no steps"
+        assert all(process.poll() is None for process in started), log(workdir)[-2000:]
+        time.sleep(0.02)
