@@ -47,6 +47,6 @@ def base(preset: str, init_from: str, template: str, lambda_cls: float, epochs: 
             eval_every=400,
             save_every=400,
             keep=2,
-            mesh=dict(data=1, fsdp=-1, tensor=1),
+            mesh=dict(data=1, fsdp=-1, sequence=1, tensor=1),
         )
     )  # fmt: skip

@@ -43,6 +43,6 @@ def get_config() -> ConfigDict:
             eval_every=200,
             save_every=200,
             keep=2,
-            mesh=dict(data=-1, fsdp=1, tensor=1),
+            mesh=dict(data=-1, fsdp=1, sequence=1, tensor=1),
         )
     )  # fmt: skip

@@ -37,6 +37,6 @@ def get_config() -> ConfigDict:
             eval_every=1000,
             save_every=1000,
             keep=1,
-            mesh=dict(data=-1, fsdp=1, tensor=1),
+            mesh=dict(data=-1, fsdp=1, sequence=1, tensor=1),
         )
     )  # fmt: skip

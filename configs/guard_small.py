@@ -13,7 +13,9 @@ from configs import warmup_small
 def get_config() -> ConfigDict:
     config = warmup_small.get_config()
     config.init_from = "runs/warmup_small"
-    config.data.mixture = dict(guard_prompts=1.0, guard_answers=1.0, guard_benign=2.0)
+    config.data.mixture = dict(
+        guard_prompts=1.0, guard_answers=1.0, guard_benign=1.0, guard_passages=0.8, guard_long_answers=0.4
+    )
     config.data.seed = 3
     config.data.max_skipped = 0.1
     config.optimizer.learning_rate = 1e-3

@@ -1,8 +1,11 @@
-"""Compiles a training step for a TPU pod without one: python -m launch.compile_pod --config=FILE --topology=v5e:4x4
+"""Compiles a program for a TPU pod without one:
 
-Uses the real TPU compiler (pip install -e '.[tpu]'; no TPU needed). Prints bytes per chip, FLOPs of the step (from
-its formula, and as XLA counts them), collectives, and the time at the chips' published peak rate: a bound, not a
-measurement. Exits with 2 and the shortfall where the step does not fit.
+    python -m launch.compile_pod --config=configs/NAME.py --topology=v5e:4x4 [--step=train|prefill|decode]
+
+Uses the real TPU compiler (pip install -e '.[tpu]'; no TPU needed). Prints bytes per chip, FLOPs (from their formula,
+and as XLA counts them), the collectives of the program, bytes moved, and the time at the roofline: the largest of
+arithmetic, memory and links at the chips' published rates, a bound and not a measurement. Exits with 2 and the
+shortfall where the program does not fit.
 """
 
 import json
@@ -14,25 +17,38 @@ from launch import cli
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--topology", required=True, metavar="NAME", help="v5e:4x4, v5p:2x2x1, v6e:2x4, …")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--step", choices=("train", "prefill", "decode"), default="train", help="default: %(default)s")
+    for name, default in (("rows", 8), ("prompt", 1024), ("tokens", 256)):
+        parser.add_argument(f"--{name}", type=int, default=default, help="of prefill and decode; default: %(default)s")
+    parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = cli.parse_with_config(parser)
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the pod's chips are not here
     from launch.train import to_train_config
-    from safety_align.pod import report
+    from safety_align.pod.programs import Serving
+    from safety_align.pod.report import report
 
-    found = report(to_train_config(config), arguments.topology)
+    serving = Serving(arguments.rows, arguments.prompt, arguments.tokens)
+    found = report(to_train_config(config), arguments.topology, arguments.step, serving)
     if arguments.json:
-        print(json.dumps(found))
-        return cli.EXIT_OK
+        with open(arguments.json, "w", encoding="utf-8") as file:
+            json.dump(found, file, indent=2)
     gib = 2**30
-    print(f"{found['topology']}: {found['chips']} chips of {found['chip_memory'] / gib:.0f} GiB")
+    mesh = " x ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1)
+    print(
+        f"{found['step']} on {found['topology']}: {found['chips']} chips of {found['chip_memory'] / gib:.0f} GiB, {mesh}"
+    )
     for name, value in found["memory"].items():
-        print(f"  {name:22} {value / gib:10.3f} GiB")
+        print(f"  {name:22} {value / gib:10.3f} GiB per chip")
     for name in ("model_flops", "counted_flops"):
-        print(f"  {name:22} {found[name]:10.3e}")
+        if name in found:
+            print(f"  {name:22} {found[name]:10.3e}")
     for name, value in sorted(found["collectives"].items()):
-        print(f"  {name:22} {value['count']:10,} instructions, {value['bytes'] / 2**20:,.1f} MiB")
-    print(f"  {'step at peak FLOP/s':22} {found['seconds_at_peak_flops']:10.3f} s")
+        print(f"  {name:22} {value['count']:10,} instructions, {value['bytes'] / 2**20:,.1f} MiB as they stand")
+    for name, value in found["bytes"].items():
+        print(f"  {'moved: ' + name:22} {value / gib:10.3f} GiB per chip and step")
+    for name, value in found["roofline_seconds"].items():
+        print(f"  {'time: ' + name:22} {1e3 * value:10.3f} ms")
+    print(f"  {'MFU at the roofline':22} {100 * found['roofline_mfu']:10.1f} %")
     return cli.EXIT_OK
 
 

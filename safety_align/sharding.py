@@ -1,17 +1,21 @@
 """The mesh, the logical axis names, and the one table that maps them to mesh axes.
 
 Parameters and activations carry *logical* names; only `RULES` says where they live. Mesh axes: `data` (replicated
-parameters), `fsdp` (parameters split along the width), `tensor` (split along heads, MLP and vocabulary).
+parameters), `fsdp` (parameters split along the width), `sequence` (activations split along the row: long contexts),
+`tensor` (split along heads, MLP and vocabulary).
 """
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from safety_align.errors import InputError
 
-MESH_AXES = ("data", "fsdp", "tensor")
+MESH_AXES = ("data", "fsdp", "sequence", "tensor")
+ROWS = ("data", "fsdp")
+"""Mesh axes that share out the rows of a batch."""
 
 # Logical axes of parameters.
 LAYERS, VOCAB, WIDTH, HEADS, KV_HEADS, HEAD_DIM, MLP = (
@@ -24,19 +28,26 @@ LAYERS, VOCAB, WIDTH, HEADS, KV_HEADS, HEAD_DIM, MLP = (
     "mlp",
 )
 # Logical axes of activations.
-BATCH, LENGTH, ACT_WIDTH = "batch", "length", "act_width"
+BATCH, LENGTH, ALL_LENGTH, SLOTS, ACT_WIDTH = "batch", "length", "all_length", "slots", "act_width"
 ACT_HEADS, ACT_KV_HEADS, ACT_MLP, ACT_VOCAB = "act_heads", "act_kv_heads", "act_mlp", "act_vocab"
+# The loss: fewer bytes move if hidden states come together along `fsdp`, which then shares out the vocabulary, than if
+# the head does.
+HEAD_VOCAB, LOSS_BATCH = "head_vocab", "loss_batch"
 
 RULES = (
     (LAYERS, None),
     (VOCAB, "tensor"),
     (WIDTH, "fsdp"),
+    (HEAD_VOCAB, ("fsdp", "tensor")),
     (HEADS, "tensor"),
     (KV_HEADS, "tensor"),
     (HEAD_DIM, None),
     (MLP, "tensor"),
-    (BATCH, ("data", "fsdp")),
-    (LENGTH, None),
+    (BATCH, ROWS),
+    (LOSS_BATCH, "data"),
+    (LENGTH, "sequence"),
+    (ALL_LENGTH, None),
+    (SLOTS, (*ROWS, "sequence")),
     (ACT_WIDTH, None),
     (ACT_HEADS, "tensor"),
     (ACT_KV_HEADS, "tensor"),
@@ -45,28 +56,42 @@ RULES = (
 )
 
 
-def make_mesh(data: int = -1, fsdp: int = 1, tensor: int = 1, devices=None) -> Mesh:
+def make_mesh(data: int = -1, fsdp: int = 1, sequence: int = 1, tensor: int = 1, devices=None) -> Mesh:
     """A mesh of all devices (or `devices`) with axes `MESH_AXES`; one size may be -1, "what is left".
 
-    Axis types are Auto: linen's logical constraints need them. Raises InputError if the sizes do not multiply to the
-    number of devices.
+    Devices are laid out by their interconnect. Where they form several slices, `data` goes over the slices first, as
+    only gradients then cross the slow network between them. Axis types are Auto: linen's logical constraints need them.
+    Raises InputError if the sizes do not multiply to the number of devices, or `data` is no multiple of the slices.
     """
-    devices = np.asarray(jax.devices() if devices is None else devices)
-    sizes = [data, fsdp, tensor]
-    if sizes.count(-1) > 1 or any(s == 0 or s < -1 for s in sizes):
-        raise InputError(f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor}: positive, and -1 at most once")
-    if -1 in sizes:
-        known = -int(np.prod(sizes))
+    devices = np.asarray(jax.devices() if devices is None else devices).reshape(-1)
+    sizes = dict(data=data, fsdp=fsdp, sequence=sequence, tensor=tensor)
+    shown = ", ".join(f"{name}={size}" for name, size in sizes.items())
+    values = list(sizes.values())
+    if values.count(-1) > 1 or any(s == 0 or s < -1 for s in values):
+        raise InputError(f"mesh sizes {shown}: positive, and -1 at most once")
+    if -1 in values:
+        known = -int(np.prod(values))
         if devices.size % known:
-            raise InputError(
-                f"mesh sizes data={data}, fsdp={fsdp}, tensor={tensor} do not divide {devices.size} devices"
-            )
-        sizes[sizes.index(-1)] = devices.size // known
-    if int(np.prod(sizes)) != devices.size:
+            raise InputError(f"mesh sizes {shown} do not divide {devices.size} devices")
+        values[values.index(-1)] = devices.size // known
+    if int(np.prod(values)) != devices.size:
         raise InputError(
-            f"mesh {'x'.join(map(str, sizes))} needs {int(np.prod(sizes))} devices; there are {devices.size}"
+            f"mesh {'x'.join(map(str, values))} needs {int(np.prod(values))} devices; there are {devices.size}"
         )
-    return Mesh(devices.reshape(sizes), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+    return Mesh(_layout(devices, values), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
+
+
+def _layout(devices: np.ndarray, sizes: list[int]) -> np.ndarray:
+    """The devices as an array of `sizes`, neighbours in it being neighbours in the machine."""
+    slices = len({getattr(d, "slice_index", 0) or 0 for d in devices})
+    if devices[0].platform != "tpu":
+        return devices.reshape(sizes)  # as jax lists them: process by process
+    if slices == 1:
+        return mesh_utils.create_device_mesh(sizes, devices, allow_split_physical_axes=True)
+    if sizes[0] % slices:
+        raise InputError(f"mesh size data={sizes[0]} is not a multiple of the {slices} slices")
+    inner, outer = [sizes[0] // slices, *sizes[1:]], [slices, 1, 1, 1]
+    return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
@@ -76,7 +101,7 @@ def constrain(x: jax.Array, *names: str | None) -> jax.Array:
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
     """Sharding of any batch array: the leading axis over `data` and `fsdp`, the rest replicated."""
-    return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
+    return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
 def process_rows(mesh: Mesh, rows: int) -> list[int]:

@@ -12,7 +12,7 @@ import pytest
 from make import TINY, random_params, random_rows, random_segment
 
 from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer, attention, layers
+from safety_align.model import SafetyTransformer, kernels, layers
 from safety_align.routing import (
     CLS_TOKEN,
     IGNORED,
@@ -67,7 +67,7 @@ def test_the_model_equals_the_model_with_dense_oracle_masks(seed, scan, window, 
     arguments = batch["tokens"], batch["positions"], Routing.of(batch)
     ours = model.apply({"params": params}, *arguments)
     mask = jnp.asarray(oracle_masks(batch, packed, window))
-    monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, *_: attention.masked_attention(q, k, v, mask))
+    monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, *_: kernels.masked_attention(q, k, v, mask))
     oracle = model.apply({"params": params}, *arguments)
     real = batch["segments"] > 0
     np.testing.assert_allclose(ours.logits[real], oracle.logits[real], rtol=1e-4, atol=1e-4)

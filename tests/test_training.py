@@ -20,9 +20,9 @@ from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.errors import InputError
-from safety_align.training import loop
+from safety_align.training import loop, losses
 from safety_align.training.checkpoint import load_run
-from safety_align.training.losses import Totals, cls_loss, lm_loss
+from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
 from safety_align.training.step import TrainState, make_train_step, state_shardings
@@ -34,19 +34,40 @@ OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=2)
 def test_losses_are_the_textbook_ones():
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(0, 3, (2, 5, 7)).astype(np.float32), rng.integers(0, 7, (2, 5))
-    weights = rng.integers(0, 2, (2, 5)).astype(np.float32)
     expected = optax.softmax_cross_entropy_with_integer_labels(jnp.asarray(logits), jnp.asarray(targets))
-    np.testing.assert_allclose(lm_loss(logits, targets, weights, 3.0), (expected * weights).sum() / 3, rtol=1e-5)
+    np.testing.assert_allclose(cross_entropy(logits, targets), expected, rtol=1e-5)
     scores, labels = rng.normal(0, 30, (4, 3)).astype(np.float32), rng.integers(0, 2, (4, 3)).astype(np.float32)
     expected = optax.sigmoid_binary_cross_entropy(jnp.asarray(scores), jnp.asarray(labels))
     np.testing.assert_allclose(cls_loss(scores, labels, jnp.ones((4, 3)), 12.0), expected.mean(), rtol=1e-5)
 
 
+@pytest.mark.parametrize("length", [5, 8, 16, 21])
+def test_the_language_model_loss_in_parts_equals_that_of_whole_logits(length, monkeypatch):
+    """Values and gradients, float32 sums in another order."""
+    monkeypatch.setattr(losses, "LOGITS_LENGTH", 8)
+    rng = np.random.default_rng(length)
+    hidden, head = rng.normal(size=(3, length, 6)).astype(np.float32), rng.normal(size=(6, 11)).astype(np.float32)
+    targets, weights = rng.integers(0, 11, (3, length)), rng.integers(0, 2, (3, length)).astype(np.float32)
+
+    def textbook(hidden, head):
+        nats = optax.softmax_cross_entropy_with_integer_labels(hidden @ head, jnp.asarray(targets))
+        return jnp.sum(nats * weights) / 7
+
+    ours = jax.value_and_grad(lambda h, w: lm_loss(h, w, targets, weights, 7.0), (0, 1))
+    for a, b in zip(
+        jax.tree.leaves(ours(hidden, head)),
+        jax.tree.leaves(jax.value_and_grad(textbook, (0, 1))(hidden, head)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6)
+
+
 def test_unsafe_answers_leave_no_trace_in_the_language_model_loss():
     batch, _ = random_rows(np.random.default_rng(0))
-    silent = batch | {"loss_weights": np.zeros_like(batch["loss_weights"])}
-    assert float(Totals.of(silent).lm) == 1.0  # a batch without trained tokens divides by one
-    assert float(lm_loss(jnp.ones((*batch["tokens"].shape, 97)), batch["targets"], silent["loss_weights"], 1.0)) == 0.0
+    silent = np.zeros_like(batch["loss_weights"])
+    assert float(Totals.of(batch | {"loss_weights": silent}).lm) == 1.0  # a batch without trained tokens divides by one
+    hidden, head = jnp.ones((*batch["tokens"].shape, 4)), jnp.ones((4, 97))
+    assert float(lm_loss(hidden, head, batch["targets"], silent, 1.0)) == 0.0
 
 
 def test_auroc_equals_brute_force_with_ties():
@@ -57,7 +78,7 @@ def test_auroc_equals_brute_force_with_ties():
         assert abs(auroc(bad, good) - np.mean(wins)) < 1e-12
 
 
-def run_steps(accumulation: int, mesh_shape=(1, 1, 1), steps: int = 3, devices=None):
+def run_steps(accumulation: int, mesh_shape=(1, 1, 1, 1), steps: int = 3, devices=None):
     """Losses and final parameters of a few steps from fixed parameters and data."""
     batch, _ = random_rows(np.random.default_rng(5), rows=8)
     mesh = sharding.make_mesh(*mesh_shape, devices=devices)
@@ -93,7 +114,7 @@ import jax
 from test_training import run_steps
 whole, params = run_steps(1, devices=jax.devices()[:1])
 found = {}
-for shape in ((8, 1, 1), (2, 2, 2), (1, 4, 2)):
+for shape in ((8, 1, 1, 1), (2, 2, 1, 2), (1, 4, 1, 2), (1, 2, 4, 1), (1, 2, 2, 2)):
     losses, sharded = run_steps(1, shape)
     again, _ = run_steps(1, shape)
     worst = max(float(np.abs(a - b).max()) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(sharded), strict=True))
@@ -107,10 +128,10 @@ def test_eight_devices_in_any_mesh_train_like_one():
     done = subprocess.run([sys.executable, "-c", MESHES], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     devices, whole, meshes = json.loads(done.stdout.splitlines()[-1])
-    assert devices == 8 and len(meshes) == 3
-    for losses, again, worst in meshes.values():
-        np.testing.assert_allclose(losses, whole, rtol=2e-5)
-        assert losses == again  # each mesh to the bit with itself
+    assert devices == 8 and len(meshes) == 5
+    for trained, again, worst in meshes.values():
+        np.testing.assert_allclose(trained, whole, rtol=2e-5)
+        assert trained == again  # each mesh to the bit with itself
         assert worst < 5e-4
 
 

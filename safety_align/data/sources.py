@@ -26,6 +26,9 @@ HELD_OUT = 0.04
 PASSAGE_WORDS = 170
 """Length of the passages that plain text is cut into."""
 
+GUARD_WORDS = 100
+"""Length of the texts that a guard model of our own learns from."""
+
 Draft = tuple[tuple[Turn, ...], str]
 
 
@@ -87,8 +90,9 @@ def _prompt_response(row: dict) -> list[Draft]:
 
 
 def _judged(texts: list[tuple[str, bool]]) -> list[Draft]:
-    """What a guard model learns from: a text, and the verdict on it."""
-    return [((_user(text),), "safe" if is_safe else "unsafe") for text, is_safe in texts if text.strip()]
+    """What a guard model learns from: a text, or the beginning of a long one, and the verdict on it."""
+    cut = [(" ".join(text.split(" ")[:GUARD_WORDS]), is_safe) for text, is_safe in texts]
+    return [((_user(text),), "safe" if is_safe else "unsafe") for text, is_safe in cut if text.strip()]
 
 
 _INSTRUCTION = {"instruction": str, "input": str, "output": str}
@@ -152,6 +156,11 @@ SPECS = {
     "guard_benign": SourceSpec(
         "train/alpaca.jsonl.gz", _INSTRUCTION, lambda row: _judged([(row["instruction"], True), (row["output"], True)])
     ),
+    # Passages and long answers, so that the guard does not take length or a narrative for harm.
+    "guard_passages": SourceSpec(
+        "train/dolly.jsonl.gz", _INSTRUCTION, lambda row: _judged([(row["input"], True), (row["output"], True)])
+    ),
+    "guard_long_answers": SourceSpec("train/lima.jsonl.gz", _INSTRUCTION, lambda row: _judged([(row["output"], True)])),
     "text_imdb": SourceSpec("text/imdb.jsonl.gz", {"text": str}, _passages),
     "text_books": SourceSpec("text/books.jsonl.gz", {"text": object}, _passages),
 }

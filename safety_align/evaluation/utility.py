@@ -10,18 +10,18 @@ import numpy as np
 
 from safety_align.data.examples import Example
 from safety_align.data.pipeline import PipelineConfig, fixed_batches
-from safety_align.model import SafetyTransformer, TransformerConfig
-from safety_align.routing import Routing, RoutingConfig
+from safety_align.model import TransformerConfig
+from safety_align.routing import RoutingConfig
 from safety_align.text import ChatTemplate, Tokenizer
 from safety_align.training.losses import lm_loss
+from safety_align.training.step import read
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _nats(config: TransformerConfig, params, batch):
-    output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
-    return lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)), jnp.sum(
-        batch["loss_weights"]
-    )
+    hidden, head, _ = read(config, params, batch)
+    weights = batch["loss_weights"]
+    return lm_loss(hidden, head, batch["targets"], weights, jnp.float32(1)), jnp.sum(weights)
 
 
 def perplexity(

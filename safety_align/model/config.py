@@ -6,6 +6,7 @@ from safety_align.errors import InputError
 
 REMAT_POLICIES = ("none", "full", "dots")
 
+ATTENTION = ("auto", "dense", "chunked", "splash", "xla")
 
 ROPE_KINDS = ("linear", "llama3")
 
@@ -59,6 +60,7 @@ class TransformerConfig:
       dtype: activations, "float32" or "bfloat16"; norms, softmax and losses are always float32.
       param_dtype: stored parameters.
       remat: what the backward pass recomputes: "none", "full" (whole blocks), "dots" (all but matmuls).
+      attention: backend of causal attention over whole rows, see kernels.py; "auto" goes by the platform.
       scan_layers: one stacked set of block parameters under `lax.scan` (training) or one per layer (decoding).
     """
 
@@ -80,6 +82,7 @@ class TransformerConfig:
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
+    attention: str = "auto"
     scan_layers: bool = True
 
     def __post_init__(self):
@@ -95,6 +98,8 @@ class TransformerConfig:
             raise InputError(f"model.head_dim ({self.head_dim}) must be even: RoPE rotates pairs")
         if self.remat not in REMAT_POLICIES:
             raise InputError(f"model.remat {self.remat!r} is not one of {', '.join(REMAT_POLICIES)}")
+        if self.attention not in ATTENTION:
+            raise InputError(f"model.attention {self.attention!r} is not one of {', '.join(ATTENTION)}")
         for name in ("dtype", "param_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16"):
                 raise InputError(f"model.{name} {getattr(self, name)!r} is not float32 or bfloat16")
@@ -127,6 +132,9 @@ PRESETS = {
     "base": dict(vocab_size=16384, width=768, layers=14, heads=12, kv_heads=4, head_dim=64, mlp_width=2048, tied_embeddings=True),
     "llama2_7b": dict(
         vocab_size=32000, width=4096, layers=32, heads=32, kv_heads=32, head_dim=128, mlp_width=11008, dtype="bfloat16"
+    ),
+    "llama2_70b": dict(
+        vocab_size=32000, width=8192, layers=80, heads=64, kv_heads=8, head_dim=128, mlp_width=28672, dtype="bfloat16"
     ),
     "llama3_8b": dict(
         vocab_size=128256, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp_width=14336,

@@ -12,8 +12,9 @@ import jax
 import jax.numpy as jnp
 
 from safety_align import sharding
-from safety_align.model.attention import einsum32, rotary_angles
+from safety_align.model.attention import rotary_angles
 from safety_align.model.config import TransformerConfig
+from safety_align.model.kernels import einsum32
 from safety_align.model.layers import Block, KeyValue, RMSNorm, Write, parameter
 from safety_align.routing import CLS_TOKEN, Routing
 
@@ -59,8 +60,7 @@ class SafetyTransformer(nn.Module):
         normal = nn.initializers.normal(c.width**-0.5)
         self.embedding = parameter(self, "embedding", (c.vocab_size, c.width), (sharding.VOCAB, sharding.WIDTH), normal)
         if not c.tied_embeddings:
-            axes = (sharding.WIDTH, sharding.VOCAB)
-            self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), axes, normal)
+            self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), (None, sharding.HEAD_VOCAB), normal)
         if c.safety_signal:
             # Always float32: these few numbers are trained by steps too small for bfloat16.
             self.cls_embedding = parameter(self, "cls_embedding", (c.width,), (None,), normal, "float32")
@@ -91,9 +91,12 @@ class SafetyTransformer(nn.Module):
 
     def lm_logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] → next-token logits [..., V], float32."""
-        head = self.embedding.T if self.config.tied_embeddings else self.lm_head
         with jax.named_scope("lm_head"):
-            return einsum32("...d,dv->...v", hidden, head)
+            return einsum32("...d,dv->...v", hidden, self.head())
+
+    def head(self) -> jax.Array:
+        """The matrix [D, V] from hidden states to next-token logits."""
+        return self.embedding.T if self.config.tied_embeddings else self.lm_head
 
     def safety_logit(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] of `[CLS]` rows → safety logits [...], float32; positive means malicious."""
@@ -112,6 +115,12 @@ class SafetyTransformer(nn.Module):
         hidden, key_values = self.hidden(tokens, positions, routing)
         logits = sharding.constrain(self.lm_logits(hidden), sharding.BATCH, sharding.LENGTH, sharding.ACT_VOCAB)
         return Output(logits, self.read_checks(hidden, routing), key_values)
+
+    def readout(self, tokens, positions, routing: Routing) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """What a loss needs: final hidden states [B, S, D], the head [D, V] (see `losses.lm_loss`), safety logits
+        [B, M]; no logits."""
+        hidden, _ = self.hidden(tokens, positions, routing)
+        return hidden, self.head(), self.read_checks(hidden, routing)
 
     def read_checks(self, hidden: jax.Array, routing: Routing) -> jax.Array:
         """Safety logits [B, M] of the checks in hidden [B, S, D]; 0 in unused slots."""

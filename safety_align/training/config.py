@@ -33,6 +33,7 @@ class MeshConfig:
 
     data: int = -1
     fsdp: int = 1
+    sequence: int = 1
     tensor: int = 1
 
 
@@ -102,8 +103,10 @@ MAY_DIFFER = (
     "keep",
     "data.data_dir",
     "data.cache_dir",
+    "model.attention",
     "mesh.data",
     "mesh.fsdp",
+    "mesh.sequence",
     "mesh.tensor",
 )
 """Config keys that a resumed run may change: they do not change what is learned."""

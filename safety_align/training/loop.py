@@ -250,7 +250,7 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
 
 def _same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
     """Raises InputError, naming the field, unless both describe the same language model."""
-    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "scan_layers")
+    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
     for field in dataclasses.fields(ours):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
         if field.name not in runtime and a != b:

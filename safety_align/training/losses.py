@@ -4,6 +4,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from safety_align import sharding
+from safety_align.model.kernels import einsum32
 from safety_align.routing import Kind
 
 
@@ -23,10 +25,48 @@ class Totals:
         return cls(jnp.maximum(jnp.sum(batch["loss_weights"]), 1.0), jnp.maximum(jnp.sum(batch["cls_weights"]), 1.0))
 
 
-def lm_loss(logits: jax.Array, targets: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
-    """Sum of weighted cross-entropies / total, float32. logits [B, S, V] float32, targets and weights [B, S]."""
-    chosen = jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
-    return jnp.sum((jax.nn.logsumexp(logits, axis=-1) - chosen) * weights) / total
+LOGITS_LENGTH = 512
+"""Slots of a row whose logits are in memory at once."""
+
+
+def lm_loss(hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
+    """Sum of weighted cross-entropies / total, float32.
+
+    hidden [B, S, D], final; head [D, V]; targets, weights [B, S]. Logits [B, S, V] never exist as a whole: of a row
+    longer than `LOGITS_LENGTH` they are made a part at a time, in the backward pass again.
+    """
+    length = hidden.shape[1]
+    whole = length - length % LOGITS_LENGTH
+    if length <= LOGITS_LENGTH or not whole:
+        return _nats(head, (hidden, targets, weights)) / total
+
+    def part(x):
+        return x.reshape(x.shape[0], -1, LOGITS_LENGTH, *x.shape[2:]).swapaxes(0, 1)
+
+    parts = [part(x[:, :whole]) for x in (hidden, targets, weights)]
+    nats = jnp.sum(jax.lax.map(jax.checkpoint(lambda xs: _nats(head, xs)), parts))
+    if whole < length:
+        nats += jax.checkpoint(_nats)(head, tuple(x[:, whole:] for x in (hidden, targets, weights)))
+    return nats / total
+
+
+def _nats(head: jax.Array, part) -> jax.Array:
+    hidden, targets, weights = part
+    with jax.named_scope("lm_head"):
+        hidden = sharding.constrain(hidden, sharding.LOSS_BATCH, sharding.LENGTH, None)
+        head = sharding.constrain(head, None, sharding.HEAD_VOCAB)
+        logits = einsum32("bsd,dv->bsv", hidden, head)
+        logits = sharding.constrain(logits, sharding.LOSS_BATCH, sharding.LENGTH, sharding.HEAD_VOCAB)
+        return jnp.sum(cross_entropy(logits, targets) * weights)
+
+
+def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
+    """-log softmax(logits)[targets] in nats: logits [..., V] float32, targets [...] → [...]. Softmax and choice are sums
+    over V, so logits sharded along it stay where they are."""
+    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
+    shifted = logits - highest
+    chosen = jnp.sum(jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], shifted, 0), axis=-1)
+    return jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) - chosen
 
 
 def cls_loss(safety_logits: jax.Array, labels: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:

@@ -1,5 +1,6 @@
 """The training and validation steps: pure, jitted with explicit shardings, state donated."""
 
+import dataclasses
 from collections.abc import Callable
 
 import flax.linen as nn
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from safety_align import sharding
-from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params
+from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, kernels
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Routing
 from safety_align.training.losses import Totals, check_counts, cls_loss, lm_loss
@@ -63,14 +64,25 @@ def state_shardings(
     return TrainState(whole, params, opt_state)
 
 
+def read(config: TransformerConfig, params, batch: Batch):
+    """`SafetyTransformer.readout` of a batch."""
+    arguments = batch["tokens"], batch["positions"], Routing.of(batch)
+    return SafetyTransformer(config).apply({"params": params}, *arguments, method="readout")
+
+
+def for_mesh(config: TransformerConfig, mesh) -> TransformerConfig:
+    """The config with the attention backend that "auto" means on the mesh's devices."""
+    return dataclasses.replace(config, attention=kernels.choose(config.attention, mesh.devices.flat[0].platform))
+
+
 def batch_losses(config: TransformerConfig, lambda_cls: float, params, batch: Batch, totals: Totals):
     """(loss, metrics) of a (micro)batch; with a fixed `totals`, both add up over microbatches."""
-    output = SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
-    lm = lm_loss(output.logits, batch["targets"], batch["loss_weights"], totals.lm)
+    hidden, head, safety_logits = read(config, params, batch)
+    lm = lm_loss(hidden, head, batch["targets"], batch["loss_weights"], totals.lm)
     if not config.safety_signal:
         return lm, {"lm_loss": lm}
-    cls = cls_loss(output.safety_logits, batch["cls_labels"], batch["cls_weights"], totals.cls)
-    return lm + lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(output.safety_logits, batch)
+    cls = cls_loss(safety_logits, batch["cls_labels"], batch["cls_weights"], totals.cls)
+    return lm + lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(safety_logits, batch)
 
 
 def make_train_step(
@@ -82,6 +94,7 @@ def make_train_step(
     trainable: str = "all",
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted step. A batch [B, …] is run as `accumulation` microbatches whose losses add up to the batch's."""
+    config = for_mesh(config, mesh)
 
     def micro(params, batch, totals):
         trained, frozen = split_params(params, trainable)
@@ -120,15 +133,14 @@ def make_train_step(
 
 def make_eval_step(config: TransformerConfig, mesh) -> Callable[[dict, Batch], dict[str, jax.Array]]:
     """Jitted: parameters and a batch → lm_sum and lm_count (nats, tokens) and every check's logit [B, M]."""
+    config = for_mesh(config, mesh)
 
     def eval_step(params, batch):
-        output = SafetyTransformer(config).apply(
-            {"params": params}, batch["tokens"], batch["positions"], Routing.of(batch)
-        )
+        hidden, head, safety_logits = read(config, params, batch)
         return {
-            "lm_sum": lm_loss(output.logits, batch["targets"], batch["loss_weights"], jnp.float32(1)),
+            "lm_sum": lm_loss(hidden, head, batch["targets"], batch["loss_weights"], jnp.float32(1)),
             "lm_count": jnp.sum(batch["loss_weights"]),
-            "safety_logits": output.safety_logits,
+            "safety_logits": safety_logits,
         }
 
     params = sharding.param_shardings(mesh, abstract_params(config))

@@ -10,7 +10,8 @@ import numpy as np
 
 from safety_align.decoding.config import GateConfig
 from safety_align.model import TransformerConfig
-from safety_align.model.attention import masked_attention, rotary_angles, rotate
+from safety_align.model.attention import rotary_angles, rotate
+from safety_align.model.kernels import masked_attention
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -1,0 +1,29 @@
+"""The paper's ablation row "without pretraining", at small scale: the same alignment with and without the guard's labels.
+
+    python -m launch.compare --config=configs/compare/pretraining.py --output=runs/compare_pretraining
+
+Needs `runs/labels_small` (configs/label_small.py). Missing checkpoints are trained first.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.eval import small as evaluation
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.eval = evaluation.get_config()
+    config.train = (
+        ("runs/pretrain_small", "configs/pretrain_small.py", {}),
+        ("runs/pretrain_control", "configs/pretrain_small.py", {"lambda_cls": 0.0}),
+        ("runs/align_pretrained", "configs/align_pretrained_small.py", {}),
+        ("runs/align_control", "configs/align_pretrained_small.py", {"init_from": "runs/pretrain_control"}),
+    )
+    config.variants = {
+        "with": dict(checkpoint="runs/align_pretrained", gated=True, gate={}),
+        "without": dict(checkpoint="runs/align_control", gated=True, gate={}),
+        "with_first": dict(checkpoint="runs/align_pretrained", gated=True, gate=dict(schedule="first")),
+        "without_first": dict(checkpoint="runs/align_control", gated=True, gate=dict(schedule="first")),
+    }
+    config.order = ("with", "without", "with_first", "without_first")
+    return config

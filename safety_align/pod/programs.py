@@ -1,0 +1,90 @@
+"""The programs of a run, lowered for a mesh whose devices need not exist; nothing is allocated.
+
+`.compile()` of what they return is the pod's program.
+"""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align import sharding
+from safety_align.decoding import GateConfig
+from safety_align.decoding.generate import Decoder, decode, prefill
+from safety_align.decoding.state import Batch, Layout
+from safety_align.model import TransformerConfig, abstract_params
+from safety_align.routing import place
+from safety_align.training.config import TrainConfig
+from safety_align.training.optimizer import make_optimizer
+from safety_align.training.step import for_mesh, init_state, make_train_step, state_shardings
+
+
+@dataclasses.dataclass(frozen=True)
+class Serving:
+    """Shape of a decoder: rows, tokens of a prompt, generated tokens. The gate has its defaults."""
+
+    rows: int = 8
+    prompt: int = 1024
+    tokens: int = 256
+
+
+def lower_train(config: TrainConfig, mesh):
+    """The training step."""
+    optimizer = make_optimizer(config.optimizer, config.steps)
+    # Outside the mesh: optax makes small arrays to learn its own structure.
+    shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
+    step = make_train_step(config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable)
+    state = jax.eval_shape(lambda: init_state(config.model, optimizer, jax.random.key(0), trainable=config.trainable))
+    state = _placed(state, shardings)
+    rows = config.pipeline.batch_size
+    row = place([], config.pipeline.sequence_length, config.pipeline.checks_per_row)
+    where = sharding.batch_sharding(mesh)
+    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=where) for k, v in row.items()}
+    with jax.set_mesh(mesh):
+        return step.lower(state, batch)
+
+
+def lower_prefill(model: TransformerConfig, serving: Serving, mesh):
+    """Reading the prompts and the first check, with weights stored as they are computed with."""
+    decoder, params, batch = _decoder(model, serving, mesh)
+    with jax.set_mesh(mesh):
+        return prefill.lower(decoder, params, batch)
+
+
+def lower_decode(model: TransformerConfig, serving: Serving, mesh):
+    """The decoding loop; its state comes as the prefill leaves it. The analysis of its program is that of one step."""
+    decoder, params, batch = _decoder(model, serving, mesh)
+    with jax.set_mesh(mesh):
+        first = prefill.lower(decoder, params, batch)
+        state = _placed(
+            jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch), first.compile().output_shardings
+        )
+        until = jax.ShapeDtypeStruct((), np.int32, sharding=sharding.replicated(mesh))
+        return decode.lower(decoder, params, batch, state, until)
+
+
+def _decoder(model: TransformerConfig, serving: Serving, mesh):
+    model = dataclasses.replace(model, scan_layers=False, remat="none", param_dtype=model.dtype)
+    model = for_mesh(model, mesh)
+    layout = Layout(prompt=serving.prompt, prefill=0, steps=-(-(serving.tokens + 48) // 8) * 8)
+    decoder = Decoder(model, GateConfig(), tuple(range(16)), 2, layout)
+    boxed = abstract_params(model)
+    params = _placed(nn.unbox(boxed), sharding.param_shardings(mesh, boxed))
+    fields = {
+        "prompt": jnp.int32, "prompt_content": bool, "prompt_length": jnp.int32, "prefill": jnp.int32,
+        "prefill_length": jnp.int32, "limit": jnp.int32, "temperature": jnp.float32, "top_k": jnp.int32,
+        "top_p": jnp.float32, "seed": jnp.uint32,
+    }  # fmt: skip
+    tails = {"prompt": (serving.prompt,), "prompt_content": (serving.prompt,), "prefill": (0,)}
+    where = sharding.batch_sharding(mesh)
+    arrays = {
+        name: jax.ShapeDtypeStruct((serving.rows, *tails.get(name, ())), dtype, sharding=where)
+        for name, dtype in fields.items()
+    }
+    return decoder, params, Batch(**arrays)
+
+
+def _placed(shapes, shardings):
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)

@@ -1,0 +1,125 @@
+"""Everything about a step on a topology, as one dictionary."""
+
+import dataclasses
+
+import jax
+
+from safety_align import sharding
+from safety_align.errors import InputError
+from safety_align.pod.analysis import collectives, forward_flops, memory, parameter_bytes, train_flops
+from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
+from safety_align.pod.topology import topology
+from safety_align.training.config import TrainConfig
+
+STEPS = ("train", "prefill", "decode")
+
+# Products of sharded matrices as plain collectives and whole products, not as loops, whose bodies XLA counts once.
+NO_LOOPS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
+def counted_flops(config: TrainConfig) -> float:
+    """FLOPs of one training step without recomputation as XLA counts them, for comparison with `train_flops`.
+
+    XLA counts the body of a loop once, so one and two unrolled layers are lowered for a single device, with plain
+    attention, and the second layer's count is taken for each of the others.
+    """
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
+
+    def count(layers: int) -> float:
+        model = dataclasses.replace(config.model, layers=layers, scan_layers=False, remat="none", attention="dense")
+        return lower_train(dataclasses.replace(config, model=model), mesh).cost_analysis()["flops"]
+
+    one, two = count(1), count(2)
+    return one + (config.model.layers - 1) * (two - one)
+
+
+def traffic(config: TrainConfig, mesh) -> dict[str, float]:
+    """Bytes per chip and training step, as the compiler counts them: `hbm`, and those of collectives, `links`.
+
+    From programs of one and two unrolled layers; each further layer is taken to be like the second.
+    """
+
+    def count(layers: int) -> tuple[float, float]:
+        model = dataclasses.replace(config.model, layers=layers, scan_layers=False)
+        compiled = lower_train(dataclasses.replace(config, model=model), mesh).compile(compiler_options=NO_LOOPS)
+        moved = collectives(compiled.as_text())
+        return compiled.cost_analysis()["bytes accessed"], sum(kind["bytes"] for kind in moved.values())
+
+    one, two = count(1), count(2)
+    layers = config.model.layers - 1
+    return {name: a + layers * (b - a) for name, a, b in zip(("hbm", "links"), one, two, strict=True)}
+
+
+def report(config: TrainConfig, name: str, step: str = "train", serving: Serving | None = None) -> dict:
+    """What `launch.compile_pod` prints. Raises InputError, with the shortfall, where a chip's memory does not hold it.
+
+    Args:
+      config: the run; of "prefill" and "decode" only its model and mesh count.
+      name: the topology.
+      step: one of `STEPS`.
+      serving: the decoder's shape.
+    """
+    chip, devices = topology(name)
+    mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh), devices=devices)
+    serving = serving or Serving()
+    lower = {
+        "train": lambda: lower_train(config, mesh),
+        "prefill": lambda: lower_prefill(config.model, serving, mesh),
+        "decode": lambda: lower_decode(config.model, serving, mesh),
+    }[step]
+    try:
+        compiled = lower().compile()
+    except jax.errors.JaxRuntimeError as error:  # the compiler gives up before there is an analysis
+        if "memory" not in str(error):
+            raise
+        reason = next((line.strip() for line in str(error).splitlines() if "memory" in line), str(error))
+        raise InputError(f"{name} does not hold this step: {reason[:300]}") from error
+    used = memory(compiled)
+    if used["peak"] > chip.memory:
+        raise InputError(
+            f"{name} does not hold this step: {used['peak']:,} bytes per chip of {int(chip.memory):,}, short by "
+            f"{used['peak'] - int(chip.memory):,}; use more chips, a smaller batch, or model.remat"
+        )
+    stored = config.model if step == "train" else dataclasses.replace(config.model, param_dtype=config.model.dtype)
+    held = {"parameters": parameter_bytes(stored, mesh)}
+    if step == "train" and config.trainable == "all":
+        held["optimizer"] = 2 * held["parameters"]
+    found = {
+        "topology": name,
+        "step": step,
+        "chips": len(devices),
+        "mesh": dict(mesh.shape),
+        "chip_memory": int(chip.memory),
+        "memory": used | held,
+        "collectives": collectives(compiled.as_text()),
+    }
+    if step == "train":
+        flops = train_flops(config)
+        found["counted_flops"] = counted_flops(config)
+        moved = traffic(config, mesh)
+        # Whole blocks are computed once more in the backward pass.
+        done = flops * (4 / 3 if config.model.remat == "full" else 1)
+        found["tokens"] = config.pipeline.batch_size * config.pipeline.sequence_length
+    else:
+        m, slots = config.model, serving.prompt + serving.tokens
+        if step == "prefill":
+            flops = forward_flops(m, serving.rows * serving.prompt, serving.prompt / 2, serving.rows)
+        else:  # the newest token, and [CLS] beside it
+            flops = forward_flops(m, 2 * serving.rows, slots, serving.rows)
+        moved = {
+            "hbm": compiled.cost_analysis()["bytes accessed"],
+            "links": sum(kind["bytes"] for kind in found["collectives"].values()),
+        }
+        done, found["tokens"] = flops, serving.rows * (serving.prompt if step == "prefill" else 1)
+    seconds = {
+        "compute": done / (len(devices) * chip.flops),
+        "hbm": moved["hbm"] / chip.bandwidth,
+        "links": moved["links"] / chip.links,
+    }
+    bound = max(seconds.values())
+    return found | {
+        "model_flops": flops,
+        "bytes": moved,
+        "roofline_seconds": seconds,
+        "roofline_mfu": flops / (len(devices) * chip.flops * bound),
+    }

@@ -1,0 +1,139 @@
+"""Every attention backend against dense oracle masks: packed segments, grouped heads, windows, odd lengths; forward and
+backward. The TPU kernel runs in Pallas' interpreter here, and is compiled for the real target in test_pod.py."""
+
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from safety_align.errors import InputError
+from safety_align.model import kernels, preset
+from safety_align.model.kernels import causal_attention, masked_attention
+
+
+def random_case(seed: int, length: int, heads: int = 4, kv_heads: int = 2, size: int = 16):
+    """q, k, v, segments, positions of two packed rows, `[CLS]` copies (position 0, some hidden) among them."""
+    rng = np.random.default_rng(seed)
+    q, k, v = (
+        rng.normal(size=shape).astype(np.float32)
+        for shape in ((2, length, heads, size), (2, kv_heads, length, size), (2, kv_heads, length, size))
+    )
+    segments, positions = np.zeros((2, length), np.int32), np.zeros((2, length), np.int32)
+    for row in range(2):
+        slot, number = 0, 0
+        while slot < length - 3 and rng.random() < 0.95:
+            number += 1
+            size_ = int(min(rng.integers(3, length // 2 + 4), length - slot))
+            here = slice(slot, slot + size_)
+            segments[row, here], positions[row, here] = number, 1 + np.arange(size_)
+            visible = slot + int(rng.integers(1, size_))
+            positions[row, visible] = 0
+            if rng.random() < 0.5:
+                segments[row, visible] = -number
+            slot += size_
+    return q, k, v, segments, positions
+
+
+def oracle_mask(segments, positions, window):
+    """Slot by slot, from the definition."""
+    rows, length = segments.shape
+    mask = np.zeros((rows, length, length), bool)
+    for b in range(rows):
+        for i in range(length):
+            for j in range(i + 1):
+                near = window is None or positions[b, j] == 0 or positions[b, i] - positions[b, j] < window
+                mask[b, i, j] = segments[b, i] == segments[b, j] and near
+    return mask
+
+
+CASES = [
+    *(("dense", length, window, 4, 2) for length in (7, 96) for window in (None, 5)),
+    *(("chunked", length, window, 4, 2) for length in (31, 32, 33, 100) for window in (None, 9)),
+    ("chunked", 70, None, 6, 1),
+    ("chunked", 70, 200, 3, 3),
+    *(("splash", length, None, *heads) for length, heads in ((128, (4, 2)), (200, (4, 4)), (130, (3, 1)))),
+    ("splash", 150, 20, 4, 2),
+]
+
+
+@pytest.mark.parametrize("backend, length, window, heads, kv_heads", CASES)
+def test_backends_equal_the_oracle_forward_and_backward(backend, length, window, heads, kv_heads, monkeypatch):
+    """float32: sums in another order, to 2e-5 of values of order one."""
+    monkeypatch.setattr(kernels, "CHUNK", 32)
+    seed = int(np.random.default_rng().integers(1 << 30))
+    q, k, v, segments, positions = random_case(seed, length, heads, kv_heads)
+    mask = jnp.asarray(oracle_mask(segments, positions, window))
+    weight = np.random.default_rng(seed + 1).normal(size=q.shape).astype(np.float32)
+
+    def ours(q, k, v):
+        out = causal_attention(q, k, v, segments, positions, window, backend, interpret=True)
+        return jnp.sum(out * weight), out
+
+    def theirs(q, k, v):
+        out = masked_attention(q, k, v, mask)
+        return jnp.sum(out * weight), out
+
+    (a, b) = (jax.grad(f, (0, 1, 2), has_aux=True)(*map(jnp.asarray, (q, k, v))) for f in (ours, theirs))
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
+        np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5, err_msg=f"seed {seed}")
+
+
+def test_no_square_of_scores_in_memory_at_length_8192():
+    """The chunked backend, forward and backward: temporaries grow as the length does, not as its square."""
+
+    def total(q, k, v, segments, positions, backend):
+        return jnp.sum(causal_attention(q, k, v, segments, positions, None, backend) ** 2)
+
+    def temporaries(backend, length):
+        query = jax.ShapeDtypeStruct((1, length, 4, 64), jnp.float32)
+        keys, slots = (
+            jax.ShapeDtypeStruct((1, 4, length, 64), jnp.float32),
+            jax.ShapeDtypeStruct((1, length), jnp.int32),
+        )
+        step = jax.jit(jax.grad(total, (0, 1, 2)), static_argnums=5)
+        return step.lower(query, keys, keys, slots, slots, backend).compile().memory_analysis().temp_size_in_bytes
+
+    square = 4 * 8192 * 8192 * 4
+    assert temporaries("dense", 8192) > square
+    assert temporaries("chunked", 8192) < min(square / 2, 2.2 * temporaries("chunked", 4096))
+
+
+def test_the_platform_chooses_and_an_unknown_backend_is_named():
+    assert [kernels.choose("auto", p) for p in ("tpu", "cpu", "gpu")] == ["splash", "xla", "xla"]
+    assert kernels.choose("chunked", "tpu") == "chunked"
+    with pytest.raises(InputError, match="model.attention"):
+        preset("tiny", attention="flash")
+
+
+SHARDED = """
+import sys
+sys.path[:0] = ["tests", "."]
+import jax, numpy as np
+from test_kernels import oracle_mask, random_case
+from safety_align import sharding
+from safety_align.model.kernels import causal_attention, masked_attention
+for seed, shape in enumerate(((2, 1, 2, 2), (1, 2, 4, 1), (1, 1, 1, 2))):
+    q, k, v, segments, positions = random_case(seed, 512)
+    weight = np.random.default_rng(seed).normal(size=q.shape).astype(np.float32)
+    def loss(attend):
+        return jax.jit(jax.value_and_grad(lambda *a: (attend(*a) * weight).sum(), (0, 1, 2)))
+    mesh = sharding.make_mesh(*shape, devices=jax.devices()[: np.prod(shape)])
+    with jax.set_mesh(mesh):
+        ours = loss(lambda q, k, v: causal_attention(q, k, v, segments, positions, None, "splash", True))(q, k, v)
+    mask = oracle_mask(segments, positions, None)
+    theirs = loss(lambda q, k, v: masked_attention(q, k, v, mask))(q, k, v)
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a, b, rtol=5e-5, atol=5e-5)
+print("equal", len(jax.devices()))
+"""
+
+
+def test_the_sharded_tpu_kernel_equals_the_oracle():
+    """Rows, heads and queries over eight fake devices, in the interpreter."""
+    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    done = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, env=environment, check=False)
+    assert done.stdout.strip() == "equal 8", done.stderr[-2000:]
