@@ -42,6 +42,8 @@ def main() -> int:
     for name in ("model_flops", "counted_flops"):
         if name in found:
             print(f"  {name:22} {found[name]:10.3e}")
+    if "counted_over_formula" in found:
+        print(f"  {'counted / formula':22} {found['counted_over_formula']:10.4f}  (with the whole square of scores)")
     for name, value in sorted(found["collectives"].items()):
         print(f"  {name:22} {value['count']:10,} instructions, {value['bytes'] / 2**20:,.1f} MiB as they stand")
     for name, value in found["bytes"].items():

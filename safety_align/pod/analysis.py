@@ -1,6 +1,7 @@
 """What a compiled program uses: memory and collectives, and the formulas it is held against."""
 
 import collections
+import dataclasses
 import math
 import re
 
@@ -10,7 +11,10 @@ import numpy as np
 
 from safety_align import sharding
 from safety_align.model import TransformerConfig, abstract_params
+from safety_align.routing import place
 from safety_align.training.config import TrainConfig
+from safety_align.training.losses import Totals
+from safety_align.training.step import batch_losses
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -34,6 +38,27 @@ def parameter_bytes(model: TransformerConfig, mesh) -> int:
     where = sharding.param_shardings(mesh, boxed)
     sizes = jax.tree.map(lambda x, s: math.prod(s.shard_shape(x.shape)) * x.dtype.itemsize, nn.unbox(boxed), where)
     return sum(jax.tree.leaves(sizes))
+
+
+def activation_bytes(config: TrainConfig, mesh) -> int:
+    """Bytes per chip that the forward pass of a (micro)batch leaves for the backward pass, besides parameters.
+
+    From the residuals of the loss's linearisation: those that have a batch's rows or slots among their axes, taken to
+    be spread evenly. XLA may keep fewer.
+    """
+    data = config.pipeline
+    rows, length = data.batch_size // config.accumulation, data.sequence_length
+    row = place([], length, data.checks_per_row)
+    batch = {name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype) for name, x in row.items()}
+    model = dataclasses.replace(config.model, attention="chunked")  # as the kernels, it keeps no scores
+
+    def residuals(params, batch):
+        return jax.vjp(lambda p: batch_losses(model, config.lambda_cls, p, batch, Totals.of(batch))[0], params)[1]
+
+    found = jax.tree.leaves(jax.eval_shape(residuals, nn.unbox(abstract_params(model)), batch))
+    kept = [x for x in found if {rows, rows * length} & set(x.shape) and length * model.width <= math.prod(x.shape)]
+    shards = mesh.shape["data"] * mesh.shape["fsdp"] * mesh.shape["sequence"]
+    return sum(math.prod(x.shape) * x.dtype.itemsize for x in kept) // shards
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:
@@ -75,13 +100,14 @@ def forward_flops(model: TransformerConfig, tokens: float, keys: float, logits: 
     return 2 * (matrices + attention + logits * model.width * model.vocab_size)
 
 
-def train_flops(config: TrainConfig) -> float:
+def train_flops(config: TrainConfig, square: bool = False) -> float:
     """Model FLOPs of one training step: forward, and twice that backward; what is recomputed does not count.
 
-    Causal attention counted once (half the square); `[CLS]` rows as one more row of keys each.
+    Causal attention counted once (half the square; all of it with `square`, as plain attention computes it); `[CLS]`
+    rows as one more row of keys each.
     """
     data = config.pipeline
     tokens = data.batch_size * data.sequence_length
-    forward = forward_flops(config.model, tokens, data.sequence_length / 2, tokens)
+    forward = forward_flops(config.model, tokens, data.sequence_length / (1 if square else 2), tokens)
     checks = data.batch_size * data.checks_per_row * data.sequence_length
     return 3 * (forward + 2 * checks * config.model.layers * 2 * config.model.heads * config.model.head_dim)

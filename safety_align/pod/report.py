@@ -6,7 +6,14 @@ import jax
 
 from safety_align import sharding
 from safety_align.errors import InputError
-from safety_align.pod.analysis import collectives, forward_flops, memory, parameter_bytes, train_flops
+from safety_align.pod.analysis import (
+    activation_bytes,
+    collectives,
+    forward_flops,
+    memory,
+    parameter_bytes,
+    train_flops,
+)
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
 from safety_align.training.config import TrainConfig
@@ -84,6 +91,8 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
     held = {"parameters": parameter_bytes(stored, mesh)}
     if step == "train" and config.trainable == "all":
         held["optimizer"] = 2 * held["parameters"]
+    if step == "train":
+        held["activations"] = activation_bytes(config, mesh)
     found = {
         "topology": name,
         "step": step,
@@ -96,6 +105,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
     if step == "train":
         flops = train_flops(config)
         found["counted_flops"] = counted_flops(config)
+        found["counted_over_formula"] = found["counted_flops"] / train_flops(config, square=True)
         moved = traffic(config, mesh)
         # Whole blocks are computed once more in the backward pass.
         done = flops * (4 / 3 if config.model.remat == "full" else 1)
