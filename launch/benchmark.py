@@ -1,4 +1,4 @@
-"""Times the decoder, the training step, or loading: python -m launch.benchmark decode|train|load [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|train|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -10,53 +10,56 @@ import sys
 
 from tqdm import tqdm
 
-from launch import cli, load_benchmark
+from launch import cli, load_benchmark, startup_benchmark
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
-SIZES = ("tiny", "mini", "small", "base")
+SIZES = ("tiny", "mini", "small", "base", "llama3_2_1b")
 
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|load")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|load|startup")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument("--prompt", type=int, default=256, metavar="N", help="prompt tokens, default: %(default)s")
     decode.add_argument("--tokens", type=int, default=128, metavar="N", help="generated tokens, default: %(default)s")
-    train = commands.add_parser("train", help="tokens/s, the cost of [CLS] and windows over plain SFT")
+    train = commands.add_parser("train", help="tokens/s, FLOP/s, MFU; the cost of [CLS] and windows over plain SFT")
     train.add_argument("--length", type=int, default=192, metavar="N", help="slots of a row, default: %(default)s")
+    train.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
+    train.add_argument("--remat", metavar="POLICY", default="none", help="default: %(default)s")
+    train.add_argument(
+        "--attention", metavar="BACKEND", default="auto", help="see model/kernels.py, default: %(default)s"
+    )
     load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
     load_benchmark.add_arguments(load)
+    startup = commands.add_parser("startup", help="seconds from launch.train to its first step")
+    startup_benchmark.add_arguments(startup)
     for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument("--batch", type=int, default=batch, metavar="N", help="rows, default: %(default)s")
         command.add_argument("--rounds", type=int, default=rounds, metavar="N", help="default: %(default)s")
         command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments = parser.parse_args()
+    arguments, rest = parser.parse_known_args()
+    if arguments.what == "startup":
+        return startup_benchmark.main(arguments, rest)
+    if rest:
+        raise InputError(f"unknown argument {rest[0]!r} (see --help)")
     if arguments.what == "load":
         return load_benchmark.main(arguments)
-    numbers = {name: value for name, value in vars(arguments).items() if isinstance(value, int)}
+    numbers = {name: value for name, value in vars(arguments).items() if type(value) is int}
     if small := [name for name, value in numbers.items() if value < 1]:
         raise InputError(f"--{small[0]} must be at least 1, got {numbers[small[0]]}")
-    from safety_align import benchmarks  # after the arguments are checked: jax takes a second
-
+    options = vars(arguments)
+    as_json = options.pop("json")
     with tqdm(total=arguments.rounds, desc="rounds", file=sys.stderr) as bar:
-        if arguments.what == "decode":
-            found = benchmarks.decode(
-                arguments.size,
-                arguments.batch,
-                arguments.prompt,
-                arguments.tokens,
-                arguments.rounds,
-                arguments.dtype,
-                bar.update,
-            )
+        # Here, after the arguments are checked: jax takes a second.
+        if options.pop("what") == "decode":
+            from safety_align.benchmarks.decoding import decode as measure
         else:
-            found = benchmarks.train(
-                arguments.size, arguments.batch, arguments.length, arguments.rounds, arguments.dtype, bar.update
-            )
-    if arguments.json:
+            from safety_align.benchmarks.training import train as measure
+        found = measure(**options, progress=bar.update)
+    if as_json:
         print(json.dumps(found))
         return cli.EXIT_OK
     for name, value in found.items():

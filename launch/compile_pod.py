@@ -4,7 +4,8 @@
 
 Uses the real TPU compiler (pip install -e '.[tpu]'; no TPU needed). Prints bytes per chip, FLOPs (from their formula,
 and as XLA counts them), the collectives of the program, bytes moved, and the time at the roofline: the largest of
-arithmetic, memory and links at the chips' published rates, a bound and not a measurement. Exits with 2 and the
+arithmetic, memory (everything held is read once; training also writes it once) and links at the chips' published
+rates, a bound and not a measurement. Exits with 2 and the
 shortfall where the program does not fit.
 """
 
@@ -46,8 +47,9 @@ def main() -> int:
         print(f"  {'counted / formula':22} {found['counted_over_formula']:10.4f}  (with the whole square of scores)")
     for name, value in sorted(found["collectives"].items()):
         print(f"  {name:22} {value['count']:10,} instructions, {value['bytes'] / 2**20:,.1f} MiB as they stand")
+    print(f"  {'accessed by XLA':22} {found['bytes_accessed'] / gib:10.3f} GiB, a loop's body once, on-chip memory too")
     for name, value in found["bytes"].items():
-        print(f"  {'moved: ' + name:22} {value / gib:10.3f} GiB per chip and step")
+        print(f"  {'moved by ' + name:22} {value / gib:10.3f} GiB per chip and step")
     for name, value in found["roofline_seconds"].items():
         print(f"  {'time: ' + name:22} {1e3 * value:10.3f} ms")
     print(f"  {'MFU at the roofline':22} {100 * found['roofline_mfu']:10.1f} %")

@@ -12,9 +12,10 @@ from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align.errors import InputError
 from safety_align.model import preset
-from safety_align.pod.analysis import collectives, train_flops
+from safety_align.pod.analysis import collectives
 from safety_align.pod.report import counted_flops
 from safety_align.pod.topology import topology
+from safety_align.training.flops import train_flops
 
 
 def test_flops_of_the_formula_are_those_that_xla_counts():
@@ -22,7 +23,9 @@ def test_flops_of_the_formula_are_those_that_xla_counts():
     config = to_train_config(embedded_gated.get_config())
     model = preset("small", layers=5, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536)
     config = dataclasses.replace(config, model=model)
-    assert counted_flops(config) == pytest.approx(train_flops(config, square=True), rel=0.02)
+    data = config.pipeline
+    formula = train_flops(model, data.batch_size, data.sequence_length, data.checks_per_row, square=True)
+    assert counted_flops(config) == pytest.approx(formula, rel=0.02)
 
 
 def test_collectives_are_read_from_the_text():

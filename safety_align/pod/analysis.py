@@ -90,24 +90,3 @@ def largest_collectives(text: str, kind: str) -> list[int]:
         if (match := _COLLECTIVE.search(line)) and match[2] == kind:
             found.append(max((_bytes(*shape) for shape in _SHAPE.findall(match[1])), default=0))
     return sorted(found, reverse=True)
-
-
-def forward_flops(model: TransformerConfig, tokens: float, keys: float, logits: float) -> float:
-    """FLOPs of a forward pass over `tokens` tokens that see `keys` keys each, with `logits` rows of next-token logits."""
-    projections = model.width * model.head_dim * (2 * model.heads + 2 * model.kv_heads)
-    matrices = tokens * model.layers * (projections + 3 * model.width * model.mlp_width)
-    attention = tokens * keys * model.layers * 2 * model.heads * model.head_dim
-    return 2 * (matrices + attention + logits * model.width * model.vocab_size)
-
-
-def train_flops(config: TrainConfig, square: bool = False) -> float:
-    """Model FLOPs of one training step: forward, and twice that backward; what is recomputed does not count.
-
-    Causal attention counted once (half the square; all of it with `square`, as plain attention computes it); `[CLS]`
-    rows as one more row of keys each.
-    """
-    data = config.pipeline
-    tokens = data.batch_size * data.sequence_length
-    forward = forward_flops(config.model, tokens, data.sequence_length / (1 if square else 2), tokens)
-    checks = data.batch_size * data.checks_per_row * data.sequence_length
-    return 3 * (forward + 2 * checks * config.model.layers * 2 * config.model.heads * config.model.head_dim)

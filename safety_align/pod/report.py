@@ -9,14 +9,13 @@ from safety_align.errors import InputError
 from safety_align.pod.analysis import (
     activation_bytes,
     collectives,
-    forward_flops,
     memory,
     parameter_bytes,
-    train_flops,
 )
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
 from safety_align.training.config import TrainConfig
+from safety_align.training.flops import forward_flops, peak_flops, train_flops
 
 STEPS = ("train", "prefill", "decode")
 
@@ -40,21 +39,19 @@ def counted_flops(config: TrainConfig) -> float:
     return one + (config.model.layers - 1) * (two - one)
 
 
-def traffic(config: TrainConfig, mesh) -> dict[str, float]:
-    """Bytes per chip and training step, as the compiler counts them: `hbm`, and those of collectives, `links`.
+def link_bytes(config: TrainConfig, mesh) -> float:
+    """Bytes of the collectives' results per chip and training step.
 
     From programs of one and two unrolled layers; each further layer is taken to be like the second.
     """
 
-    def count(layers: int) -> tuple[float, float]:
+    def count(layers: int) -> float:
         model = dataclasses.replace(config.model, layers=layers, scan_layers=False)
         compiled = lower_train(dataclasses.replace(config, model=model), mesh).compile(compiler_options=NO_LOOPS)
-        moved = collectives(compiled.as_text())
-        return compiled.cost_analysis()["bytes accessed"], sum(kind["bytes"] for kind in moved.values())
+        return sum(kind["bytes"] for kind in collectives(compiled.as_text()).values())
 
     one, two = count(1), count(2)
-    layers = config.model.layers - 1
-    return {name: a + layers * (b - a) for name, a, b in zip(("hbm", "links"), one, two, strict=True)}
+    return one + (config.model.layers - 1) * (two - one)
 
 
 def report(config: TrainConfig, name: str, step: str = "train", serving: Serving | None = None) -> dict:
@@ -68,6 +65,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
     """
     chip, devices = topology(name)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh), devices=devices)
+    chip_flops = peak_flops(devices[0].device_kind)
     serving = serving or Serving()
     lower = {
         "train": lambda: lower_train(config, mesh),
@@ -101,12 +99,17 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         "chip_memory": int(chip.memory),
         "memory": used | held,
         "collectives": collectives(compiled.as_text()),
+        # By XLA, which counts a loop's body once, and on-chip memory too.
+        "bytes_accessed": compiled.cost_analysis()["bytes accessed"],
     }
     if step == "train":
-        flops = train_flops(config)
+        data = config.pipeline
+        shape = data.batch_size, data.sequence_length, data.checks_per_row
+        flops = train_flops(config.model, *shape)
         found["counted_flops"] = counted_flops(config)
-        found["counted_over_formula"] = found["counted_flops"] / train_flops(config, square=True)
-        moved = traffic(config, mesh)
+        found["counted_over_formula"] = found["counted_flops"] / train_flops(config.model, *shape, square=True)
+        # What the step reads and writes at the least: parameters and optimizer, once each.
+        moved = {"hbm": 2 * used["arguments"], "links": link_bytes(config, mesh)}
         # Whole blocks are computed once more in the backward pass.
         done = flops * (4 / 3 if config.model.remat == "full" else 1)
         found["tokens"] = config.pipeline.batch_size * config.pipeline.sequence_length
@@ -117,12 +120,12 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         else:  # the newest token, and [CLS] beside it
             flops = forward_flops(m, 2 * serving.rows, slots, serving.rows)
         moved = {
-            "hbm": compiled.cost_analysis()["bytes accessed"],
+            "hbm": used["arguments"],
             "links": sum(kind["bytes"] for kind in found["collectives"].values()),
         }
         done, found["tokens"] = flops, serving.rows * (serving.prompt if step == "prefill" else 1)
     seconds = {
-        "compute": done / (len(devices) * chip.flops),
+        "compute": done / (len(devices) * chip_flops),
         "hbm": moved["hbm"] / chip.bandwidth,
         "links": moved["links"] / chip.links,
     }
@@ -131,5 +134,5 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         "model_flops": flops,
         "bytes": moved,
         "roofline_seconds": seconds,
-        "roofline_mfu": flops / (len(devices) * chip.flops * bound),
+        "roofline_mfu": flops / (len(devices) * chip_flops * bound),
     }

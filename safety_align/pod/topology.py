@@ -11,20 +11,19 @@ from safety_align.errors import InputError
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """Published figures of one chip: how its slices are named, HBM bytes, dense bfloat16 FLOP/s, HBM bytes/s, and
-    bytes/s of its links to other chips, all together."""
+    """Published figures of one chip: how its slices are named, HBM bytes, HBM bytes/s, and bytes/s of its links to other
+    chips, all together. FLOP/s: see `training.flops.peak_flops`."""
 
     slice_name: str
     memory: float
-    flops: float
     bandwidth: float
     links: float
 
 
 CHIPS = {
-    "v5e": Chip("v5litepod", 16 * 2**30, 197e12, 819e9, 200e9),
-    "v5p": Chip("v5p", 95 * 2**30, 459e12, 2765e9, 600e9),
-    "v6e": Chip("v6e", 32 * 2**30, 918e12, 1640e9, 448e9),
+    "v5e": Chip("v5litepod", 16 * 2**30, 819e9, 200e9),
+    "v5p": Chip("v5p", 95 * 2**30, 2765e9, 600e9),
+    "v6e": Chip("v6e", 32 * 2**30, 1640e9, 448e9),
 }
 
 

@@ -1,0 +1,88 @@
+"""`launch.benchmark decode`: decoding with the gate, by schedule, over decoding without."""
+
+import statistics
+import time
+
+import flax.linen as nn
+import jax
+import numpy as np
+
+from safety_align.benchmarks.timing import median_ratio, paired
+from safety_align.decoding import GateConfig, Layout
+from safety_align.decoding import generate as decoder_module
+from safety_align.decoding.state import Batch
+from safety_align.model import init_params, preset
+
+SCHEDULES = ("every", "annealing", "periodic", "random", "first")
+
+BENIGN_LOGIT = -20.0
+"""Bias of the safety head: no verdict ever turns."""
+
+
+def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: str = "float32", progress=None) -> dict:
+    """Decoding with the gate, by schedule, over decoding without.
+
+    Returns tokens_per_s (all rows together, a check at every step), tokens_per_s_ungated, ratio {schedule: time per
+    token over no gate}, batch, parameters, peak_bytes (parameters, cache, temporaries of the compiled loop),
+    cache_bytes, parameter_bytes, temporary_bytes, compile_s (loop with a check at every step).
+    """
+    model = preset(size, dtype=dtype, param_dtype=dtype, scan_layers=False)
+    params = jax.jit(lambda key: nn.unbox(init_params(model, key)))(jax.random.key(0))
+    params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
+    chunk = decoder_module.CHUNK
+    layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // chunk) * chunk)
+    rng = np.random.default_rng(0)
+    rows = Batch(
+        prompt=rng.integers(0, model.vocab_size, (batch, prompt), np.int32),
+        prompt_content=np.ones((batch, prompt), bool),
+        prompt_length=np.full(batch, prompt, np.int32),
+        prefill=np.zeros((batch, 0), np.int32),
+        prefill_length=np.zeros(batch, np.int32),
+        limit=np.full(batch, layout.steps, np.int32),
+        temperature=np.zeros(batch, np.float32),
+        top_k=np.zeros(batch, np.int32),
+        top_p=np.ones(batch, np.float32),
+        seed=np.arange(batch, dtype=np.uint32),
+    )
+    rows = jax.tree.map(jax.numpy.asarray, rows)
+    until = jax.numpy.int32(layout.steps)
+    gates = {"off": None} | {name: GateConfig(schedule=name) for name in SCHEDULES}
+    runs, facts = {}, {}
+    for name, gate in gates.items():
+        # Token -1 never comes: every row runs to its limit.
+        decoder = decoder_module.Decoder(model, gate, (1, 2, 3), -1, layout)
+        state = decoder_module.prefill(decoder, params, rows)
+        if name == "every":
+            started = time.perf_counter()
+            compiled = decoder_module.decode.lower(decoder, params, rows, state, until).compile()
+            facts = _memory(compiled, state) | {"compile_s": time.perf_counter() - started}
+
+        def run(decoder=decoder) -> float:
+            state = jax.block_until_ready(decoder_module.prefill(decoder, params, rows))
+            started = time.perf_counter()
+            jax.block_until_ready(decoder_module.decode(decoder, params, rows, state, until).step)
+            return time.perf_counter() - started
+
+        run()
+        runs[name] = run
+    seconds = paired(runs, rounds, progress)
+    made = batch * layout.steps
+    return {
+        "tokens_per_s": made / statistics.median(seconds["every"]),
+        "tokens_per_s_ungated": made / statistics.median(seconds["off"]),
+        "ratio": {name: median_ratio(seconds[name], seconds["off"]) for name in SCHEDULES},
+        "batch": batch,
+        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "parameter_bytes": sum(x.nbytes for x in jax.tree.leaves(params)),
+        **facts,
+    }
+
+
+def _memory(compiled, state) -> dict:
+    memory = compiled.memory_analysis()
+    held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
+    return {
+        "peak_bytes": held + memory.temp_size_in_bytes,
+        "cache_bytes": sum(x.nbytes for x in jax.tree.leaves(state.cache)),
+        "temporary_bytes": memory.temp_size_in_bytes,
+    }
