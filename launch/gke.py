@@ -149,19 +149,25 @@ def _pod(plan: Plan) -> dict:
 
 
 def _train_command(arguments, overrides: list[str]) -> tuple[str, ...]:
-    """The command of every host; InputError for a config that `launch.train` would refuse."""
-    from launch.train import to_train_config  # here: importing jax takes a second
-
+    """The command of every host."""
     if pathlib.PurePosixPath(arguments.config).is_absolute():
         raise InputError(f"--config={arguments.config}: give a path below the project, as the image has it")
-    config = cli.load_config(arguments.config)
-    cli.apply_overrides(config, overrides)
-    to_train_config(config)
     workdir, mount = (pathlib.PurePosixPath(p) for p in (arguments.workdir, arguments.mount))
     if not mount.is_absolute() or mount not in workdir.parents or ".." in workdir.parts:
-        raise InputError(f"--workdir={arguments.workdir} must be below --mount={arguments.mount}, which all hosts share")
+        raise InputError(
+            f"--workdir={arguments.workdir} must be below --mount={arguments.mount}, which all hosts share"
+        )
     options = (f"--config={arguments.config}", f"--workdir={arguments.workdir}", "--distributed=auto", "--tell-stopped")
     return ("python", "-m", "launch.train", *options, *overrides)
+
+
+def _check_config(path: str, overrides: list[str]) -> None:
+    """Raises InputError for a config that `launch.train` would refuse."""
+    config = cli.load_config(path)
+    cli.apply_overrides(config, overrides)
+    from launch.train import to_train_config  # here: importing jax takes seconds
+
+    to_train_config(config)
 
 
 def main() -> int:
@@ -169,7 +175,9 @@ def main() -> int:
     parser.add_argument("--name", required=True, help="of the JobSet")
     parser.add_argument("--image", required=True, help="made by launch/pods/Dockerfile")
     parser.add_argument("--topology", required=True, metavar="KIND:AxB", help="v5e:4x4, v5p:2x2x2, v6e:2x4, …")
-    parser.add_argument("--slices", type=int, default=1, metavar="N", help="joined by the network; default: %(default)s")
+    parser.add_argument(
+        "--slices", type=int, default=1, metavar="N", help="joined by the network; default: %(default)s"
+    )
     parser.add_argument("--config", required=True, metavar="FILE", help="override with --config.key=value")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives, below --mount")
     parser.add_argument("--mount", default="/mnt/share", metavar="DIR", help="default: %(default)s")
@@ -192,6 +200,7 @@ def main() -> int:
         spot=arguments.spot,
         restarts=arguments.restarts,
     )
+    _check_config(arguments.config, overrides)
     chips, nodes = plan.slices * plan.slice.chips, plan.slices * plan.slice.hosts
     print(
         f"{plan.slices} x {arguments.topology}: {chips} chips on {nodes} nodes {plan.slice.machine_type}, "

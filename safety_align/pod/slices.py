@@ -48,7 +48,9 @@ class Slice:
         """The slice of a name such as "v5e:4x4", as `launch.compile_pod --topology` takes it."""
         kind, colon, shape = name.partition(":")
         if not colon:
-            raise InputError(f"topology {name!r} is not of the form KIND:AxB or KIND:AxBxC with KIND in {', '.join(CHIPS)}")
+            raise InputError(
+                f"topology {name!r} is not of the form KIND:AxB or KIND:AxBxC with KIND in {', '.join(CHIPS)}"
+            )
         return cls(kind, shape)
 
     @property
