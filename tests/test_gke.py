@@ -11,7 +11,8 @@ import pytest
 import yaml
 from kubeflow_trainer_api.models.jobset_v1alpha2_job_set import JobsetV1alpha2JobSet
 
-from launch.gke import Plan, manifest
+from launch import cli
+from launch.gke import Plan, main, manifest
 from safety_align.errors import InputError
 from safety_align.pod.slices import Slice
 from safety_align.pod.topology import CHIPS
@@ -145,9 +146,18 @@ def test_what_was_stopped_starts_again_for_nothing_and_what_fails_a_few_times():
     assert rule["onJobFailureReasons"] == ["PodFailurePolicy"] and rule["action"] == "RestartJobSetAndIgnoreMaxRestarts"
 
 
-def call(*arguments: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "launch.gke", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+@pytest.fixture
+def call(monkeypatch, capsys):
+    """Runs the command here; returns its exit code, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(ROOT)
+        monkeypatch.setattr(sys, "argv", ["gke", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            cli.run(main)
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 COMMAND = (
@@ -156,16 +166,16 @@ COMMAND = (
 )  # fmt: skip
 
 
-def test_the_command_prints_the_manifest_and_what_it_costs():
-    done = call(*COMMAND, "--slices=2", "--config.steps=7")
-    assert done.returncode == 0, done.stderr
+def test_the_command_prints_the_manifest_and_what_it_costs(call):
+    code, out, errors = call(*COMMAND, "--slices=2", "--config.steps=7")
+    assert code == 0, errors
     command = (
         "python -m launch.train --config=configs/embedded_gated.py --workdir=/mnt/share/a --distributed=auto "
         "--tell-stopped --config.steps=7"
     )
-    found = yaml.safe_load(done.stdout)
+    found = yaml.safe_load(out)
     assert found == manifest(plan(slices=2, image="i", command=tuple(command.split())))
-    assert "32 chips on 8 nodes ct5lp-hightpu-4t" in done.stderr and "cost money" in done.stderr
+    assert "32 chips on 8 nodes ct5lp-hightpu-4t" in errors and "cost money" in errors
 
 
 @pytest.mark.parametrize(
@@ -185,10 +195,10 @@ def test_the_command_prints_the_manifest_and_what_it_costs():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_bad_input_is_one_line_and_exit_code_2(changes, named):
-    done = call(*COMMAND, *changes)
-    assert done.returncode == 2 and not done.stdout, done.stderr
-    (line,) = done.stderr.splitlines()
+def test_bad_input_is_one_line_and_exit_code_2(call, changes, named):
+    code, out, errors = call(*COMMAND, *changes)
+    assert code == 2 and not out, errors
+    (line,) = errors.splitlines()
     assert line.startswith("error: ") and named in line
 
 
