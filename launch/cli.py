@@ -1,6 +1,7 @@
 """What every command shares: argument parsing, `--config` files with overrides, exit codes.
 
-Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr that names the input and the fix).
+Exit codes: 0 done, 1 failed, 2 bad input (one line on stderr that names the input and the fix); 75, only where
+--tell-stopped asks for it: stopped by a signal, saved, to be started again.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import ml_collections
 from safety_align.errors import InputError
 
 EXIT_OK, EXIT_FAILED, EXIT_BAD_INPUT = 0, 1, 2
+EXIT_STOPPED = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Parser(argparse.ArgumentParser):
@@ -117,7 +119,7 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         traceback.print_exc()
         code = EXIT_FAILED
-    if code != EXIT_OK and _one_of_several():
+    if code in (EXIT_FAILED, EXIT_BAD_INPUT) and _one_of_several():
         # An orderly end would wait for the other processes, which wait for this one.
         sys.stdout.flush()
         sys.stderr.flush()

@@ -53,17 +53,23 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives; resumes what is there")
+    parser.add_argument(
+        "--tell-stopped",
+        action="store_true",
+        help="exit with 75, not 0, where a signal stopped the run before its last step: a scheduler takes 0 for done",
+    )
     cli.add_distributed(parser)
     arguments, config = cli.parse_with_config(parser)
     distributed.start(arguments.distributed)
+    config = to_train_config(config)
     try:
-        metrics = train(to_train_config(config), arguments.workdir, load=load_model)
+        metrics = train(config, arguments.workdir, load=load_model)
     except (NonFiniteLoss, CheckpointNotWritten) as error:
         print(f"error: {error}", file=sys.stderr)
         return cli.EXIT_FAILED
     for name, value in metrics.items() if distributed.is_main() else ():
         print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")
-    return cli.EXIT_OK
+    return cli.EXIT_STOPPED if arguments.tell_stopped and metrics["step"] < config.steps else cli.EXIT_OK
 
 
 if __name__ == "__main__":

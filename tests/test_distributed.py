@@ -17,7 +17,7 @@ TEN = ("--config.steps=10", "--config.save_every=5")
 def alone(tmp_path_factory):
     """Ten steps in one process of four devices."""
     workdir = tmp_path_factory.mktemp("runs") / "alone"
-    assert run(workdir, *TEN, devices=4) == [0], log(workdir)[-2000:]
+    assert run(workdir, *TEN, "--tell-stopped", devices=4) == [0], log(workdir)[-2000:]
     return workdir
 
 
@@ -65,3 +65,13 @@ def test_a_dead_peer_ends_the_others(alone, victim):
 def test_a_bad_address_is_named(spec):
     with pytest.raises(InputError, match="--distributed="):
         distributed.start(spec)
+
+
+def test_a_run_that_was_stopped_can_say_so_to_its_scheduler(alone):
+    """75 from every process, in good order; that it is 0 after the last step, `alone` has shown."""
+    workdir, options = alone.parent / "told", ("--config.steps=100000", "--config.save_every=100000", "--tell-stopped")
+    started = start(workdir, *options, processes=2, devices=2)
+    wait_for_step(workdir, 2, started)
+    started[0].send_signal(signal.SIGTERM)
+    assert finish(started, 60) == [75, 75], log(workdir)[-2000:]
+    assert load_run(workdir).step >= 2 and "Traceback" not in log(workdir) + log(workdir, 1)
