@@ -30,6 +30,7 @@ from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
+from safety_align.training.throughput import InputWatch
 
 
 class NonFiniteLoss(RuntimeError):
@@ -98,6 +99,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             start_from = None  # its parameters are the state's now
         writer = MetricsWriter(workdir, done) if distributed.is_main() else NoMetrics()
         bar = _Bar(config, done, progress)
+        watch = InputWatch(config.pipeline.batch_size * config.pipeline.sequence_length)
 
         def validated():
             placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
@@ -109,14 +111,15 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             for step in range(done + 1, config.steps + 1):
                 if stopping.requested(step):
                     break
-                state, metrics = train_step(state, place(next(pipeline)))
+                local = watch.take(pipeline, pending and pending[1]["loss"])
+                state, metrics = train_step(state, place(local))
                 if pending:
-                    bar.show(*_note(pending, writer, config))
+                    bar.show(*_note(pending, writer, config, watch))
                 pending = (step, metrics)
                 due = step % config.save_every == 0 or step == config.steps
                 if due or step % config.eval_every == 0:
                     # A state is saved only once its loss is known to be finite.
-                    bar.show(*_note(pending, writer, config))
+                    bar.show(*_note(pending, writer, config, watch))
                     pending = None
                 if due:
                     checkpoints.save(state, place(pipeline.get_state()), step)
@@ -127,7 +130,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                     bar.note(f"step {step}: " + ", ".join(f"{k} {v:.4f}" for k, v in last.items()))
             if stopping.asked and int(state.step) > saved:
                 if pending:
-                    bar.show(*_note(pending, writer, config))
+                    bar.show(*_note(pending, writer, config, watch))
                 saved = int(state.step)
                 checkpoints.save(state, place(pipeline.get_state()), saved)
         finally:
@@ -259,7 +262,7 @@ def _same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) 
             )
 
 
-def _note(pending, writer: MetricsWriter, config: TrainConfig):
+def _note(pending, writer: MetricsWriter, config: TrainConfig, watch: InputWatch):
     """Reads a step's metrics, stops a diverged run, writes them where due; returns (step, metrics)."""
     step, metrics = pending
     metrics = {name: float(value) for name, value in jax.device_get(metrics).items()}
@@ -272,16 +275,17 @@ def _note(pending, writer: MetricsWriter, config: TrainConfig):
             count = metrics.pop(f"{name}_count")
             metrics[f"{name}_accuracy"] = metrics.pop(f"{name}_right") / max(count, 1.0)
     if step % config.log_every == 0 or step == config.steps:
+        metrics |= watch.read()
         writer.write(step, metrics)
     return step, metrics
 
 
 class _Bar:
-    """The progress bar on stderr: loss, safety accuracy, slots per second, time left."""
+    """The progress bar on stderr: loss, safety accuracy, time that devices waited for input, slots per second, time left."""
 
     def __init__(self, config: TrainConfig, done: int, progress: bool):
         self._slots = config.pipeline.batch_size * config.pipeline.sequence_length
-        self._start, self._first = time.monotonic(), done
+        self._start, self._first, self._idle = time.monotonic(), done, "-"
         self._bar = tqdm(
             total=config.steps, initial=done, desc="train", unit="step", disable=not progress, file=sys.stderr
         )
@@ -293,6 +297,9 @@ class _Bar:
         for name in ("query", "window"):
             if f"{name}_accuracy" in metrics:
                 shown[name] = f"{metrics[f'{name}_accuracy']:.3f}"
+        if "input_idle" in metrics:
+            self._idle = f"{metrics['input_idle']:.1%}"
+        shown["idle"] = self._idle
         self._bar.set_postfix(shown | {"tokens/s": f"{rate:,.0f}"}, refresh=False)
         self._bar.update(step - self._bar.n)
 
