@@ -12,7 +12,7 @@ import pytest
 
 from safety_align.errors import InputError
 from safety_align.model import kernels, preset
-from safety_align.model.kernels import causal_attention, masked_attention
+from safety_align.model.kernels import causal_attention, cudnn, masked_attention, xla
 
 
 def random_case(seed: int, length: int, heads: int = 4, kv_heads: int = 2, size: int = 16):
@@ -63,7 +63,7 @@ CASES = [
 @pytest.mark.parametrize("backend, length, window, heads, kv_heads", CASES)
 def test_backends_equal_the_oracle_forward_and_backward(backend, length, window, heads, kv_heads, monkeypatch):
     """float32: sums in another order, to 2e-5 of values of order one."""
-    monkeypatch.setattr(kernels, "CHUNK", 32)
+    monkeypatch.setattr(xla, "CHUNK", 32)
     seed = int(np.random.default_rng().integers(1 << 30))
     q, k, v, segments, positions = random_case(seed, length, heads, kv_heads)
     mask = jnp.asarray(oracle_mask(segments, positions, window))
@@ -107,6 +107,98 @@ def test_the_platform_chooses_and_an_unknown_backend_is_named():
     assert kernels.choose("chunked", "tpu") == "chunked"
     with pytest.raises(InputError, match="model.attention"):
         preset("tiny", attention="flash")
+
+
+def packed_rows(seed: int, length: int):
+    """As `random_case`, laid out as `routing.place` does: hidden copies behind their conversation, padding at the end."""
+    q, k, v, segments, positions = random_case(seed, length)
+    rng = np.random.default_rng(seed + 1)
+    for row in range(2):
+        slot, number, segments[row] = 0, 0, 0
+        while slot < length - 4 and number < 5:
+            number += 1
+            size, copies = int(rng.integers(3, length // 3)), int(rng.integers(0, 4))
+            segments[row, slot : slot + size] = number
+            segments[row, slot + size : slot + size + copies] = -number
+            slot += size + copies
+    return q, k, v, segments, positions
+
+
+def runs_of(segments) -> list[list[tuple[int, int]]]:
+    """(first slot, length) of each run of equal ids, slot by slot."""
+    found = []
+    for row in segments:
+        runs = []
+        for slot, value in enumerate(row):
+            if slot and value == row[slot - 1]:
+                runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+            else:
+                runs.append((slot, 1))
+        found.append(runs)
+    return found
+
+
+def test_the_runs_that_cudnn_is_told_are_those_of_the_rows():
+    segments = packed_rows(int(np.random.default_rng().integers(1 << 30)), 60)[3]
+    wanted = runs_of(segments)
+    most = max(map(len, wanted))
+    first, lengths, fits = cudnn.runs(jnp.asarray(segments), most)
+    assert fits and not cudnn.runs(jnp.asarray(segments), most - 1)[2]
+    for row, runs in enumerate(wanted):
+        blank = [-1] * (most - len(runs))
+        assert first[row].tolist() == [start for start, _ in runs] + [60] + blank
+        assert lengths[row].tolist() == [size for _, size in runs] + blank
+
+
+def stand_in(q, k, v, offsets, lengths):
+    """cuDNN's part by its contract, from the runs alone, at full precision."""
+    batch, length = q.shape[:2]
+    mask = np.zeros((batch, length, length), bool)
+    for row, (starts, sizes) in enumerate(zip(np.asarray(offsets), np.asarray(lengths))):
+        for start, size in zip(starts, sizes):
+            if size > 0:
+                mask[row, start : start + size, start : start + size] = np.tri(size, dtype=bool)
+    return masked_attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), jnp.asarray(mask))
+
+
+@pytest.mark.parametrize("most", [64, 2])
+def test_the_gpu_backend_around_cudnn_equals_the_oracle(most, monkeypatch):
+    """With a plain stand-in for cuDNN itself, and where rows have more runs than it is asked for. bfloat16 has 8 bits: two
+    units in the last place of the values here, which are below 4."""
+    monkeypatch.setattr(cudnn, "MAX_RUNS", most)
+    # The stand-in reads concrete runs, so both branches are not traced.
+    monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
+    monkeypatch.setattr(cudnn, "_packed", stand_in)
+    q, k, v, segments, positions = packed_rows(int(np.random.default_rng().integers(1 << 30)), 70)
+    q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (q, k, v))
+    ours = causal_attention(q, k, v, jnp.asarray(segments), jnp.asarray(positions), None, "cudnn")
+    oracle = masked_attention(q, k, v, jnp.asarray(oracle_mask(segments, positions, None)))
+    np.testing.assert_allclose(ours.astype(np.float32), oracle.astype(np.float32), atol=2**-5)
+
+
+def test_the_gpu_backend_refuses_float32():
+    q, k, v, segments, positions = map(jnp.asarray, packed_rows(0, 20))
+    with pytest.raises(InputError, match="bfloat16"):
+        causal_attention(q, k, v, segments, positions, None, "cudnn")
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU, Hopper or later")
+@pytest.mark.parametrize("length", [128, 200, 1025])
+def test_cudnn_equals_the_oracle_forward_and_backward(length):
+    """bfloat16 against the same numbers in float32: to 3 % of the largest entry."""
+    q, k, v, segments, positions = packed_rows(length, length)
+    mask = jnp.asarray(oracle_mask(segments, positions, None))
+    weight = np.random.default_rng(length).normal(size=q.shape).astype(np.float32)
+    low = [jnp.asarray(x, jnp.bfloat16) for x in (q, k, v)]
+
+    def loss(attend):
+        return jax.value_and_grad(lambda *a: (attend(*a).astype(jnp.float32) * weight).sum(), (0, 1, 2))
+
+    rows = jnp.asarray(segments), jnp.asarray(positions)
+    ours = loss(lambda q, k, v: causal_attention(q, k, v, *rows, None, "cudnn"))(*low)
+    theirs = loss(lambda q, k, v: masked_attention(q, k, v, mask))(*(x.astype(jnp.float32) for x in low))
+    for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True):
+        np.testing.assert_allclose(a.astype(np.float32), b, atol=0.03 * float(jnp.abs(b).max()))
 
 
 SHARDED = """

@@ -6,7 +6,7 @@ from safety_align.errors import InputError
 
 REMAT_POLICIES = ("none", "full", "dots")
 
-ATTENTION = ("auto", "dense", "chunked", "splash", "xla")
+ATTENTION = ("auto", "dense", "chunked", "splash", "cudnn", "xla")
 
 ROPE_KINDS = ("linear", "llama3")
 
@@ -60,7 +60,7 @@ class TransformerConfig:
       dtype: activations, "float32" or "bfloat16"; norms, softmax and losses are always float32.
       param_dtype: stored parameters.
       remat: what the backward pass recomputes: "none", "full" (whole blocks), "dots" (all but matmuls).
-      attention: backend of causal attention over whole rows, see kernels.py; "auto" goes by the platform.
+      attention: backend of causal attention over whole rows, see kernels/; "auto" goes by the platform.
       scan_layers: one stacked set of block parameters under `lax.scan` (training) or one per layer (decoding).
     """
 

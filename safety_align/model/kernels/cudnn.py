@@ -1,0 +1,58 @@
+"""The GPU backend: cuDNN's flash attention over packed rows.
+
+cuDNN takes a row as runs of slots, each a sequence of its own; a packed row is such a sequence of runs (routing.py:
+`prompt [CLS] response` is one, the hidden copies behind it another). JAX reaches this form of cuDNN through a function
+that is not public, with the contract that `_packed` states; tests/test_kernels.py holds a plain stand-in to it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from safety_align.errors import InputError
+from safety_align.model.kernels.xla import chunked_attention
+
+MAX_RUNS = 64
+"""Runs of a row that cuDNN is asked for; a batch with a row of more goes by the chunked backend."""
+
+
+def cudnn_attention(q, k, v, segments, positions) -> jax.Array:
+    """`kernels.causal_attention` without a window; bfloat16 or float16, head sizes that are multiples of 8.
+
+    Raises InputError for another dtype: cuDNN has no float32 flash attention.
+    """
+    if q.dtype not in (jnp.bfloat16, jnp.float16):
+        raise InputError(f"model.attention cudnn needs model.dtype bfloat16, got {q.dtype}; or use model.attention xla")
+    offsets, lengths, fits = runs(segments, min(MAX_RUNS, segments.shape[1]))
+    return jax.lax.cond(
+        fits,
+        lambda: _packed(q, k.swapaxes(1, 2), v.swapaxes(1, 2), offsets, lengths),
+        lambda: chunked_attention(q, k, v, segments, positions),
+    )
+
+
+def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Maximal runs of equal segment ids: segments [B, S] → first slots [B, most + 1] (the last run's is followed by S),
+    lengths [B, most], both -1 where a row has fewer runs, and whether every row has at most `most` (scalar bool)."""
+    batch, length = segments.shape
+    starts = jnp.concatenate([jnp.ones((batch, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
+    number = jnp.cumsum(starts, axis=1) - 1
+    slots = jnp.broadcast_to(jnp.arange(length), segments.shape)
+    first = jnp.full((batch, most + 1), -1, jnp.int32)
+    rows = jnp.arange(batch)[:, None]
+    first = first.at[rows, jnp.where(starts, number, most + 1)].set(slots, mode="drop")
+    count = number[:, -1] + 1
+    first = first.at[jnp.arange(batch), count].set(length, mode="drop")
+    exists = jnp.arange(most) < count[:, None]
+    lengths = jnp.where(exists, first[:, 1:] - first[:, :-1], -1)
+    return first, lengths, jnp.all(count <= most)
+
+
+def _packed(q, k, v, offsets, lengths) -> jax.Array:
+    """cuDNN: q [B, S, H, E]; k, v [B, S, K, E]; run i of a row is `lengths[:, i]` slots from `offsets[:, i]` on, and each
+    of its slots attends to the run's slots up to itself."""
+    from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
+
+    return dot_product_attention(
+        q, k, v, q_seqlen=lengths, kv_seqlen=lengths, q_offsets=offsets, kv_offsets=offsets,
+        scale=q.shape[-1] ** -0.5, mask_type=MaskType.PADDING_CAUSAL, qkv_layout="BTNH",
+    )  # fmt: skip
