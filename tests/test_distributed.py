@@ -10,44 +10,50 @@ from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.training.checkpoint import load_run
 
-TEN = ("--config.steps=10", "--config.save_every=5")
+STEPS = 30
+LENGTH = (f"--config.steps={STEPS}", "--config.save_every=10")
+
+
+def first_ten(workdir) -> list[float]:
+    """Losses of the first ten steps; later ones drift apart, as training amplifies rounding."""
+    return list(losses(workdir).values())[:10]
 
 
 @pytest.fixture(scope="module")
 def alone(tmp_path_factory):
-    """Ten steps in one process of four devices."""
+    """Thirty steps in one process of four devices."""
     workdir = tmp_path_factory.mktemp("runs") / "alone"
-    assert run(workdir, *TEN, "--tell-stopped", devices=4) == [0], log(workdir)[-2000:]
+    assert run(workdir, *LENGTH, "--tell-stopped", devices=4) == [0], log(workdir)[-2000:]
     return workdir
 
 
 @pytest.mark.parametrize("processes, mesh", [(2, ("fsdp=2",)), (4, ("data=2", "fsdp=1", "tensor=2"))])
 def test_processes_train_as_one_does(alone, processes, mesh):
-    """Ten steps, the same batches: sums in another order, so float32 losses to 2e-5; and to the bit with itself."""
+    """The same batches: sums in another order, so float32 losses of ten steps to 2e-5; and to the bit with itself."""
     changes = [f"--config.mesh.{part}" for part in mesh]
     workdirs = [alone.parent / f"{processes}.{i}" for i in range(2 if processes == 2 else 1)]
     for workdir in workdirs:
-        codes = run(workdir, *TEN, *changes, processes=processes, devices=4 // processes)
+        codes = run(workdir, *LENGTH, *changes, processes=processes, devices=4 // processes)
         assert codes == [0] * processes, log(workdir)[-2000:]
         assert losses(workdir) == losses(workdirs[0])
         assert all("window_auroc" not in log(workdir, index) for index in range(1, processes))  # only the first speaks
-    assert list(losses(workdirs[0])) == list(range(1, 11))
-    np.testing.assert_allclose(list(losses(workdirs[0]).values()), list(losses(alone).values()), rtol=2e-5)
+    assert list(losses(workdirs[0])) == list(range(1, STEPS + 1))
+    np.testing.assert_allclose(first_ten(workdirs[0]), first_ten(alone), rtol=2e-5)
 
 
 def test_a_stop_of_one_process_saves_in_all_and_another_number_goes_on(alone):
     workdir = alone.parent / "stopped"
-    started = start(workdir, "--config.steps=10", "--config.save_every=100", processes=2, devices=2)
+    started = start(workdir, f"--config.steps={STEPS}", "--config.save_every=100", processes=2, devices=2)
     wait_for_step(workdir, 3, started)
     started[1].send_signal(signal.SIGTERM)
     assert finish(started, 60) == [0, 0], log(workdir)[-2000:]
     stopped = load_run(workdir).step
-    assert 3 <= stopped < 10 and f"stopped after step {stopped}, saved" in log(workdir)
+    assert 3 <= stopped < STEPS and f"stopped after step {stopped}, saved" in log(workdir)
     # From two processes to four, onto another mesh; the data goes on where it was.
-    changes = ("--config.steps=10", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
+    changes = (f"--config.steps={STEPS}", "--config.mesh.fsdp=2", "--config.mesh.tensor=2")
     assert run(workdir, *changes, "--config.save_every=100", processes=4) == [0] * 4, log(workdir)[-2000:]
-    np.testing.assert_allclose(list(losses(workdir).values()), list(losses(alone).values()), rtol=2e-5)
-    assert len(losses(workdir)) == 10
+    np.testing.assert_allclose(first_ten(workdir), first_ten(alone), rtol=2e-5)
+    assert len(losses(workdir)) == STEPS
 
 
 @pytest.mark.parametrize("victim", [0, 1])
