@@ -1,0 +1,167 @@
+"""Generation and evaluation by two real processes (gloo), each with its own copy of the model or with half of one: what
+one process says, every row once; interruptions; errors said once."""
+
+import json
+import signal
+import time
+
+import numpy as np
+import pytest
+from decode_worker import NEW_TOKENS, measure
+from processes import TIMEOUT, TINY_RUN, finish, log, start_command
+
+from launch import cli
+from launch.evaluation import to_eval_config
+from launch.inference import mesh_sizes
+from launch.train import to_train_config
+from safety_align.decoding import GateConfig, Generator, Sampling
+from safety_align.decoding.jsonl import read_requests
+from safety_align.errors import InputError
+from safety_align.evaluation.run import evaluate_variant
+from safety_align.interop import load_model
+from safety_align.training.loop import train
+
+ROWS = 27
+EVAL = (
+    "--config.behaviors=3", "--config.sampling_behaviors=1", "--config.benign=3", "--config.head_examples=6",
+    "--config.max_new_tokens=8", "--config.batch_size=3", "--config.prefills=(5,)",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A tiny run, trained so far that its logits and verdicts differ by far more than float32 sums in another order."""
+    workdir = tmp_path_factory.mktemp("runs") / "trained"
+    config = cli.load_config(TINY_RUN[0].partition("=")[2])
+    cli.apply_overrides(config, [*TINY_RUN[1:], "--config.steps=40", "--config.optimizer.learning_rate=0.01"])
+    train(to_train_config(config), workdir, progress=False)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def rows(trained):
+    """`ROWS` rows of several lengths; no multiple of any batch."""
+    path, rng = trained.parent / "rows.jsonl", np.random.default_rng(0)
+    made = []
+    for i in range(ROWS):
+        row = {"id": i, "prompt": "".join(rng.choice(list("how to bake bread?"), int(rng.integers(2, 50)))) + "x"}
+        made.append(row | ({"prefill": "Sure, here"} if i % 4 == 1 else {}))
+    path.write_text("".join(json.dumps(row) + "\n" for row in made))
+    return path
+
+
+def test_two_processes_say_what_one_says(trained, rows):
+    """Token ids and verdicts equal to the last one, greedy and sampled: each row has its own random stream, and sums in
+    another order change float32 logits by 1e-6 or so, where the two best tokens are hardly ever that near."""
+    alone = measure(str(trained), str(rows), None)
+    meshes = ("data=2", "fsdp=2", "tensor=2")
+    started = start_command(
+        trained.parent / "worker", "tests/decode_worker.py", str(trained), str(rows), str(trained.parent / "out"),
+        *meshes, processes=2,
+    )  # fmt: skip
+    assert finish(started) == [0, 0], log(trained.parent / "worker")[-3000:]
+    first, second = (json.loads((trained.parent / f"out.{i}.json").read_text()) for i in range(2))
+    assert len({json.dumps(row) for row in alone["greedy"]}) > ROWS / 2 and alone["greedy"] != alone["sampled"]
+    assert len({row[1] for row in alone["greedy"]}) > 1  # the gate acts on some rows
+    for mesh in meshes:
+        whole = mesh == "data=2"
+        for found in (first[mesh], second[mesh]):
+            for name in ("greedy", "sampled", "stream"):
+                assert found[name] == alone[name], (mesh, name)
+            np.testing.assert_allclose(found["scores"], alone["scores"], atol=2e-5)
+            np.testing.assert_allclose(found["perplexity"], alone["perplexity"], rtol=1e-5)
+            # A copy in each process, or the model shared out between them.
+            assert not found["addressable"]
+            assert (found["bytes_here"] > 0.95 * alone["bytes_here"]) == whole
+            assert found["bytes_here"] < (1.01 if whole else 0.6) * alone["bytes_here"]
+
+
+def complete_rows(path) -> int:
+    return path.read_bytes().count(b"\n") if path.is_file() else 0
+
+
+def test_an_interrupted_generation_goes_on_with_any_number_of_processes(trained, rows):
+    output = trained.parent / "answers.jsonl"
+    command = (
+        "-m", "launch.generate", f"--checkpoint={trained}", f"--input={rows}", f"--output={output}", "--batch-size=2",
+        f"--max-new-tokens={NEW_TOKENS}", "--temperature=0.8",
+    )  # fmt: skip
+
+    def interrupt(name: str, more_than: int, mesh: str, how) -> list[int]:
+        started = start_command(trained.parent / name, *command, f"--mesh={mesh}", processes=2)
+        end = time.monotonic() + TIMEOUT
+        while complete_rows(output) <= more_than:
+            assert time.monotonic() < end and started[0].poll() is None, log(trained.parent / name)[-3000:]
+            time.sleep(0.005)
+        for process in started:
+            how(process)
+        return finish(started, 60)
+
+    assert interrupt("killed", 0, "data=2", lambda p: p.kill()) == [-signal.SIGKILL] * 2
+    killed = complete_rows(output)
+    assert 0 < killed < ROWS
+    # The second process alone is asked to stop; both do, after the same row.
+    stop = interrupt(
+        "asked", killed, "tensor=2", lambda p: p.send_signal(signal.SIGTERM) if p.args[-1].endswith("1") else 0
+    )
+    assert stop == [1, 1], log(trained.parent / "asked")[-3000:]
+    stopped = complete_rows(output)
+    assert killed < stopped < ROWS and "the same command goes on" in log(trained.parent / "asked")
+    assert "goes on" not in log(trained.parent / "asked", 1) and output.read_bytes().endswith(b"\n")
+    assert finish(start_command(trained.parent / "last", *command)) == [0], log(trained.parent / "last")[-3000:]
+    assert f"{ROWS} answers, {ROWS - stopped} of them new" in log(trained.parent / "last")
+
+    written = [json.loads(line) for line in output.read_text().splitlines()]
+    assert [row["id"] for row in written] == list(range(ROWS))
+    bundle = load_model(trained)
+    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
+    asked = [row.request for row in read_requests(rows, Sampling(0.8), 0)]
+    expected = Generator(*tools, GateConfig()).generate(asked, NEW_TOKENS)
+    assert [(row["response"], row["status"]) for row in written] == [(r.response, r.status) for r in expected]
+
+
+def test_two_processes_evaluate_as_one_does(trained):
+    output = trained.parent / "eval"
+    command = (
+        "-m", "launch.evaluate", "--config=configs/eval/embedded.py", f"--checkpoint={trained}", f"--output={output}", *EVAL,
+        "--mesh=fsdp=2",
+    )  # fmt: skip
+    assert finish(start_command(output, *command, processes=2)) == [0, 0], log(output)[-3000:]
+    found = json.loads((output / "results.json").read_text())["variants"]["gated"]
+    config = cli.load_config("configs/eval/embedded.py")
+    cli.apply_overrides(config, list(EVAL))
+    eval_config, gate = to_eval_config(config.to_dict())
+    alone = json.loads(json.dumps(evaluate_variant(load_model(trained), gate, eval_config, "gated", progress=False)))
+    for group in ("attacks", "benign_refused"):
+        assert found[group].keys() == alone[group].keys()
+        for name, entry in alone[group].items():
+            ours = dict(found[group][name])
+            for one, other in zip(ours.pop("samples"), entry.pop("samples"), strict=True):
+                np.testing.assert_allclose(one.pop("checks"), other.pop("checks"), atol=2e-4)
+                assert one == other
+            assert ours == entry, name
+    assert sum(entry["n"] for entry in found["attacks"].values()) == 16
+    for name, entry in alone["head"].items():
+        np.testing.assert_allclose([found["head"][name][k] for k in entry], list(entry.values()), atol=1e-4)
+    np.testing.assert_allclose(found["perplexity"], alone["perplexity"], rtol=1e-5)
+    assert (output / "table.md").read_text().strip() in log(output)
+    assert "ASR" not in log(output, 1)
+
+
+@pytest.mark.parametrize("what", ["input", "mesh"])
+def test_bad_input_is_said_once_and_ends_all_processes(trained, rows, what):
+    mesh, source = ("data=2", "none.jsonl") if what == "input" else ("fsdp=3", rows)
+    name = trained.parent / f"bad_{what}"
+    command = (
+        "-m", "launch.generate", f"--checkpoint={trained}", f"--input={source}", f"--output={name}.jsonl", f"--mesh={mesh}",
+    )  # fmt: skip
+    assert finish(start_command(name, *command, processes=2), 90) == [2, 2], log(name)[-3000:]
+    (line,) = (line for line in log(name).splitlines() if line.startswith("error: "))
+    assert ("none.jsonl" if what == "input" else "fsdp=3") in line
+    assert "error:" not in log(name, 1) and not name.with_suffix(".jsonl").exists()
+
+
+@pytest.mark.parametrize("text", ["", "fsdp", "fsdp=", "fsdp=x", "sequence=2", "fsdp=2,fsdp=2", "fsdp=2;tensor=2"])
+def test_a_bad_mesh_is_named(text):
+    with pytest.raises(InputError, match="--mesh="):
+        mesh_sizes(text)
