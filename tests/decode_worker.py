@@ -21,11 +21,11 @@ from safety_align.evaluation.utility import perplexity  # noqa: E402
 from safety_align.interop import load_unrolled  # noqa: E402
 
 NEW_TOKENS, BATCH = 12, 8
-GATE = GateConfig(schedule="random:0.5", max_refusal_tokens=28)
+GATE = GateConfig(max_refusal_tokens=28)
 
 
-def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None) -> dict:
-    """Everything that a decoder says of a run: answers (every other sampled), a stream, the head's scores, perplexity."""
+def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = True) -> dict:
+    """What is said of a run: answers (every other sampled), a stream, the head's scores, perplexity; and where it is."""
     bundle = load_unrolled(run, mesh)
     tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
     generator = Generator(*tools, GATE, mesh=mesh)
@@ -34,8 +34,10 @@ def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None) -> dict:
     benign = embedded.embedded_benign("test", 6)
     windows = [(e.turns, e.response, 2, 9) for e in benign]
     return {
-        "answers": [[r.token_ids, r.status, r.stop_reason, r.refusal_start, [c.step for c in r.checks]] for r in answers],
-        "stream": list(generator.stream(asked[1], NEW_TOKENS))[-1].result.token_ids,
+        "answers": [
+            [r.token_ids, r.status, r.stop_reason, r.refusal_start, [c.step for c in r.checks]] for r in answers
+        ],
+        "stream": list(generator.stream(asked[1], NEW_TOKENS))[-1].result.token_ids if stream else None,
         "scores": [*score_queries(*tools, [q.turns for q in asked], mesh), *score_windows(*tools, windows, mesh)],
         "perplexity": perplexity(*tools, benign, mesh=mesh),
         "addressable": all(leaf.is_fully_addressable for leaf in jax.tree.leaves(generator.params)),
@@ -60,7 +62,7 @@ def main() -> int:
     found = {}
     for text in arguments.meshes:
         mesh = sharding.make_mesh(**inference.mesh_sizes(text))
-        found[text] = measure(arguments.run, arguments.rows, mesh)
+        found[text] = measure(arguments.run, arguments.rows, mesh, stream=text == arguments.meshes[-1])
     pathlib.Path(f"{arguments.out}.{jax.process_index()}.json").write_text(json.dumps(found))
     return cli.EXIT_OK
 

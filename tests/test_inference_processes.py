@@ -7,21 +7,20 @@ import time
 
 import numpy as np
 import pytest
-from decode_worker import NEW_TOKENS, measure
+from decode_worker import BATCH, GATE, NEW_TOKENS, measure
 from processes import TIMEOUT, TINY_RUN, finish, log, start_command
 
 from launch import cli
 from launch.evaluation import to_eval_config
 from launch.inference import mesh_sizes
 from launch.train import to_train_config
-from safety_align.decoding import GateConfig, Generator, Sampling
+from safety_align.decoding import Generator, Sampling
 from safety_align.decoding.jsonl import read_requests
 from safety_align.errors import InputError
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model
 from safety_align.training.loop import train
 
-ROWS = 27
 EVAL = (
     "--config.behaviors=3", "--config.sampling_behaviors=1", "--config.benign=3", "--config.head_examples=6",
     "--config.max_new_tokens=8", "--config.batch_size=3", "--config.prefills=(5,)",
@@ -38,21 +37,21 @@ def trained(tmp_path_factory):
     return workdir
 
 
-@pytest.fixture(scope="module")
-def rows(trained):
-    """`ROWS` rows of several lengths; no multiple of any batch."""
-    path, rng = trained.parent / "rows.jsonl", np.random.default_rng(0)
+def write_rows(path, count: int):
+    """Rows of several lengths, all of one bucket: compiling is most of these tests' time."""
+    rng = np.random.default_rng(0)
     made = []
-    for i in range(ROWS):
-        row = {"id": i, "prompt": "".join(rng.choice(list("how to bake bread?"), int(rng.integers(2, 50)))) + "x"}
-        made.append(row | ({"prefill": "Sure, here"} if i % 4 == 1 else {}))
+    for i in range(count):
+        text = "".join(rng.choice(list("how to bake bread?"), int(rng.integers(2, 20)))) + "x"
+        made.append({"id": f"row {i}", "prompt": text})
     path.write_text("".join(json.dumps(row) + "\n" for row in made))
     return path
 
 
-def test_two_processes_say_what_one_says(trained, rows):
+def test_two_processes_say_what_one_says(trained):
     """Token ids and verdicts equal to the last one, greedy and sampled: each row has its own random stream, and sums in
     another order change float32 logits by 1e-6 or so, where the two best tokens are hardly ever that near."""
+    rows = write_rows(trained.parent / "rows.jsonl", 27)
     alone = measure(str(trained), str(rows), None)
     meshes = ("data=2", "fsdp=2", "tensor=2")
     started = start_command(
@@ -61,13 +60,13 @@ def test_two_processes_say_what_one_says(trained, rows):
     )  # fmt: skip
     assert finish(started) == [0, 0], log(trained.parent / "worker")[-3000:]
     first, second = (json.loads((trained.parent / f"out.{i}.json").read_text()) for i in range(2))
-    assert len({json.dumps(row) for row in alone["greedy"]}) > ROWS / 2 and alone["greedy"] != alone["sampled"]
-    assert len({row[1] for row in alone["greedy"]}) > 1  # the gate acts on some rows
+    assert len({json.dumps(row[0]) for row in alone["answers"]}) > 9
+    assert len({row[1] for row in alone["answers"]}) > 1  # the gate acts on some rows
     for mesh in meshes:
         whole = mesh == "data=2"
         for found in (first[mesh], second[mesh]):
-            for name in ("greedy", "sampled", "stream"):
-                assert found[name] == alone[name], (mesh, name)
+            assert found["answers"] == alone["answers"], mesh
+            assert found["stream"] == (alone["stream"] if mesh == meshes[-1] else None)
             np.testing.assert_allclose(found["scores"], alone["scores"], atol=2e-5)
             np.testing.assert_allclose(found["perplexity"], alone["perplexity"], rtol=1e-5)
             # A copy in each process, or the model shared out between them.
@@ -80,43 +79,44 @@ def complete_rows(path) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def test_an_interrupted_generation_goes_on_with_any_number_of_processes(trained, rows):
-    output = trained.parent / "answers.jsonl"
+def test_an_interrupted_generation_goes_on_with_any_number_of_processes(trained):
+    count, folder = 150, trained.parent
+    rows, output = write_rows(folder / "many.jsonl", count), folder / "answers.jsonl"
     command = (
-        "-m", "launch.generate", f"--checkpoint={trained}", f"--input={rows}", f"--output={output}", "--batch-size=2",
-        f"--max-new-tokens={NEW_TOKENS}", "--temperature=0.8",
+        "-m", "launch.generate", f"--checkpoint={trained}", f"--input={rows}", f"--output={output}", "--temperature=0.8",
+        f"--batch-size={BATCH}", f"--max-new-tokens={NEW_TOKENS}", f"--gate.max_refusal_tokens={GATE.max_refusal_tokens}",
     )  # fmt: skip
 
-    def interrupt(name: str, more_than: int, mesh: str, how) -> list[int]:
-        started = start_command(trained.parent / name, *command, f"--mesh={mesh}", processes=2)
+    def started_and_past(name: str, before: int, mesh: str) -> list:
+        started = start_command(folder / name, *command, f"--mesh={mesh}", processes=2)
         end = time.monotonic() + TIMEOUT
-        while complete_rows(output) <= more_than:
-            assert time.monotonic() < end and started[0].poll() is None, log(trained.parent / name)[-3000:]
+        while complete_rows(output) <= before:
+            assert time.monotonic() < end and started[0].poll() is None, log(folder / name)[-3000:]
             time.sleep(0.005)
-        for process in started:
-            how(process)
-        return finish(started, 60)
+        return started
 
-    assert interrupt("killed", 0, "data=2", lambda p: p.kill()) == [-signal.SIGKILL] * 2
+    started = started_and_past("killed", 0, "tensor=2")
+    for process in started:
+        process.kill()
+    assert finish(started) == [-signal.SIGKILL] * 2
     killed = complete_rows(output)
-    assert 0 < killed < ROWS
+    assert 0 < killed < count
     # The second process alone is asked to stop; both do, after the same row.
-    stop = interrupt(
-        "asked", killed, "tensor=2", lambda p: p.send_signal(signal.SIGTERM) if p.args[-1].endswith("1") else 0
-    )
-    assert stop == [1, 1], log(trained.parent / "asked")[-3000:]
+    started = started_and_past("asked", killed, "data=2")
+    started[1].send_signal(signal.SIGTERM)
+    assert finish(started, 90) == [1, 1], log(folder / "asked")[-3000:]
     stopped = complete_rows(output)
-    assert killed < stopped < ROWS and "the same command goes on" in log(trained.parent / "asked")
-    assert "goes on" not in log(trained.parent / "asked", 1) and output.read_bytes().endswith(b"\n")
-    assert finish(start_command(trained.parent / "last", *command)) == [0], log(trained.parent / "last")[-3000:]
-    assert f"{ROWS} answers, {ROWS - stopped} of them new" in log(trained.parent / "last")
+    assert killed < stopped < count and output.read_bytes().endswith(b"\n")
+    assert "the same command goes on" in log(folder / "asked") and "goes on" not in log(folder / "asked", 1)
+    assert finish(start_command(folder / "last", *command)) == [0], log(folder / "last")[-3000:]
+    assert f"{count} answers, {count - stopped} of them new" in log(folder / "last")
 
     written = [json.loads(line) for line in output.read_text().splitlines()]
-    assert [row["id"] for row in written] == list(range(ROWS))
+    assert [row["id"] for row in written] == [f"row {i}" for i in range(count)]
     bundle = load_model(trained)
-    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
+    generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, GATE)
     asked = [row.request for row in read_requests(rows, Sampling(0.8), 0)]
-    expected = Generator(*tools, GateConfig()).generate(asked, NEW_TOKENS)
+    expected = generator.generate(asked, NEW_TOKENS, BATCH)
     assert [(row["response"], row["status"]) for row in written] == [(r.response, r.status) for r in expected]
 
 
@@ -149,8 +149,8 @@ def test_two_processes_evaluate_as_one_does(trained):
 
 
 @pytest.mark.parametrize("what", ["input", "mesh"])
-def test_bad_input_is_said_once_and_ends_all_processes(trained, rows, what):
-    mesh, source = ("data=2", "none.jsonl") if what == "input" else ("fsdp=3", rows)
+def test_bad_input_is_said_once_and_ends_all_processes(trained, what):
+    mesh, source = ("data=2", "none.jsonl") if what == "input" else ("fsdp=3", "any.jsonl")
     name = trained.parent / f"bad_{what}"
     command = (
         "-m", "launch.generate", f"--checkpoint={trained}", f"--input={source}", f"--output={name}.jsonl", f"--mesh={mesh}",
