@@ -10,6 +10,7 @@ import importlib.util
 import os
 import pathlib
 import sys
+import time
 import traceback
 from collections.abc import Callable
 
@@ -105,11 +106,18 @@ def add_distributed(parser: Parser) -> None:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown."""
+    """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown.
+
+    Of several processes, all raise a shared `InputError` and end together, and the first speaks. Any other error is one
+    process's own: it ends at once, and the others by themselves as soon as they miss it.
+    """
+    together = False
     try:
         code = main() or EXIT_OK
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        together = error.shared
+        if not together or _is_first():
+            print(f"error: {error}", file=sys.stderr)
         code = EXIT_BAD_INPUT
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -119,14 +127,24 @@ def run(main: Callable[[], int | None]) -> None:
             raise
         traceback.print_exc()
         code = EXIT_FAILED
-    if code in (EXIT_FAILED, EXIT_BAD_INPUT) and _one_of_several():
-        # An orderly end would wait for the other processes, which wait for this one.
+    if code in (EXIT_FAILED, EXIT_BAD_INPUT) and not together and _one_of_several():
         sys.stdout.flush()
         sys.stderr.flush()
+        if _is_first():
+            time.sleep(GRACE_S)
+        # An orderly end would wait for the other processes, which wait for this one.
         os._exit(code)
     sys.exit(code)
+
+
+GRACE_S = 2.0
+"""The first process ends that much after its error: its end kills the others, which may have a code of their own."""
 
 
 def _one_of_several() -> bool:
     jax = sys.modules.get("jax")
     return jax is not None and jax.distributed.is_initialized()
+
+
+def _is_first() -> bool:
+    return not _one_of_several() or sys.modules["jax"].process_index() == 0

@@ -1,50 +1,73 @@
 """The comparison: python -m launch.compare --config=configs/compare/NAME.py --output=DIR
 
 Trains what is missing, evaluates every variant, prints the table and writes results.json, table.md and report.html.
-Interrupted, the same command goes on.
+Interrupted, the same command goes on. On several hosts every process is given the same command with --distributed;
+--mesh is that of the evaluation, training has its config's.
 """
 
 import dataclasses
 import pathlib
 import sys
 
-from launch import cli
+from launch import cli, inference
 from launch.evaluation import claim_output, to_eval_config
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
+from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
-from safety_align.interop import load_model
+from safety_align.interop import load_unrolled
 from safety_align.training.loop import train
 
 
-def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict) -> str:
-    """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table."""
+def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
+    """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table, of
+    several processes in the first. `mesh`: see `evaluate_variant`."""
     eval_config, base_gate = to_eval_config(evaluation)
     claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
-        bundle = load_model(variant["checkpoint"])
+        bundle = load_unrolled(variant["checkpoint"], mesh)
         gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
-        measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts")
-        print(f"{name}: done", file=sys.stderr)
-    return write_report(output, measured, about)
+        measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
+        del bundle  # before the next one is read: it may fill the devices
+        say(f"{name}: done")
+    return write_report(output, measured, about) if distributed.is_main() else None
+
+
+def train_all(runs) -> bool:
+    """Trains, in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was done."""
+    for workdir, config, announcement in runs:
+        say(announcement)
+        if train(config, workdir)["step"] < config.steps:
+            return False
+    return True
+
+
+def say(text: str) -> None:
+    """A line of progress, once."""
+    if distributed.is_main():
+        print(text, file=sys.stderr)
 
 
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    inference.add_options(parser)
     arguments, config = cli.parse_with_config(parser)
     values = config.to_dict()
-    for workdir, path in values["train"]:
-        print(f"training {workdir} by {path}", file=sys.stderr)
-        train(to_train_config(cli.load_config(path)), workdir)
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
+    runs = [(w, to_train_config(cli.load_config(path)), f"training {w} by {path}") for w, path in values["train"]]
+    mesh = inference.start(arguments)
+    if not train_all(runs):
+        return cli.EXIT_FAILED
     variants = {name: values["variants"][name] for name in values["order"]}
-    print(compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}))
+    table = compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}, mesh)
+    if table is not None:
+        print(table)
     return cli.EXIT_OK
 
 

@@ -3,6 +3,7 @@
 import json
 import pathlib
 
+from safety_align import distributed
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.evaluation.run import EvalConfig
@@ -19,7 +20,17 @@ def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
 
 
 def claim_output(output: pathlib.Path, about: dict) -> None:
-    """Raises InputError if `output` holds the results of another evaluation; nothing is overwritten then."""
+    """Raises InputError if `output` holds the results of another evaluation; nothing is overwritten then.
+
+    Of several processes the first looks; all must do the same evaluation.
+    """
+    distributed.must_equal(about)
+    with distributed.agreed():
+        if distributed.is_main():
+            _claim(output, json.loads(json.dumps(about)))
+
+
+def _claim(output: pathlib.Path, about: dict) -> None:
     results = output / "results.json"
     if not results.is_file():
         return
@@ -27,8 +38,6 @@ def claim_output(output: pathlib.Path, about: dict) -> None:
         old = json.loads(results.read_text("utf-8"))["about"]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{results} is not an evaluation's; choose another --output") from error
-    if old != json.loads(json.dumps(about)):
-        keys = ", ".join(
-            sorted(k for k in old.keys() | about.keys() if old.get(k) != json.loads(json.dumps(about.get(k))))
-        )
+    if old != about:
+        keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != about.get(k)))
         raise InputError(f"{results} belongs to another evaluation (different {keys}); choose another --output")

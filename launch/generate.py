@@ -4,6 +4,9 @@ With --prompt, prints the answer while it is written; on a terminal, green is be
 refusal. With --input=FILE.jsonl --output=FILE.jsonl, reads rows {"id", "prompt", optional "prefill", optional
 "history": [[user, assistant], …]} and writes one result for each, in order; interrupted, the same command goes on.
 Any field of the gate can be set: --gate.schedule=annealing --gate.mode=insert --gate.tau=2 --gate.dependence=high.
+
+On several hosts every process is given the same command with --distributed; the first writes and speaks. Files of
+--input and the checkpoint must be there for all of them. --batch-size counts the rows of all devices together.
 """
 
 import dataclasses
@@ -14,11 +17,12 @@ import sys
 import ml_collections
 from tqdm import tqdm
 
-from launch import cli
+from launch import cli, inference
+from safety_align import distributed, sharding
 from safety_align.decoding import GateConfig, Generator, Request, Sampling
 from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
 from safety_align.errors import InputError
-from safety_align.interop import load_model
+from safety_align.interop import load_unrolled
 from safety_align.text import Turn
 from safety_align.training.checkpoint import Bundle
 
@@ -47,6 +51,7 @@ def main() -> int:
     parser.add_argument("--top-k", type=int, default=0, help="0 keeps all, default: %(default)s")
     parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling, default: %(default)s")
+    inference.add_options(parser)
     arguments, rest = parser.parse_known_args()
     if (arguments.prompt is None) == (arguments.input is None):
         raise InputError("give either --prompt or --input with --output (see --help)")
@@ -60,19 +65,22 @@ def main() -> int:
     cli.apply_overrides(values, rest, "gate")
     gate = GateConfig(**values.to_dict())  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
-    bundle = load_model(arguments.checkpoint)
+    mesh = inference.start(arguments)
+    bundle = load_unrolled(arguments.checkpoint, mesh)
     if bundle.gate is not None:  # the gate that came with the model, then the command line
         values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig(**bundle.gate)))
         cli.apply_overrides(values, rest, "gate")
         gate = GateConfig(**values.to_dict())
     gate = None if arguments.no_gate else gate
-    if gate is not None and not bundle.model_config.safety_signal:
-        raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
-    generator = Generator(
-        bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate, max_length=arguments.max_length
-    )
+    with distributed.agreed():
+        if gate is not None and not bundle.model_config.safety_signal:
+            raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
+    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
+    generator = Generator(*tools, gate, max_length=arguments.max_length, mesh=mesh)
     if arguments.prompt is not None:
         request = Request((Turn("user", arguments.prompt),), arguments.prefill, seed=arguments.seed, sampling=sampling)
+        with distributed.agreed():
+            generator.encode([request], arguments.max_new_tokens)
         print_stream(generator, request, arguments.max_new_tokens)
     else:
         answer_file(generator, bundle, arguments, sampling)
@@ -87,11 +95,14 @@ def print_stream(generator: Generator, request: Request, max_new_tokens: int) ->
         return f"{colour}{text}{RESET}" if coloured and text else text
 
     for piece in generator.stream(request, max_new_tokens):
+        if not distributed.is_main():
+            continue
         alert = piece.probability >= generator.gate.threshold if generator.gate else False
         colour = RED if piece.refusing else YELLOW if alert else GREEN
         print(paint(colour if generator.gate else "", piece.text), end="", flush=True)
-    print()
-    print(paint(DIM, explain(piece.result)), file=sys.stderr)
+    if distributed.is_main():
+        print()
+        print(paint(DIM, explain(piece.result)), file=sys.stderr)
 
 
 def explain(result) -> str:
@@ -110,31 +121,40 @@ def explain(result) -> str:
 def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampling) -> None:
     """Answers `--input` into `--output`."""
     source, output = pathlib.Path(arguments.input), pathlib.Path(arguments.output)
-    rows = read_requests(source, sampling, arguments.seed)
-    try:
-        generator.encode([row.request for row in rows], arguments.max_new_tokens)
-    except InputError as error:
-        raise InputError(f"{source}: {error} (requests count from 0)") from error
-    about = {
-        "input": hashlib.sha256(source.read_bytes()).hexdigest(),
-        "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
-        "step": bundle.step,
-        "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
-        "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
-        "max_new_tokens": arguments.max_new_tokens,
-    }
-    file = ResultsFile(output, about)
-    done = file.done(rows)
-    refused = 0
-    with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr) as bar:
+    with distributed.agreed():
+        rows = read_requests(source, sampling, arguments.seed)
+        try:
+            generator.encode([row.request for row in rows], arguments.max_new_tokens)
+        except InputError as error:
+            raise InputError(f"{source}: {error} (requests count from 0)") from error
+        about = {
+            "input": hashlib.sha256(source.read_bytes()).hexdigest(),
+            "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
+            "step": bundle.step,
+            "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
+            "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
+            "max_new_tokens": arguments.max_new_tokens,
+        }
+    distributed.must_equal(about | {"batch_size": arguments.batch_size})
+    file, done = None, 0
+    with distributed.agreed():
+        if distributed.is_main():  # the others never look at the file
+            file = ResultsFile(output, about)
+            done = file.done(rows)
+    done = distributed.from_main(done)
+    refused, silent = 0, not distributed.is_main()
+    with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr, disable=silent) as bar:
         # Blocks of several batches: long enough to sort by length, short enough to lose little.
-        for block in blocks(rows[done:], 4 * arguments.batch_size):
+        for block in blocks(rows[done:], 4 * sharding.even_rows(arguments.batch_size, generator.mesh)):
             results = generator.generate(
                 [row.request for row in block], arguments.max_new_tokens, arguments.batch_size, bar.update
             )
-            file.append(block, results)
+            if file is not None:
+                file.append(block, results)
             refused += sum(result.refused for result in results)
-    print(f"{output}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")
+            distributed.stop_if_requested()
+    if distributed.is_main():
+        print(f"{output}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,9 @@ from configs import embedded_base, embedded_gated, embedded_sft
 from configs.compare.small import variants
 from configs.eval import embedded as evaluation
 from launch import cli
-from launch.compare import compare
+from launch.compare import compare, train_all
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
-from safety_align.training.loop import train
 
 
 def main() -> int:
@@ -24,14 +23,15 @@ def main() -> int:
     parser.add_argument("--workdir", default="runs/quickstart", metavar="DIR", help="default: %(default)s")
     workdir = pathlib.Path(parser.parse_args().workdir)
     started = time.monotonic()
-    for number, (name, module) in enumerate(
-        (("base", embedded_base), ("sft", embedded_sft), ("gated", embedded_gated)), start=1
-    ):
-        print(f"[{number}/4] training {name}: {module.__doc__.splitlines()[0]}", file=sys.stderr)
+    runs = []
+    for name, module in (("base", embedded_base), ("sft", embedded_sft), ("gated", embedded_gated)):
         config = module.get_config()
         if name != "base":
             config.init_from = str(workdir / "base")
-        train(to_train_config(config), workdir / name)
+        announcement = f"[{len(runs) + 1}/4] training {name}: {module.__doc__.splitlines()[0]}"
+        runs.append((workdir / name, to_train_config(config), announcement))
+    if not train_all(runs):
+        return cli.EXIT_FAILED
     print("[4/4] attacking both", file=sys.stderr)
     chosen = {k: v for k, v in variants(str(workdir / "sft"), str(workdir / "gated")).items() if k in ("sft", "gated")}
     eval_values = evaluation.get_config().to_dict()

@@ -5,5 +5,9 @@ class InputError(ValueError):
     """Bad input from a user: a config, a data row, a checkpoint, a prompt.
 
     The message is one line that names the input, the value found and the fix. Commands in `launch/` print it
-    and exit with code 2; library code lets it propagate.
+    and exit with code 2; library code lets it propagate. `shared`: all processes of a run raise it at the same place.
     """
+
+    def __init__(self, message: str = "", *, shared: bool = False):
+        super().__init__(message)
+        self.shared = shared

@@ -5,6 +5,9 @@ parameters), `fsdp` (parameters split along the width), `sequence` (activations 
 `tensor` (split along heads, MLP and vocabulary).
 """
 
+import contextlib
+import functools
+
 import flax.linen as nn
 import jax
 import numpy as np
@@ -104,12 +107,17 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(ROWS))
 
 
+def row_ways(mesh: Mesh | None) -> int:
+    """Into how many parts the rows of a batch are split; 1 without a mesh."""
+    return 1 if mesh is None else mesh.shape["data"] * mesh.shape["fsdp"]
+
+
 def process_rows(mesh: Mesh, rows: int) -> list[int]:
     """Which of the `rows` of a global batch this process's devices hold, in order.
 
     Raises InputError if the mesh does not divide them.
     """
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = row_ways(mesh)
     if rows % ways:
         raise InputError(f"a batch of {rows} rows is not a multiple of the mesh's data x fsdp = {ways}")
     slices = batch_sharding(mesh).addressable_devices_indices_map((rows,)).values()
@@ -140,6 +148,42 @@ def own_rows(placed: dict[str, jax.Array]) -> dict[str, np.ndarray]:
         return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
 
     return {name: fetch(array) for name, array in placed.items()}
+
+
+# --- inference: every process has the whole host batch, and gets the whole result ------------------------------------
+
+
+def even_rows(rows: int, mesh: Mesh | None) -> int:
+    """The least number of rows from `rows` on that the mesh splits evenly."""
+    return -(-rows // row_ways(mesh)) * row_ways(mesh)
+
+
+def on_mesh(mesh: Mesh | None):
+    """The context in which logical constraints mean `mesh`; with None, nothing."""
+    return contextlib.nullcontext() if mesh is None else jax.set_mesh(mesh)
+
+
+def spread_rows(batch, mesh: Mesh | None):
+    """Puts a tree of host arrays [B, …], the same in all processes of the mesh, on its devices: each process its rows.
+
+    Without a mesh, as it is.
+    """
+    if mesh is None:
+        return batch
+    where = batch_sharding(mesh)
+    return jax.tree.map(lambda x: jax.make_array_from_callback(x.shape, where, lambda index: x[index]), batch)
+
+
+def fetch(tree, mesh: Mesh | None):
+    """The host's copy of arrays on `mesh`, whole, in every process. All processes of the mesh call it together."""
+    if mesh is not None and mesh.is_multi_process:
+        tree = _replicate(mesh)(tree)
+    return jax.device_get(tree)
+
+
+@functools.cache
+def _replicate(mesh: Mesh):
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -17,22 +17,26 @@ TINY_RUN = [
 TIMEOUT = 240
 
 
-def start(workdir: pathlib.Path, *changes: str, processes: int = 1, devices: int = 1, **options) -> list:
-    """Starts `launch.train` on a tiny model as `processes` processes of `devices` fake devices each."""
+def start(workdir: pathlib.Path, *changes: str, **options) -> list:
+    """Starts `launch.train` on a tiny model; options as for `start_command`."""
+    return start_command(workdir, "-m", "launch.train", f"--workdir={workdir}", *TINY_RUN, *changes, **options)
+
+
+def start_command(name: pathlib.Path, *command: str, processes: int = 1, devices: int = 1, **options) -> list:
+    """Starts a Python command as `processes` processes of `devices` fake devices each; logs go beside `name`."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
     environment = dict(
         os.environ, JAX_PLATFORMS="cpu", XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}",
-        JAX_COMPILATION_CACHE_DIR=str(workdir.parent / "compiled"), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
+        JAX_COMPILATION_CACHE_DIR=str(name.parent / "compiled"), JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )  # fmt: skip
     started = []
     for index in range(processes):
-        command = [sys.executable, "-m", "launch.train", f"--workdir={workdir}", *TINY_RUN, *changes]
-        if processes > 1:
-            command.append(f"--distributed={address},{processes},{index}")
-        log = open(workdir.parent / f"{workdir.name}.{index}.log", "ab")
-        started.append(subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT, env=environment, **options))
+        spec = [f"--distributed={address},{processes},{index}"] if processes > 1 else []
+        log = open(name.parent / f"{name.name}.{index}.log", "ab")
+        arguments = [sys.executable, *command, *spec]
+        started.append(subprocess.Popen(arguments, stdout=log, stderr=log, cwd=ROOT, env=environment, **options))
     return started
 
 

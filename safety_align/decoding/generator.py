@@ -1,20 +1,20 @@
 """The host's side of the decoder: buckets, batches, streaming."""
 
-import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
 
-from safety_align import sharding
+from safety_align import distributed, sharding
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
 from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results
-from safety_align.decoding.state import Layout, Stop
+from safety_align.decoding.state import DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
-from safety_align.model import TransformerConfig, abstract_params, unstack_layers
+from safety_align.model import TransformerConfig, unroll
 from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer
 
 
@@ -42,7 +42,9 @@ class Generator:
       tokenizer, template: text ↔ ids and spans.
       gate: the safety gate; None decodes as if there were no `[CLS]`.
       max_length: the longest prompt + answer accepted, in tokens.
-      mesh: shards parameters by the rules table and rows over `data` and `fsdp`; None for one device.
+      mesh: shards parameters by the rules table and rows over `data` and `fsdp`; None for one device. It may span the
+        devices of several processes: then all of them make the same calls with the same requests, each feeds its own
+        rows, and all get all results.
     """
 
     def __init__(
@@ -56,14 +58,9 @@ class Generator:
         max_length: int = 4096,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        if "layers" in params:
-            params = unstack_layers(params, model_config.layers)
-        self.model_config = dataclasses.replace(model_config, scan_layers=False)
+        self.model_config, self.params = unroll(model_config, params, mesh)
         self.tokenizer, self.template, self.gate = tokenizer, template, gate
         self.max_length, self.mesh = max_length, mesh
-        if mesh is not None:
-            params = jax.device_put(params, sharding.param_shardings(mesh, abstract_params(self.model_config)))
-        self.params = params
         refusal = () if gate is None else tokenizer.encode(gate.refusal_text)
         self.refusal = tuple(int(i) for i in refusal)
 
@@ -76,20 +73,23 @@ class Generator:
     ) -> list[Result]:
         """One result for each request, in order.
 
-        Requests are batched by length; a batch is padded with idle rows to `batch_size`, so that sizes, and with them
-        compilations, are few. `progress(n)` is called after each batch with the requests it finished.
+        Requests are batched by length; a batch is padded with idle rows to `batch_size` (rounded up to what the mesh
+        splits evenly), so that sizes, and with them compilations, are few. `progress(n)` is called after each batch
+        with the requests it finished.
 
         Raises InputError, naming the request, for an empty or over-long prompt.
         """
         encoded = self.encode(requests, max_new_tokens)
+        self._must_agree(encoded, max_new_tokens, batch_size)
+        batch_size = sharding.even_rows(batch_size, self.mesh)
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for batch in _batches(order, encoded, batch_size):
             decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
-            with self._mesh():
+            with sharding.on_mesh(self.mesh):
                 state = prefill(decoder, self.params, arrays)
                 state = decode(decoder, self.params, arrays, state, np.int32(decoder.layout.steps))
-            host = jax.device_get(state.replace(cache=()))
+            host = self._fetch(state)
             for i, result in zip(batch, read_results(host, len(batch), self.gate, self.tokenizer), strict=True):
                 results[i] = result
             if progress:
@@ -102,12 +102,13 @@ class Generator:
         Under "rewind" text is held back until a benign check vouches for it, so nothing shown is ever taken back.
         """
         (encoded,) = self.encode([request], max_new_tokens)
-        decoder, arrays = self._prepare([encoded], 1, max_new_tokens)
+        self._must_agree([encoded], max_new_tokens, 1)
+        decoder, arrays = self._prepare([encoded], sharding.even_rows(1, self.mesh), max_new_tokens)
         text, released = StreamDecoder(self.tokenizer), 0
-        with self._mesh():
+        with sharding.on_mesh(self.mesh):
             state = prefill(decoder, self.params, arrays)
         while True:
-            host = jax.device_get(state.replace(cache=()))
+            host = self._fetch(state)
             done = int(host.stop[0]) != Stop.RUNNING
             ids = host.tokens[0][host.rank[0] >= 0].tolist()
             result = read_results(host, 1, self.gate, self.tokenizer)[0] if done else None
@@ -121,7 +122,7 @@ class Generator:
             yield Piece(fresh + (text.flush() if done else ""), refusing, latest, result)
             if done:
                 return
-            with self._mesh():
+            with sharding.on_mesh(self.mesh):
                 state = decode(decoder, self.params, arrays, state, np.int32(int(host.step) + CHUNK))
 
     def _releasable(self, host, length: int) -> int:
@@ -139,8 +140,17 @@ class Generator:
             return length
         return int(host.verdict.safe_length[0])
 
-    def _mesh(self):
-        return jax.set_mesh(self.mesh) if self.mesh is not None else contextlib.nullcontext()
+    def _fetch(self, state: DecodeState) -> DecodeState:
+        """The host's copy of a state, all rows of it, without the cache."""
+        return sharding.fetch(state.replace(cache=()), self.mesh)
+
+    def _must_agree(self, encoded: list[Encoded], max_new_tokens: int, batch_size: int) -> None:
+        """Raises InputError if the processes of the mesh were asked different things: they would wait for ever."""
+        if self.mesh is None or not self.mesh.is_multi_process:
+            return
+        shown = [(e.prompt.ids.tolist(), e.prefill.tolist(), e.request.seed, e.request.sampling) for e in encoded]
+        digest = hashlib.sha256(repr((shown, max_new_tokens, batch_size)).encode()).hexdigest()
+        distributed.must_equal({"requests": digest})
 
     def encode(self, requests: Sequence[Request], max_new_tokens: int) -> list[Encoded]:
         """Ids and spans of all requests; InputError, naming the request, where one is empty or too long."""
@@ -169,7 +179,7 @@ class Generator:
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
         decoder = Decoder(self.model_config, self.gate, self.refusal, self.tokenizer.eos_id, layout)
-        return decoder, make_batch(encoded, rows, layout, max_new_tokens)
+        return decoder, sharding.spread_rows(make_batch(encoded, rows, layout, max_new_tokens), self.mesh)
 
 
 def _bucket(size: int, smallest: int) -> int:

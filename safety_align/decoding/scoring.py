@@ -5,7 +5,9 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
+from safety_align import sharding
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.routing import Check, Kind, Routing, Segment, place
 from safety_align.text import ChatTemplate, Tokenizer, Turn
@@ -23,8 +25,14 @@ def _safety_logits(config: TransformerConfig, params, batch):
     return model.apply({"params": params}, method=run)
 
 
-def score_segments(config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32) -> np.ndarray:
-    """Probability of "malicious" at the last check of each segment [N]. `params` scanned or not, as `config` says."""
+def score_segments(
+    config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+) -> np.ndarray:
+    """Probability of "malicious" at the last check of each segment [N]. `params` scanned or not, as `config` says.
+
+    `mesh`: where `params` are, by the rules table; of several processes all make the same call and get all scores.
+    """
+    batch_size = sharding.even_rows(batch_size, mesh)
     order = sorted(range(len(segments)), key=lambda i: segments[i].length)
     scores = np.zeros(len(segments))
     for start in range(0, len(order), batch_size):
@@ -36,7 +44,8 @@ def score_segments(config: TransformerConfig, params, segments: Sequence[Segment
             key: np.stack([row[key] for row in rows])
             for key in ("tokens", "positions", "segments", "content", "cls_index", "cls_range")
         }
-        logits = np.asarray(_safety_logits(config, params, batch))
+        with sharding.on_mesh(mesh):
+            logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch, mesh)), mesh)
         last = [len(segments[i].checks) - 1 for i in chosen]
         scores[chosen] = 1 / (1 + np.exp(-logits[np.arange(len(chosen)), last].astype(np.float64)))
     return scores
@@ -48,6 +57,7 @@ def score_queries(
     tokenizer: Tokenizer,
     template: ChatTemplate,
     conversations: Sequence[Sequence[Turn]],
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
     empty = np.zeros(0, np.int32)
@@ -56,7 +66,7 @@ def score_queries(
         prompt = template.encode(tokenizer, turns)
         check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
         segments.append(Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,)))
-    return score_segments(config, params, segments)
+    return score_segments(config, params, segments, mesh=mesh)
 
 
 def score_windows(
@@ -65,6 +75,7 @@ def score_windows(
     tokenizer: Tokenizer,
     template: ChatTemplate,
     windows: Sequence[tuple[Sequence[Turn], str, int, int]],
+    mesh: Mesh | None = None,
 ) -> np.ndarray:
     """Rule 2 checks of given answers: for each (turns, answer, start, stop), the probability [N] that response tokens
     `[start, stop)`, clipped to the answer, are malicious."""
@@ -77,4 +88,4 @@ def score_windows(
         response = response[:stop]
         checks = (Check(Kind.QUERY, 0, size, 0.0), Check(Kind.WINDOW, size + start, size + stop, 0.0))
         segments.append(Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), checks))
-    return score_segments(config, params, segments)
+    return score_segments(config, params, segments, mesh=mesh)

@@ -7,8 +7,10 @@ import pathlib
 import sys
 from collections.abc import Callable
 
+from jax.sharding import Mesh
 from tqdm import tqdm
 
+from safety_align import distributed
 from safety_align.attacks import Direct, Prefill, Published, SamplingGrid, load_behaviors, subsample
 from safety_align.data.rows import read_csv, read_lines
 from safety_align.data.sources import load_source
@@ -77,6 +79,7 @@ def evaluate_variant(
     name: str,
     partial: pathlib.Path | None = None,
     progress: bool = True,
+    mesh: Mesh | None = None,
 ) -> dict:
     """{"attacks", "benign_refused", "head", "perplexity"} of one variant.
 
@@ -87,19 +90,31 @@ def evaluate_variant(
       name: the variant's, for the progress bar.
       partial: directory where finished parts are kept, so that an interrupted evaluation goes on where it was.
       progress: show bars on stderr.
+      mesh: where the bundle's parameters are, by the rules table; None for one device. Several processes make the same
+        call with a mesh of all their devices: each feeds its rows, all get the result, the first alone writes parts and
+        shows bars. What is done already is as the first finds it.
     """
-    generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate)
+    generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate, mesh=mesh)
     key = hashlib.sha256(repr((config, gate, bundle.config, bundle.step)).encode()).hexdigest()[:12]
 
     def measure(part: str, run: Callable[[Callable[[int], None]], dict], total: int) -> dict:
         saved = partial / f"{name}.{part}.{key}.json" if partial else None
-        if saved and saved.is_file():
-            return json.loads(saved.read_text("utf-8"))
+        first, found = distributed.is_main(), None
+        if first and saved and saved.is_file():
+            found = json.loads(saved.read_text("utf-8"))
+        if (found := distributed.from_main(found)) is not None:
+            return found
+        silent = not (progress and first)
         with tqdm(
-            total=total, desc=f"{name}: {part}", unit="answer", disable=not progress, file=sys.stderr, leave=False
+            total=total, desc=f"{name}: {part}", unit="answer", disable=silent, file=sys.stderr, leave=False
         ) as bar:
-            value = run(bar.update)
-        if saved:
+
+            def advance(count: int) -> None:
+                bar.update(count)
+                distributed.stop_if_requested()
+
+            value = run(advance)
+        if first and saved:
             partial.mkdir(parents=True, exist_ok=True)
             write_atomically(saved, json.dumps(value))
         return value
@@ -113,17 +128,17 @@ def evaluate_variant(
         run = lambda bar, p=prompts: benign_refused(p, generator, progress=bar, **options)  # noqa: E731
         result["benign_refused"][set_name] = measure(f"benign_{set_name}", run, len(prompts))
     if gate is not None:
-        result["head"] = measure("head", lambda bar: _head(bundle, gate, config), 0)
+        result["head"] = measure("head", lambda bar: _head(bundle, gate, config, mesh), 0)
     examples = _benign_examples(config)
-    value = measure("perplexity", lambda bar: {"perplexity": _perplexity(bundle, gate, examples)}, 0)
+    value = measure("perplexity", lambda bar: {"perplexity": _perplexity(bundle, gate, examples, mesh)}, 0)
     return result | value
 
 
-def _perplexity(bundle: Bundle, gate: GateConfig | None, examples) -> float:
+def _perplexity(bundle: Bundle, gate: GateConfig | None, examples, mesh: Mesh | None) -> float:
     model, params = bundle.model_config, bundle.params
     if gate is None:
         model = dataclasses.replace(model, safety_signal=False)
-    return perplexity(model, params, bundle.tokenizer, bundle.template, examples)
+    return perplexity(model, params, bundle.tokenizer, bundle.template, examples, mesh=mesh)
 
 
 def _attacks(config: EvalConfig):
@@ -173,17 +188,17 @@ def _benign_prompts(config: EvalConfig) -> dict[str, list[tuple[Turn, ...]]]:
     }
 
 
-def _head(bundle: Bundle, gate: GateConfig, config: EvalConfig) -> dict:
+def _head(bundle: Bundle, gate: GateConfig, config: EvalConfig, mesh: Mesh | None) -> dict:
     """The head on query sets and on windows."""
     tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
     n, seed = config.head_examples, config.seed
 
     def queries(prompts):
-        return score_queries(*tools, [(Turn("user", p),) if isinstance(p, str) else p for p in prompts])
+        return score_queries(*tools, [(Turn("user", p),) if isinstance(p, str) else p for p in prompts], mesh)
 
     def windows(examples):
         lengths = [len(bundle.tokenizer.encode(e.response)) for e in examples]
-        return score_windows(*tools, sample_windows(examples, lengths, gate.r2, 2, seed))
+        return score_windows(*tools, sample_windows(examples, lengths, gate.r2, 2, seed), mesh)
 
     def compare(malicious, benign):
         return compare_scores(malicious, benign, gate.threshold)

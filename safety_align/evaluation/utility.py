@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from jax.sharding import Mesh
 
+from safety_align import sharding
 from safety_align.data.examples import Example
 from safety_align.data.pipeline import PipelineConfig, fixed_batches
 from safety_align.model import TransformerConfig
@@ -31,15 +32,17 @@ def perplexity(
     template: ChatTemplate,
     examples: Sequence[Example],
     length: int = 256,
+    mesh: Mesh | None = None,
 ) -> float:
     """exp of the mean nats per response token (EOS included); `[CLS]` is in place where the model has it.
 
-    Per token of this model's own tokenizer: compare only models that share one.
+    Per token of this model's own tokenizer: compare only models that share one. `mesh`: as in `score_segments`.
     """
     routing = RoutingConfig(windows=0) if config.safety_signal else None
-    pipeline = PipelineConfig(length, 16, 32 if routing else 0, (("benign", 1.0),))
+    pipeline = PipelineConfig(length, sharding.even_rows(16, mesh), 32 if routing else 0, (("benign", 1.0),))
     nats = count = 0.0
     for batch in fixed_batches(examples, pipeline, tokenizer, template, routing):
-        batch_nats, batch_count = _nats(config, params, {k: np.asarray(v) for k, v in batch.items()})
+        with sharding.on_mesh(mesh):
+            batch_nats, batch_count = sharding.fetch(_nats(config, params, sharding.spread_rows(batch, mesh)), mesh)
         nats, count = nats + float(batch_nats), count + float(batch_count)
     return math.exp(min(nats / max(count, 1.0), 50.0))

@@ -1,12 +1,15 @@
 """Any model that this project can read, by its directory: a training run, or a Hugging Face model."""
 
+import dataclasses
 import os
 import pathlib
 
 import jax
 
+from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.interop.huggingface import load_pretrained
+from safety_align.model import unroll
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import Bundle, load_run
 
@@ -19,11 +22,26 @@ def load_model(
 ) -> Bundle:
     """Reads `path`: a run's workdir, one of its steps, or a Hugging Face directory (`options`: see `load_pretrained`).
 
-    Raises InputError where it is neither, or where tokenizer and vocabulary do not match.
+    Raises InputError where it is neither, or where tokenizer and vocabulary do not match. Several processes call it
+    together, each with a `mesh` that it has devices of.
     """
     path = pathlib.Path(path)
     if not is_huggingface(path):
         return load_run(path, mesh)
+    with distributed.agreed():
+        return _load_huggingface(path, mesh, dtype, **options)
+
+
+def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None) -> Bundle:
+    """`load_model` for decoding and scoring on a `mesh`: layers unrolled, one copy of the model. None: `load_model`."""
+    if mesh is None:
+        return load_model(path)
+    bundle = load_model(path, mesh, scan_layers=False)
+    config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
+    return dataclasses.replace(bundle, model_config=config, params=params)
+
+
+def _load_huggingface(path: pathlib.Path, mesh: jax.sharding.Mesh | None, dtype: str | None, **options) -> Bundle:
     tokenizer = ImportedTokenizer(path)
     found = load_pretrained(path, mesh, dtype, **options)
     if tokenizer.vocab_size > found.config.vocab_size:

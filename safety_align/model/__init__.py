@@ -9,10 +9,11 @@ from safety_align.model.transformer import (
     abstract_params,
     init_params,
     stack_layers,
+    unroll,
     unstack_layers,
 )
 
 __all__ = [
     "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params",
-    "add_signal", "init_params", "preset", "stack_layers", "unstack_layers",
+    "add_signal", "init_params", "preset", "stack_layers", "unroll", "unstack_layers",
 ]  # fmt: skip

@@ -4,6 +4,7 @@ Axis legend in attention.py. The signal is three small arrays: the `[CLS]` embed
 with a bias, read from the final hidden state of `[CLS]` (method.md section 2).
 """
 
+import dataclasses
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -178,6 +179,35 @@ def unstack_layers(params: dict, layers: int) -> dict:
     rest = {name: value for name, value in params.items() if name != "layers"}
     stacked = params["layers"]["block"]
     return rest | {f"layer_{i}": jax.tree.map(lambda p, i=i: p[i], stacked) for i in range(layers)}
+
+
+def unroll(
+    config: TransformerConfig, params: dict, mesh: jax.sharding.Mesh | None = None, consume: bool = False
+) -> tuple[TransformerConfig, dict]:
+    """(config, parameters) as decoding wants them: layers unrolled, on `mesh` by the rules table.
+
+    With a mesh one stacked parameter is taken apart after the other, and `consume` frees each of them then: a model that
+    fills the devices never stands there twice. `params` must not be used afterwards.
+    """
+    scanned, config = config, dataclasses.replace(config, scan_layers=False)
+    if mesh is None:
+        return config, unstack_layers(params, config.layers) if "layers" in params else params
+    where = sharding.param_shardings(mesh, abstract_params(config))
+    if "layers" not in params:
+        return config, jax.device_put(params, where)
+    params = dict(params)
+    stacked = sharding.param_shardings(mesh, abstract_params(dataclasses.replace(scanned, scan_layers=True)))["layers"]
+    leaves, tree = jax.tree.flatten(jax.device_put(params.pop("layers"), stacked)["block"])
+    layers = {f"layer_{i}": [] for i in range(config.layers)}
+    places = jax.tree.leaves(where["layer_0"])  # every layer lies as the first does
+    for leaf, place in zip(leaves, places, strict=True):
+        slices = jax.jit(lambda x: tuple(x), out_shardings=(place,) * config.layers)(leaf)
+        for layer, part in zip(layers.values(), jax.block_until_ready(slices), strict=True):
+            layer.append(part)
+        if consume:
+            leaf.delete()
+    rest = jax.device_put(params, {name: where[name] for name in params})
+    return config, rest | {name: tree.unflatten(parts) for name, parts in layers.items()}
 
 
 def stack_layers(params: dict, layers: int) -> dict:

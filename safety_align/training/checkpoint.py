@@ -211,11 +211,31 @@ class Bundle:
 def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> Bundle:
     """Reads a run's newest checkpoint (`path` a workdir), or the one of a step (`path` = workdir/checkpoints/STEP).
 
-    Parameters go to `mesh` by the rules table, or to the first device.
+    Parameters go to `mesh` by the rules table, or to the first device. Several processes call it together.
 
     Raises InputError if it is missing, corrupt, or not a training run.
     """
-    path = pathlib.Path(path).resolve()
+    with distributed.agreed():
+        workdir, step, config, tokenizer, model_config, template = _identify(pathlib.Path(path).resolve())
+        boxed = abstract_params(model_config)
+        shapes = nn.unbox(boxed)
+        one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        where = jax.tree.map(lambda _: one, shapes) if mesh is None else sharding.param_shardings(mesh, boxed)
+        abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
+        folder = workdir / "checkpoints" / str(step)
+        if any(folder.glob(integrity.PATTERN)):  # each process verifies its share
+            found = integrity.damage(folder, jax.process_index(), jax.process_count(), below="params/")
+            if found:
+                raise InputError(f"checkpoint {folder} cannot be read ({found}); delete it to use an older one")
+    try:
+        params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
+    except Exception as error:
+        raise _unreadable(folder, error) from error
+    return Bundle(model_config, params, tokenizer, template, config, step)
+
+
+def _identify(path: pathlib.Path):
+    """(workdir, step, the run's config, tokenizer, model's config, template) of the checkpoint that `path` means."""
     one_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if one_step else path
     if not workdir.is_dir():
@@ -237,16 +257,4 @@ def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> 
         raise InputError(
             f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}"
         )
-    boxed = abstract_params(model_config)
-    shapes = nn.unbox(boxed)
-    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
-    where = jax.tree.map(lambda _: one, shapes) if mesh is None else sharding.param_shardings(mesh, boxed)
-    abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-    folder = workdir / "checkpoints" / str(step)
-    if any(folder.glob(integrity.PATTERN)) and (found := integrity.damage(folder, below="params/")):
-        raise InputError(f"checkpoint {folder} cannot be read ({found}); delete it to use an older one")
-    try:
-        params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
-    except Exception as error:
-        raise _unreadable(folder, error) from error
-    return Bundle(model_config, params, tokenizer, template, config, step)
+    return workdir, step, config, tokenizer, model_config, template

@@ -109,7 +109,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         pending, last, saved = None, {}, done
         try:
             for step in range(done + 1, config.steps + 1):
-                if stopping.requested(step):
+                if stopping.requested():
                     break
                 local = watch.take(pipeline, pending and pending[1]["loss"])
                 state, metrics = train_step(state, place(local))
@@ -323,10 +323,10 @@ class _StopSignal:
         self.asked = False
         self._old = {}
 
-    def requested(self, step: int) -> bool:
-        """Whether to stop before `step`; the same in every process."""
+    def requested(self) -> bool:
+        """Whether to stop before the next step; the same in every process."""
         if jax.process_count() > 1:
-            self.asked = distributed.stop_requested(step)
+            self.asked = distributed.stop_requested()
         return self.asked
 
     def __enter__(self):

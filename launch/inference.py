@@ -1,0 +1,47 @@
+"""What `generate`, `evaluate` and `compare` share: on which devices of which processes a model is decoded."""
+
+from launch import cli
+from safety_align.errors import InputError
+
+AXES = ("data", "fsdp", "tensor")
+
+
+def add_options(parser: cli.Parser) -> None:
+    """--mesh and --distributed; give them to `start`."""
+    parser.add_argument(
+        "--mesh",
+        metavar="AXIS=N,…",
+        help="devices along data (rows; what is left), fsdp (rows and parameters), tensor (heads, MLP, vocabulary); "
+        "default: a copy of the model on every device. A model too large for one: --mesh=tensor=4, say",
+    )
+    cli.add_distributed(parser)
+
+
+def start(arguments):
+    """Joins the other processes, if there are any → the mesh of all devices, None if there is but one.
+
+    Must come before jax is used. Raises InputError for a mesh that the devices do not make.
+    """
+    sizes = mesh_sizes(arguments.mesh)
+    import jax
+
+    from safety_align import distributed, sharding
+
+    distributed.start(arguments.distributed)
+    if not sizes and jax.device_count() == 1:
+        return None
+    with distributed.agreed():
+        return sharding.make_mesh(**sizes)
+
+
+def mesh_sizes(text: str | None) -> dict[str, int]:
+    """{"fsdp": 4, "tensor": 2} of "fsdp=4,tensor=2"."""
+    sizes = {}
+    for part in (text or "").split(",") if text is not None else ():
+        axis, equals, number = part.partition("=")
+        if axis not in AXES or not equals or not number.lstrip("-").isdigit() or axis in sizes:
+            raise InputError(
+                f"--mesh={text}: expected AXIS=N, each of {', '.join(AXES)} at most once, joined by commas"
+            )
+        sizes[axis] = int(number)
+    return sizes
