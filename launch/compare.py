@@ -1,6 +1,7 @@
 """The comparison: python -m launch.compare --config=configs/compare/NAME.py --output=DIR
 
-Trains what is missing, evaluates every variant, prints the table and writes results.json, table.md and report.html.
+Trains what is missing (a DPO run computes its reference first), evaluates every variant, prints the table and writes
+results.json, table.md and report.html.
 Interrupted, the same command goes on.
 """
 
@@ -32,14 +33,25 @@ def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict)
     return write_report(output, measured, about)
 
 
+def training(entry: tuple) -> tuple[str, str, list[str]]:
+    """(workdir, config file, overrides as on a command line) of an entry of `train`: (workdir, config file), or with
+    {dotted key: value} behind them."""
+    workdir, path, *changes = entry
+    if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
+        raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
+    return workdir, path, [f"--config.{key}={value}" for c in changes for key, value in c.items()]
+
+
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     arguments, config = cli.parse_with_config(parser)
     values = config.to_dict()
-    for workdir, path in values["train"]:
-        print(f"training {workdir} by {path}", file=sys.stderr)
-        train(to_train_config(cli.load_config(path)), workdir)
+    for workdir, path, changes in map(training, values["train"]):
+        print(f"training {workdir} by {' '.join([path, *changes])}", file=sys.stderr)
+        config = cli.load_config(path)
+        cli.apply_overrides(config, changes)
+        train(to_train_config(config), workdir, load=load_model)
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
