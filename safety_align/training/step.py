@@ -127,7 +127,8 @@ def make_train_step(
             grads, metrics = micro(state.params, batch, totals)
         else:
             # Microbatch i takes rows i::accumulation, so that every device keeps its own rows.
-            split = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+            micro_rows = len(batch["tokens"]) // accumulation
+            split = jax.tree.map(lambda x: x.reshape(micro_rows, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
 
             def body(total, part):
                 return jax.tree.map(jnp.add, total, micro(state.params, part, totals)), None
