@@ -1,8 +1,8 @@
 """The comparison: python -m launch.compare --config=configs/compare/NAME.py --output=DIR
 
-Trains what is missing, evaluates every variant, prints the table and writes results.json, table.md and report.html.
-Interrupted, the same command goes on. On several hosts every process is given the same command with --distributed;
---mesh is that of the evaluation, training has its config's.
+Trains what is missing (a DPO run computes its reference first), evaluates every variant, prints the table and writes
+results.json, table.md and report.html. Interrupted, the same command goes on. On several hosts every process is given the
+same command with --distributed; --mesh is that of the evaluation, training has its config's.
 """
 
 import dataclasses
@@ -17,7 +17,8 @@ from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
-from safety_align.interop import load_unrolled
+from safety_align.interop import load_model, load_unrolled
+from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
 
 
@@ -40,7 +41,7 @@ def train_all(runs) -> bool:
     """Trains, in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was done."""
     for workdir, config, announcement in runs:
         say(announcement)
-        if train(config, workdir)["step"] < config.steps:
+        if train(config, workdir, load=load_model)["step"] < config.steps:
             return False
     return True
 
@@ -49,6 +50,18 @@ def say(text: str) -> None:
     """A line of progress, once."""
     if distributed.is_main():
         print(text, file=sys.stderr)
+
+
+def training(entry: tuple) -> tuple[str, TrainConfig, str]:
+    """(workdir, config, announcement) of an entry of `train`: (workdir, config file), or with {dotted key: value} of
+    overrides behind them."""
+    workdir, path, *changes = entry
+    if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
+        raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
+    overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
+    config = cli.load_config(path)
+    cli.apply_overrides(config, overrides)
+    return workdir, to_train_config(config), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:
@@ -60,7 +73,7 @@ def main() -> int:
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
-    runs = [(w, to_train_config(cli.load_config(path)), f"training {w} by {path}") for w, path in values["train"]]
+    runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
     if not train_all(runs):
         return cli.EXIT_FAILED

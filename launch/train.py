@@ -19,6 +19,7 @@ from safety_align.model import preset
 from safety_align.routing import RoutingConfig
 from safety_align.training.checkpoint import CheckpointNotWritten
 from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
+from safety_align.training.dpo import DpoConfig
 from safety_align.training.loop import NonFiniteLoss, train
 from safety_align.training.optimizer import OptimizerConfig
 
@@ -30,15 +31,17 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         model = dict(values.pop("model"))
         model = preset(model.pop("preset"), **model)
         data = dict(values.pop("data"))
-        shape = ("sequence_length", "batch_size", "checks_per_row", "seed", "max_skipped")
+        shape = ("sequence_length", "batch_size", "checks_per_row", "pairs_per_row", "seed", "max_skipped")
         pipeline = {name: data.pop(name) for name in shape if name in data}
         mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
         routing = RoutingConfig(**values.pop("routing")) if model.safety_signal else None
         values.pop("routing", None)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
+        dpo = values.pop("dpo", None)
         return TrainConfig(
             model=model,
+            dpo=DpoConfig(**dpo) if dpo else None,
             routing=routing,
             pipeline=PipelineConfig(mixture=mixture, **pipeline),
             data=DataConfig(**data),

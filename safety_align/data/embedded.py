@@ -16,7 +16,7 @@ import numpy as np
 
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.grammar import Domain, benign, frames, malicious
-from safety_align.data.refusals import REFUSAL_PREFIX
+from safety_align.data.refusals import REFUSAL_PREFIX, explained_refusal
 from safety_align.errors import InputError
 from safety_align.text import Turn
 
@@ -76,6 +76,14 @@ def embedded_text(split: str, n: int, seed: int = 0) -> list[Example]:
     return list(_generate(makers, split, n, seed + 1, "embedded_text"))
 
 
+def embedded_preferences(split: str, n: int, seed: int = 0) -> list[Example]:
+    """`n` preferences: of three, two refusals of a malicious goal preferred to an unsafe answer, and one benign answer
+    preferred to a refusal."""
+    refused = [_preferred_refusal(malicious.DOMAINS), _preferred_refusal(malicious.DOMAINS + malicious.SOFT)]
+    makers = [*refused, _preferred_answer(benign.DOMAINS + benign.LOOKALIKES)]
+    return list(_generate(makers, split, n, seed + 2, "embedded_preferences"))
+
+
 def embedded_behaviors(split: str) -> list[Behavior]:
     """Every malicious goal of the split, with an unsafe answer."""
     made = []
@@ -133,13 +141,17 @@ def _refused(domains: Sequence[Domain]) -> Callable:
 
     def make(rng, split, source, name) -> Example:
         goal = _pick(rng, pools[split])
-        reason = _pick(rng, frames.REASONS).format(goal=goal.text, harm=goal.domain.harm)
-        answer = f"{REFUSAL_PREFIX} {reason}. {_pick(rng, frames.STANDS)} {_pick(rng, frames.OFFERS)}"
+        answer = _refusal(goal, rng)
         query = _pick(rng, frames.ASK[split]).format(goal=goal.text)
         turns = (*_context(rng, innocent[split], split), Turn("user", query))
         return Example(turns, answer, MALICIOUS, BENIGN, True, source, name)
 
     return make
+
+
+def _refusal(goal: Goal, rng) -> str:
+    reason = _pick(rng, frames.REASONS).format(goal=goal.text, harm=goal.domain.harm)
+    return f"{REFUSAL_PREFIX} {reason}. {_pick(rng, frames.STANDS)} {_pick(rng, frames.OFFERS)}"
 
 
 def _unsafe(domains: Sequence[Domain]) -> Callable:
@@ -149,6 +161,28 @@ def _unsafe(domains: Sequence[Domain]) -> Callable:
         goal = _pick(rng, pools[split])
         turns = (Turn("user", _pick(rng, frames.ASK[split]).format(goal=goal.text)),)
         return Example(turns, _steps(goal, rng, 6), MALICIOUS, MALICIOUS, False, source, name)
+
+    return make
+
+
+def _preferred_refusal(domains: Sequence[Domain]) -> Callable:
+    pools = {split: goals(domains, split) for split in ("train", "test")}
+
+    def make(rng, split, source, name) -> Example:
+        goal = _pick(rng, pools[split])
+        turns = (Turn("user", _pick(rng, frames.ASK[split]).format(goal=goal.text)),)
+        unsafe = _steps(goal, rng, 6)
+        return Example(turns, _refusal(goal, rng), MALICIOUS, BENIGN, True, source, name, rejected=unsafe)
+
+    return make
+
+
+def _preferred_answer(domains: Sequence[Domain]) -> Callable:
+    answered = _answered(domains)
+
+    def make(rng, split, source, name) -> Example:
+        example = answered(rng, split, source, name)
+        return dataclasses.replace(example, rejected=explained_refusal(example.query))
 
     return make
 

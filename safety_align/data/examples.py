@@ -1,14 +1,17 @@
-"""One training example, and its encoding to a `routing.Segment`."""
+"""One training example, and its encoding to a `routing.Segment`, or of two answers to a `routing.Pair`."""
 
 import dataclasses
 
 import numpy as np
 
 from safety_align.errors import InputError
-from safety_align.routing import Check, Kind, RoutingConfig, Segment, sample_checks
+from safety_align.routing import Check, Kind, Pair, RoutingConfig, Segment, sample_checks
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
 
 MALICIOUS, BENIGN = 1, 0
+
+MAX_UNSAFE_START = 100
+"""Tokens of an unsafe answer that stand before a refusal, at most (Qi et al. 2025: C = 100)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +26,9 @@ class Example:
       source: the name of its source.
       id: unique within the source.
       text_label: of plain text, a guard model's probability that it is unsafe (pretraining); None unknown.
+      unsafe_start: an unsafe answer; some of its first tokens stand before `response`, as context (data augmentation).
+      rejected: an answer that `response` is preferred to (DPO); never in the LM loss.
+      reference: the reference model's summed log-probabilities of `response` and `rejected`, in nats; None unknown.
     """
 
     turns: tuple[Turn, ...]
@@ -33,12 +39,19 @@ class Example:
     source: str
     id: str
     text_label: float | None = None
+    unsafe_start: str = ""
+    rejected: str = ""
+    reference: tuple[float, float] | None = None
 
     def __post_init__(self):
         if self.train_lm and self.response_label == MALICIOUS:
             raise InputError(f"example {self.source}/{self.id}: an unsafe answer may not enter the LM loss")
         if not self.turns and not self.response:
             raise InputError(f"example {self.source}/{self.id} is empty")
+        if (self.unsafe_start or self.rejected) and not (self.turns and self.response):
+            raise InputError(f"example {self.source}/{self.id}: a second answer needs a conversation and an answer")
+        if self.unsafe_start and self.rejected:
+            raise InputError(f"example {self.source}/{self.id} is either augmented or a preference pair, not both")
 
     @property
     def query(self) -> str:
@@ -57,12 +70,18 @@ def encode_example(
     max_length: int,
     routing: RoutingConfig | None,
     rng: np.random.Generator,
-) -> Segment:
-    """The example as a segment of at most `max_length` slots.
+) -> Segment | Pair:
+    """The example as a segment of at most `max_length` slots; a preference as a pair, each side at most half of them.
 
     A response that does not fit is cut (and then has no EOS); a prompt that leaves no room for an answer is `TooLong`.
-    `rng` draws the windows. Without `routing` the segment has no `[CLS]`: plain SFT.
+    `rng` draws the windows, and how much of an unsafe start comes first. Without `routing` the segment has no `[CLS]`:
+    plain SFT.
     """
+    if example.rejected:
+        chosen = dataclasses.replace(example, rejected="", reference=None)
+        rejected = dataclasses.replace(chosen, response=example.rejected, response_label=None, train_lm=False)
+        sides = [encode_example(e, tokenizer, template, max_length // 2, routing, rng) for e in (chosen, rejected)]
+        return Pair(*sides, example.reference or (0.0, 0.0))
     copies = _copies(example, routing)
     if example.turns:
         prompt = template.encode(tokenizer, example.turns)
@@ -80,16 +99,32 @@ def encode_example(
         content[0] = False  # BOS
     if example.response:
         response, content = np.append(response, tokenizer.eos_id), np.append(content, False)
+    context = 0
+    if example.unsafe_start:
+        start = template.encode_response(tokenizer, example.unsafe_start)
+        context = _start_length(rng, min(len(start), room - len(response)))
+        response = np.concatenate([start[:context], response])
+        content = np.concatenate([np.ones(context, bool), content])
     response, content = response[:room].astype(np.int32), content[:room]
     checks: tuple[Check, ...] = ()
     if copies and not example.turns:
         # Pretraining: sees all content, is seen by nothing (method.md section 3).
         checks = (Check(Kind.TEXT, 0, len(response), example.text_label),)
     elif copies:
-        checks = sample_checks(
-            rng, len(prompt.ids), int(content.sum()), example.query_label, example.response_label, routing
-        )
-    return Segment(prompt.ids, prompt.content, response, content, checks, example.train_lm and bool(example.response))
+        # An answer that begins unsafe and then refuses is neither: no windows.
+        label = None if context else example.response_label
+        checks = sample_checks(rng, len(prompt.ids), int(content.sum()), example.query_label, label, routing)
+    train_lm = example.train_lm and bool(example.response)
+    return Segment(prompt.ids, prompt.content, response, content, checks, train_lm, context)
+
+
+def _start_length(rng: np.random.Generator, most: int) -> int:
+    """How many tokens of an unsafe answer come first: none in half of the cases, else 1 to C uniformly (Qi et al. 2025,
+    section 4). [ours] C is no more than `most`, what the answer has and the row has room for before a whole refusal."""
+    most = min(most, MAX_UNSAFE_START)
+    if most < 1 or rng.random() < 0.5:
+        return 0
+    return int(rng.integers(1, most + 1))
 
 
 def _copies(example: Example, routing: RoutingConfig | None) -> int:

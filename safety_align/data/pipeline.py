@@ -19,7 +19,7 @@ import numpy as np
 
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.errors import InputError
-from safety_align.routing import RoutingConfig, Segment, place
+from safety_align.routing import Pair, RoutingConfig, Segment, place
 from safety_align.text import ChatTemplate, Tokenizer
 
 POOL = 16
@@ -34,7 +34,8 @@ class PipelineConfig:
     """Shape and order of the batches.
 
     sequence_length: S, slots of a row; batch_size: rows of a global batch; checks_per_row: M, room for `[CLS]` copies;
-    mixture: (source, weight) pairs; seed: of order and windows; max_skipped: fraction of examples that may not fit.
+    mixture: (source, weight) pairs; seed: of order and windows; max_skipped: fraction of examples that may not fit;
+    pairs_per_row: P, room for preference pairs (DPO); None: no pairs.
     """
 
     sequence_length: int
@@ -43,11 +44,14 @@ class PipelineConfig:
     mixture: tuple[tuple[str, float], ...]
     seed: int = 0
     max_skipped: float = 0.05
+    pairs_per_row: int | None = None
 
     def __post_init__(self):
         for name in ("sequence_length", "batch_size"):
             if getattr(self, name) < 1:
                 raise InputError(f"data.{name} must be at least 1, got {getattr(self, name)}")
+        if self.pairs_per_row is not None and self.pairs_per_row < 1:
+            raise InputError(f"data.pairs_per_row must be at least 1, or None, got {self.pairs_per_row}")
         if not self.mixture or any(weight <= 0 for _, weight in self.mixture):
             raise InputError(f"data.mixture needs sources with positive weights, got {self.mixture}")
 
@@ -126,7 +130,7 @@ class Pipeline:
         counts = {name: np.array([getattr(s, name) for s in self._streams], np.int32) for name in ("next", "skipped")}
         return counts | {"held": held}
 
-    def _encode(self, index: int) -> Segment | None:
+    def _encode(self, index: int) -> Segment | Pair | None:
         source, item = self._order[index]
         rng = np.random.default_rng((self.config.seed, index))
         try:
@@ -158,12 +162,12 @@ class Pipeline:
 
     def _produce(self):
         """The next batch and the state after it."""
-        length, checks = self.config.sequence_length, self.config.checks_per_row
+        room = _room(self.config)
         rows = []
         for stream in self._streams:
             self._fill(stream)
-            chosen = pack([segment for _, segment in stream.held], length, checks)
-            rows.append(place([stream.held[i][1] for i in chosen], length, checks))
+            chosen = pack([segment for _, segment in stream.held], *room)
+            rows.append(place([stream.held[i][1] for i in chosen], *room))
             taken = set(chosen)
             stream.held = [item for i, item in enumerate(stream.held) if i not in taken]
         return stack(rows), self._snapshot()
@@ -176,19 +180,27 @@ class _Stream:
     row: int
     next: int = 0
     skipped: int = 0
-    held: list[tuple[int, Segment]] = dataclasses.field(default_factory=list)
+    held: list[tuple[int, Segment | Pair]] = dataclasses.field(default_factory=list)
 
 
-def pack(segments: Sequence[Segment], length: int, checks: int) -> list[int]:
+def _room(config: PipelineConfig) -> tuple[int, int, int]:
+    """What a row holds: slots, checks, pairs."""
+    return config.sequence_length, config.checks_per_row, config.pairs_per_row or 0
+
+
+def pack(segments: Sequence[Segment | Pair], length: int, checks: int, pairs: int = 0) -> list[int]:
     """Which of `segments` go into the next row: the oldest, then, as long as one fits, the longest that does."""
     room, copies, chosen = length, checks, []
     by_length = sorted(range(1, len(segments)), key=lambda i: (-segments[i].length, i))
     for i in [0, *by_length]:
         segment = segments[i]
-        if segment.length <= room and len(segment.checks) <= copies:
+        if segment.length <= room and len(segment.checks) <= copies and segment.pairs <= pairs:
             chosen.append(i)
             room -= segment.length
             copies -= len(segment.checks)
+            pairs -= segment.pairs
+    if not chosen and segments[0].pairs > pairs:
+        raise InputError("the mixture holds preference pairs; give data.pairs_per_row, room for them in a row")
     if not chosen:
         raise InputError(f"a segment has {len(segments[0].checks)} checks; data.checks_per_row is {checks}")
     return chosen
@@ -216,11 +228,11 @@ def fixed_batches(
             continue
     rows = []
     while segments:
-        chosen = pack(segments[:POOL], config.sequence_length, config.checks_per_row)
-        rows.append(place([segments[i] for i in chosen], config.sequence_length, config.checks_per_row))
+        chosen = pack(segments[:POOL], *_room(config))
+        rows.append(place([segments[i] for i in chosen], *_room(config)))
         taken = set(chosen)
         segments = [s for i, s in enumerate(segments) if i not in taken]
-    empty = place([], config.sequence_length, config.checks_per_row)
+    empty = place([], *_room(config))
     rows += [empty] * (-len(rows) % config.batch_size)
     return [stack(rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)]
 

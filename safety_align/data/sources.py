@@ -165,13 +165,45 @@ SPECS = {
     "text_books": SourceSpec("text/books.jsonl.gz", {"text": object}, _passages),
 }
 
-EMBEDDED = ("embedded", "embedded_text", "embedded_queries")
+EMBEDDED = ("embedded", "embedded_text", "embedded_queries", "embedded_augmented", "embedded_preferences")
 """Sources that are generated, not read."""
+
+
+def _refused(example: Example) -> Example:
+    return dataclasses.replace(example, response=explained_refusal(example.query), response_label=BENIGN, train_lm=True)
+
+
+def _augmented(example: Example) -> Example | None:
+    return dataclasses.replace(_refused(example), unsafe_start=example.response) if _is_unsafe(example) else None
+
+
+def _refusal_preferred(example: Example) -> Example | None:
+    return dataclasses.replace(_refused(example), rejected=example.response) if _is_unsafe(example) else None
+
+
+def _answer_preferred(example: Example) -> Example | None:
+    if int(example.id.split(".")[0]) % 4:  # about as many as there are refusals
+        return None
+    return dataclasses.replace(example, rejected=explained_refusal(example.query))
+
+
+def _is_unsafe(example: Example) -> bool:
+    return example.query_label == MALICIOUS and example.response_label == MALICIOUS
+
+
+DERIVED: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
+    # Data augmentation (Qi et al. 2025): the beginning of an unsafe answer, then a refusal.
+    "augmented": ("beavertails", _augmented),
+    # Preferences for DPO: a refusal over an unsafe answer, and an answer over a refusal.
+    "preferred_refusals": ("beavertails", _refusal_preferred),
+    "preferred_answers": ("alpaca", _answer_preferred),
+}
+"""Sources made of a file source's examples, one of each or none: name → (file source, function)."""
 
 LABELLED = "text_labelled"
 """Plain text that a guard model has labelled; see labelled.py."""
 
-SOURCES = (*SPECS, *EMBEDDED)
+SOURCES = (*SPECS, *DERIVED, *EMBEDDED)
 
 
 def source_examples(
@@ -256,9 +288,27 @@ def load_source(
         raise InputError(f"split {split!r} is not train or test")
     if name in EMBEDDED:
         return _load_embedded(name, split)
+    if name in DERIVED:
+        base, make = DERIVED[name]
+        options = dict(data_dir=data_dir, cache_dir=cache_dir, max_bad_fraction=max_bad_fraction)
+        return _Derived(name, load_source(base, split, **options), make)
     from safety_align.data import builders  # TFDS takes seconds to import: only where a file source is used
 
     return builders.load(name, split, pathlib.Path(data_dir), pathlib.Path(cache_dir), max_bad_fraction)
+
+
+class _Derived(Sequence):
+    """The examples that `make` makes of another source's, made on access."""
+
+    def __init__(self, name: str, base: Sequence[Example], make: Callable[[Example], Example | None]):
+        self._name, self._base, self._make = name, base, make
+        self._kept = [i for i in range(len(base)) if make(base[i]) is not None]
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def __getitem__(self, index: int) -> Example:
+        return dataclasses.replace(self._make(self._base[self._kept[index]]), source=self._name)
 
 
 def _load_embedded(name: str, split: str) -> Sequence[Example]:
@@ -266,6 +316,15 @@ def _load_embedded(name: str, split: str) -> Sequence[Example]:
 
     if name == "embedded_text":
         return embedded.embedded_text(split, 12_000 if split == "train" else 400)
+    if name in ("embedded_augmented", "embedded_preferences"):
+        examples = embedded.embedded_preferences(split, 6_000 if split == "train" else 300)
+        if name == "embedded_preferences":
+            return examples
+        return [
+            dataclasses.replace(e, source=name, rejected="", unsafe_start=e.rejected)
+            for e in examples
+            if e.query_label == MALICIOUS
+        ]
     examples = embedded.embedded_examples(split, 16_000 if split == "train" else 800)
     if name == "embedded":
         return examples

@@ -35,11 +35,14 @@ def lower_train(config: TrainConfig, mesh):
     optimizer = make_optimizer(config.optimizer, config.steps)
     # Outside the mesh: optax makes small arrays to learn its own structure.
     shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
-    step = make_train_step(config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable)
+    step = make_train_step(
+        config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable, config.dpo
+    )
     state = jax.eval_shape(lambda: init_state(config.model, optimizer, jax.random.key(0), trainable=config.trainable))
     state = _placed(state, shardings)
     rows = config.pipeline.batch_size
-    row = place([], config.pipeline.sequence_length, config.pipeline.checks_per_row)
+    pipeline = config.pipeline
+    row = place([], pipeline.sequence_length, pipeline.checks_per_row, pipeline.pairs_per_row or 0)
     where = sharding.batch_sharding(mesh)
     batch = {k: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=where) for k, v in row.items()}
     with jax.set_mesh(mesh):

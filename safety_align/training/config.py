@@ -6,6 +6,7 @@ from safety_align.data.pipeline import PipelineConfig
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
+from safety_align.training.dpo import DpoConfig
 from safety_align.training.optimizer import OptimizerConfig
 from safety_align.training.step import TRAINABLE
 
@@ -49,6 +50,7 @@ class TrainConfig:
       pipeline, data: the batches.
       optimizer: AdamW and its schedule.
       lambda_cls: weight of L_cls.
+      dpo: train on preference pairs by DPO, from the reference model `init_from`; None: by the language model's loss.
       trainable: "all", or "signal": the language model is frozen.
       steps: optimizer steps.
       accumulation: microbatches per step.
@@ -67,6 +69,7 @@ class TrainConfig:
     template: str = "plain"
     tokenizer_texts: int = 5000
     lambda_cls: float = 0.1
+    dpo: DpoConfig | None = None
     trainable: str = "all"
     steps: int = 1000
     accumulation: int = 1
@@ -94,6 +97,10 @@ class TrainConfig:
             )
         if (self.routing is not None) != self.model.safety_signal:
             raise InputError("routing is given if and only if model.safety_signal is true")
+        if (self.dpo is not None) != (self.pipeline.pairs_per_row is not None):
+            raise InputError("data.pairs_per_row is given if and only if dpo is: preference pairs need both")
+        if self.dpo is not None and (self.model.safety_signal or not self.init_from):
+            raise InputError("dpo needs init_from, its reference model, and a model without the safety signal")
 
 
 MAY_DIFFER = (
@@ -103,6 +110,7 @@ MAY_DIFFER = (
     "keep",
     "data.data_dir",
     "data.cache_dir",
+    "dpo.reference",
     "model.attention",
     "mesh.data",
     "mesh.fsdp",

@@ -1,6 +1,7 @@
 """A training run, from config to checkpoint; reads top to bottom."""
 
 import dataclasses
+import json
 import math
 import pathlib
 import signal
@@ -14,21 +15,28 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
-from safety_align.data.examples import Example
-from safety_align.data.labelled import read_labelled
-from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
 from safety_align.data.pipeline import Pipeline, fixed_batches
-from safety_align.data.sources import LABELLED, SPECS, is_held_out, load_source
+from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
 from safety_align.text import ImportedTokenizer, Tokenizer, load_template, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
-from safety_align.training.checkpoint import Bundle, Checkpoints, claim_workdir, load_run
+from safety_align.training.checkpoint import (
+    Bundle,
+    Checkpoints,
+    claim_workdir,
+    load_run,
+    read_json,
+    write_atomically,
+)
 from safety_align.training.config import MAY_DIFFER, TrainConfig
+from safety_align.training.dpo import DpoConfig, dpo_margins
+from safety_align.training.inputs import load_examples, validation_examples
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
+from safety_align.training.reference import preference_pairs, reference_sums
 from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
 
@@ -58,15 +66,19 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
-    sources = {name: _load(config, name, "train", progress) for name, _ in config.pipeline.mixture}
+    sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}
+    held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
     start_from = load(config.init_from, mesh) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
         tokenizer = _tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
+    if config.dpo is not None:
+        sources, held_out = _with_reference(
+            config, workdir, sources, held_out, tokenizer, template, mesh, start_from, progress
+        )
     pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, rows)
-    held_out = [e for name, _ in config.pipeline.mixture for e in _validation(config, name)]
     validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
 
     def place(local):
@@ -81,7 +93,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             lambda key: init_state(config.model, optimizer, key, trainable=config.trainable), out_shardings=shardings
         )
         train_step = make_train_step(
-            config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable
+            config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable, config.dpo
         )
         eval_step = make_eval_step(config.model, mesh)
 
@@ -103,7 +115,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
 
         def validated():
             placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
-            return validate(eval_step, state.params, placed, validation)
+            return validate(eval_step, state.params, placed, validation, config.dpo)
 
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
@@ -145,21 +157,28 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     return last | {"step": saved}
 
 
-def validate(eval_step, params, placed, batches) -> dict[str, float]:
-    """Perplexity of trained response tokens, and the head's accuracy and AUROC for queries, windows and plain text.
+def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -> dict[str, float]:
+    """Perplexity of trained response tokens, and the head's accuracy and AUROC for queries, windows and plain text; of
+    preference pairs the DPO loss and how often the chosen answer gained more.
 
     `placed` are the device copies of `batches`.
     """
     nats = count = 0.0
     scores = {name: ([], []) for name in ("query", "window", "text")}
+    margins = []
     for on_device, batch in zip(placed, batches, strict=True):
         out = jax.device_get(eval_step(params, on_device))
         nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
+        if dpo is not None:
+            margins.append(dpo_margins(out["pair_logprobs"], batch["pair_reference"])[batch["pair_weights"] > 0])
         for name in scores:
             chosen = (batch["cls_kinds"] == Kind[name.upper()]) & (batch["cls_weights"] > 0)
             for label in (0, 1):
                 scores[name][label].append(out["safety_logits"][chosen & ((batch["cls_labels"] > 0.5) == label)])
     result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
+    if margins and (of_pairs := np.concatenate(margins)).size:
+        result["dpo_loss"] = float(np.mean(np.logaddexp(0, -dpo.beta * of_pairs)))
+        result["pair_accuracy"] = float(np.mean(of_pairs > 0))
     for name, (benign, malicious) in scores.items():
         benign, malicious = np.concatenate(benign), np.concatenate(malicious)
         if len(benign) and len(malicious):
@@ -169,45 +188,21 @@ def validate(eval_step, params, placed, batches) -> dict[str, float]:
     return result
 
 
-def _load(config: TrainConfig, name: str, split: str, progress: bool = False) -> list[Example]:
-    data = config.data
-    if name == LABELLED:
-        return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
-    found = load_source(
-        name,
-        split,
-        data_dir=data.data_dir,
-        cache_dir=pathlib.Path(data.cache_dir).expanduser(),
-        max_bad_fraction=data.max_bad_fraction,
-    )
-    if split == "test" or not (data.drop_leaks and name in SPECS and len(found) and found[0].turns):
-        return found
-    kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
-    if dropped and progress:
-        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
-        print(
-            f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})",
-            file=sys.stderr,
+def _with_reference(config, workdir, sources, held_out, tokenizer, template, mesh, start: Bundle | None, progress):
+    """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
+    reference that it began with."""
+    directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
+    if start is not None:
+        same_model(config.model, start.model_config, config.init_from)
+    params, parameters = (start.params, None) if start else (None, read_json(about)["parameters"])
+    pairs = preference_pairs(config, sources)
+    with jax.set_mesh(mesh):
+        sums, parameters = reference_sums(
+            config, directory, pairs, tokenizer, template, mesh, params, parameters, progress
         )
-    return _Subset(found, kept)
-
-
-class _Subset:
-    """Some of a source's examples, still read on access."""
-
-    def __init__(self, examples, indices: list[int]):
-        self._examples, self._indices = examples, indices
-
-    def __len__(self) -> int:
-        return len(self._indices)
-
-    def __getitem__(self, index: int) -> Example:
-        return self._examples[self._indices[index]]
-
-
-def _validation(config: TrainConfig, name: str) -> list[Example]:
-    examples = _load(config, name, "test")
-    return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
+    if distributed.is_main():
+        write_atomically(about, json.dumps({"parameters": parameters}))
+    return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
 
 
 def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
@@ -235,7 +230,7 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
     """The state that a run begins with from another model: its parameters, and a fresh safety signal where it has none
     (drawn from `key`); its own signal goes if the run wants none."""
     shapes = nn.unbox(abstract_params(config.model))
-    _same_model(config.model, start.model_config, config.init_from)
+    same_model(config.model, start.model_config, config.init_from)
     params = {name: value for name, value in start.params.items() if config.model.safety_signal or name not in SIGNAL}
     if config.model.safety_signal and not start.model_config.safety_signal:
         if start.step is None:  # published: its embeddings are not of our initialiser's scale
@@ -251,8 +246,8 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
     return make(params)
 
 
-def _same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
-    """Raises InputError, naming the field, unless both describe the same language model."""
+def same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
+    """Raises InputError, naming the field, unless both configs describe the same language model."""
     runtime = ("safety_signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
     for field in dataclasses.fields(ours):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
@@ -270,7 +265,7 @@ def _note(pending, writer: MetricsWriter, config: TrainConfig, watch: InputWatch
         raise NonFiniteLoss(
             f"loss {metrics['loss']}, gradient norm {metrics['grad_norm']} at step {step}; nothing of it was saved"
         )
-    for name in ("query", "window"):
+    for name in ("query", "window", "pair"):
         if f"{name}_count" in metrics:
             count = metrics.pop(f"{name}_count")
             metrics[f"{name}_accuracy"] = metrics.pop(f"{name}_right") / max(count, 1.0)
@@ -293,8 +288,8 @@ class _Bar:
     def show(self, step: int, metrics: dict[str, float]) -> None:
         """Moves to `step`."""
         rate = (step - self._first) * self._slots / (time.monotonic() - self._start)
-        shown = {"loss": f"{metrics['lm_loss']:.3f}"}
-        for name in ("query", "window"):
+        shown = {"loss": f"{metrics.get('dpo_loss', metrics['lm_loss']):.3f}"}
+        for name in ("query", "window", "pair"):
             if f"{name}_accuracy" in metrics:
                 shown[name] = f"{metrics[f'{name}_accuracy']:.3f}"
         if "input_idle" in metrics:

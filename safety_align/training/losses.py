@@ -13,16 +13,18 @@ from safety_align.routing import Kind
 class Totals:
     """What a microbatch must be divided by so that accumulated losses are means over the whole batch.
 
-    lm: trained response tokens; cls: weighted checks; both at least 1.
+    lm: trained response tokens; cls: weighted checks; pairs: preference pairs; all at least 1.
     """
 
     lm: jax.Array
     cls: jax.Array
+    pairs: jax.Array
 
     @classmethod
     def of(cls, batch: dict[str, jax.Array]) -> "Totals":
         """Totals of a whole batch (any leading axes)."""
-        return cls(jnp.maximum(jnp.sum(batch["loss_weights"]), 1.0), jnp.maximum(jnp.sum(batch["cls_weights"]), 1.0))
+        pairs = batch.get("pair_weights", jnp.zeros(()))
+        return cls(*(jnp.maximum(jnp.sum(w), 1.0) for w in (batch["loss_weights"], batch["cls_weights"], pairs)))
 
 
 LOGITS_LENGTH = 512
@@ -30,34 +32,41 @@ LOGITS_LENGTH = 512
 
 
 def lm_loss(hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
-    """Sum of weighted cross-entropies / total, float32.
+    """Sum of weighted cross-entropies / total, float32; arguments as of `token_nats`, weights [B, S]."""
+    return jnp.sum(token_nats(hidden, head, targets) * weights) / total
 
-    hidden [B, S, D], final; head [D, V]; targets, weights [B, S]. Logits [B, S, V] never exist as a whole: of a row
-    longer than `LOGITS_LENGTH` they are made a part at a time, in the backward pass again.
+
+def token_nats(hidden: jax.Array, head: jax.Array, targets: jax.Array) -> jax.Array:
+    """-log probability of each target [B, S], float32.
+
+    hidden [B, S, D], final; head [D, V]; targets [B, S]. Logits [B, S, V] never exist as a whole: of a row longer than
+    `LOGITS_LENGTH` they are made a part at a time, in the backward pass again.
     """
-    length = hidden.shape[1]
+    batch, length = targets.shape
     whole = length - length % LOGITS_LENGTH
     if length <= LOGITS_LENGTH or not whole:
-        return _nats(head, (hidden, targets, weights)) / total
+        return _nats(head, (hidden, targets))
 
     def part(x):
         return x.reshape(x.shape[0], -1, LOGITS_LENGTH, *x.shape[2:]).swapaxes(0, 1)
 
-    parts = [part(x[:, :whole]) for x in (hidden, targets, weights)]
-    nats = jnp.sum(jax.lax.map(jax.checkpoint(lambda xs: _nats(head, xs)), parts))
+    parts = [part(x[:, :whole]) for x in (hidden, targets)]
+    nats = jax.lax.map(jax.checkpoint(lambda xs: _nats(head, xs)), parts)
+    nats = nats.swapaxes(0, 1).reshape(batch, whole)
     if whole < length:
-        nats += jax.checkpoint(_nats)(head, tuple(x[:, whole:] for x in (hidden, targets, weights)))
-    return nats / total
+        rest = jax.checkpoint(_nats)(head, tuple(x[:, whole:] for x in (hidden, targets)))
+        nats = jnp.concatenate([nats, rest], axis=1)
+    return nats
 
 
 def _nats(head: jax.Array, part) -> jax.Array:
-    hidden, targets, weights = part
+    hidden, targets = part
     with jax.named_scope("lm_head"):
         hidden = sharding.constrain(hidden, sharding.LOSS_BATCH, sharding.LENGTH, None)
         head = sharding.constrain(head, None, sharding.HEAD_VOCAB)
         logits = einsum32("bsd,dv->bsv", hidden, head)
         logits = sharding.constrain(logits, sharding.LOSS_BATCH, sharding.LENGTH, sharding.HEAD_VOCAB)
-        return jnp.sum(cross_entropy(logits, targets) * weights)
+        return cross_entropy(logits, targets)
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:

@@ -13,7 +13,8 @@ from safety_align import sharding
 from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, kernels
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Routing
-from safety_align.training.losses import Totals, check_counts, cls_loss, lm_loss
+from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
+from safety_align.training.losses import Totals, check_counts, cls_loss, lm_loss, token_nats
 
 Batch = dict[str, jax.Array]
 
@@ -75,14 +76,28 @@ def for_mesh(config: TransformerConfig, mesh) -> TransformerConfig:
     return dataclasses.replace(config, attention=kernels.choose(config.attention, mesh.devices.flat[0].platform))
 
 
-def batch_losses(config: TransformerConfig, lambda_cls: float, params, batch: Batch, totals: Totals):
+def batch_losses(
+    config: TransformerConfig, lambda_cls: float, params, batch: Batch, totals: Totals, dpo: DpoConfig | None = None
+):
     """(loss, metrics) of a (micro)batch; with a fixed `totals`, both add up over microbatches."""
     hidden, head, safety_logits = read(config, params, batch)
+    if dpo is not None:
+        return preference_losses(dpo, token_nats(hidden, head, batch["targets"]), batch, totals)
     lm = lm_loss(hidden, head, batch["targets"], batch["loss_weights"], totals.lm)
     if not config.safety_signal:
         return lm, {"lm_loss": lm}
     cls = cls_loss(safety_logits, batch["cls_labels"], batch["cls_weights"], totals.cls)
     return lm + lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(safety_logits, batch)
+
+
+def preference_losses(dpo: DpoConfig, nats: jax.Array, batch: Batch, totals: Totals):
+    """`batch_losses` of preference pairs, from the nats [B, S] of each target."""
+    lm = jnp.sum(nats * batch["loss_weights"]) / totals.lm
+    reference, weights = batch["pair_reference"], batch["pair_weights"]
+    logprobs = pair_logprobs(nats, batch["pair_sides"], weights.shape[1])
+    preference = dpo_loss(logprobs, reference, weights, dpo.beta, totals.pairs)
+    loss = preference + dpo.lm * lm if dpo.lm else preference
+    return loss, {"lm_loss": lm, "dpo_loss": preference} | pair_counts(logprobs, reference, weights)
 
 
 def make_train_step(
@@ -92,14 +107,18 @@ def make_train_step(
     accumulation: int,
     mesh,
     trainable: str = "all",
+    dpo: DpoConfig | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]:
     """The jitted step. A batch [B, …] is run as `accumulation` microbatches whose losses add up to the batch's."""
     config = for_mesh(config, mesh)
 
     def micro(params, batch, totals):
         trained, frozen = split_params(params, trainable)
-        grad = jax.value_and_grad(lambda p: batch_losses(config, lambda_cls, p | frozen, batch, totals), has_aux=True)
-        (loss, metrics), grads = grad(trained)
+
+        def losses(trained):
+            return batch_losses(config, lambda_cls, trained | frozen, batch, totals, dpo)
+
+        (loss, metrics), grads = jax.value_and_grad(losses, has_aux=True)(trained)
         return grads, metrics | {"loss": loss}
 
     def train_step(state: TrainState, batch: Batch):
@@ -108,7 +127,8 @@ def make_train_step(
             grads, metrics = micro(state.params, batch, totals)
         else:
             # Microbatch i takes rows i::accumulation, so that every device keeps its own rows.
-            split = jax.tree.map(lambda x: x.reshape(-1, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
+            micro_rows = len(batch["tokens"]) // accumulation
+            split = jax.tree.map(lambda x: x.reshape(micro_rows, accumulation, *x.shape[1:]).swapaxes(0, 1), batch)
 
             def body(total, part):
                 return jax.tree.map(jnp.add, total, micro(state.params, part, totals)), None
@@ -132,16 +152,21 @@ def make_train_step(
 
 
 def make_eval_step(config: TransformerConfig, mesh) -> Callable[[dict, Batch], dict[str, jax.Array]]:
-    """Jitted: parameters and a batch → lm_sum and lm_count (nats, tokens) and every check's logit [B, M]."""
+    """Jitted: parameters and a batch → lm_sum and lm_count (nats, tokens), every check's logit [B, M], and of a batch
+    with preference pairs the log-probabilities of both answers [B, P, 2]."""
     config = for_mesh(config, mesh)
 
     def eval_step(params, batch):
         hidden, head, safety_logits = read(config, params, batch)
-        return {
-            "lm_sum": lm_loss(hidden, head, batch["targets"], batch["loss_weights"], jnp.float32(1)),
+        nats = token_nats(hidden, head, batch["targets"])
+        found = {
+            "lm_sum": jnp.sum(nats * batch["loss_weights"]),
             "lm_count": jnp.sum(batch["loss_weights"]),
             "safety_logits": safety_logits,
         }
+        if "pair_sides" in batch:
+            found["pair_logprobs"] = pair_logprobs(nats, batch["pair_sides"], batch["pair_weights"].shape[1])
+        return found
 
     params = sharding.param_shardings(mesh, abstract_params(config))
     whole = sharding.replicated(mesh)

@@ -1,0 +1,84 @@
+"""Preference pairs with a reference model's log-probabilities, as `launch.reference` or a first DPO run stores them.
+
+DIR/about.json            what the numbers depend on: the model's parameters, the tokenizer, the pairs, …
+DIR/part-00000.jsonl.gz   PART pairs each, in order: {"source", "id", "chosen", "rejected"}, log-probabilities in nats
+"""
+
+import dataclasses
+import gzip
+import hashlib
+import json
+import pathlib
+import zlib
+from collections.abc import Iterable, Sequence
+
+from safety_align.data.examples import Example
+from safety_align.errors import InputError
+
+PART = 1024
+"""Pairs of a part; what is lost at most when the work is interrupted."""
+
+Sums = tuple[float, float]
+
+
+def part_path(directory: pathlib.Path, part: int) -> pathlib.Path:
+    """The file of a part."""
+    return directory / f"part-{part:05}.jsonl.gz"
+
+
+def write_part(path: pathlib.Path, pairs: Sequence[Example], sums: Iterable[Sums]) -> None:
+    """Writes a part; the file is there only once it is whole. float32 sums come back to the bit."""
+    beside = path.with_name(path.name + ".writing")
+    with gzip.open(beside, "wt", encoding="utf-8") as file:
+        for example, (chosen, rejected) in zip(pairs, sums, strict=True):
+            row = {"source": example.source, "id": example.id, "chosen": float(chosen), "rejected": float(rejected)}
+            file.write(json.dumps(row) + "\n")
+    beside.replace(path)
+
+
+def missing_parts(directory: pathlib.Path, pairs: int) -> list[int]:
+    """Parts of a store of `pairs` pairs that are not there yet."""
+    return [part for part in range(-(-pairs // PART)) if not part_path(directory, part).is_file()]
+
+
+def read_reference(directory: pathlib.Path, pairs: int) -> dict[tuple[str, str], Sums]:
+    """(source, id) → (chosen, rejected) of all `pairs` pairs; InputError where one is missing or a file is corrupt."""
+    found: dict[tuple[str, str], Sums] = {}
+    for part in range(-(-pairs // PART)):
+        path = part_path(directory, part)
+        try:
+            with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
+                for row in map(json.loads, file):
+                    found[row["source"], row["id"]] = float(row["chosen"]), float(row["rejected"])
+        except FileNotFoundError:
+            raise InputError(f"{path} is missing: run launch.reference with the same config") from None
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is corrupt ({error}); delete it and run launch.reference again") from error
+    if len(found) != pairs:
+        raise InputError(f"{directory} holds {len(found)} pairs of {pairs}; delete it and run launch.reference again")
+    return found
+
+
+def pairs_digest(pairs: Iterable[Example]) -> str:
+    """A fingerprint of the pairs' texts, in order."""
+    digest = hashlib.sha256()
+    for e in pairs:
+        fields = [e.source, e.id, [[t.role, t.text] for t in e.turns], e.response, e.rejected]
+        digest.update(json.dumps(fields).encode())
+    return digest.hexdigest()
+
+
+class WithReference(Sequence):
+    """A source's examples, its preference pairs with their reference log-probabilities; still read on access."""
+
+    def __init__(self, examples: Sequence[Example], sums: dict[tuple[str, str], Sums]):
+        self._examples, self._sums = examples, sums
+
+    def __len__(self) -> int:
+        return len(self._examples)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self._examples[index]
+        if not example.rejected:
+            return example
+        return dataclasses.replace(example, reference=self._sums[example.source, example.id])

@@ -1,0 +1,55 @@
+"""The examples of a run's sources, evaluation prompts left out."""
+
+import pathlib
+import sys
+from collections.abc import Sequence
+
+from safety_align.data.examples import Example
+from safety_align.data.labelled import read_labelled
+from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
+from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
+from safety_align.training.config import TrainConfig
+
+
+def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
+    """One source's "train" or "test" split; `progress` says on stderr what was left out."""
+    data = config.data
+    if name == LABELLED:
+        return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
+    found = load_source(
+        name,
+        split,
+        data_dir=data.data_dir,
+        cache_dir=pathlib.Path(data.cache_dir).expanduser(),
+        max_bad_fraction=data.max_bad_fraction,
+    )
+    from_file = name in SPECS or name in DERIVED
+    if split == "test" or not (data.drop_leaks and from_file and len(found) and found[0].turns):
+        return found
+    kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
+    if dropped and progress:
+        counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
+        print(
+            f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})",
+            file=sys.stderr,
+        )
+    return _Subset(found, kept)
+
+
+def validation_examples(config: TrainConfig, name: str) -> list[Example]:
+    """The examples of one source that validate: the first of its "test" split."""
+    examples = load_examples(config, name, "test")
+    return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
+
+
+class _Subset(Sequence):
+    """Some of a source's examples, still read on access."""
+
+    def __init__(self, examples: Sequence[Example], indices: list[int]):
+        self._examples, self._indices = examples, indices
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int) -> Example:
+        return self._examples[self._indices[index]]
