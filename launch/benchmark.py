@@ -1,4 +1,4 @@
-"""Measures one part: python -m launch.benchmark decode|train|load|startup [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|train|pipeline|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -19,7 +19,7 @@ SIZES = ("tiny", "mini", "small", "base", "llama3_2_1b")
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|load|startup")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|load|startup")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument("--prompt", type=int, default=256, metavar="N", help="prompt tokens, default: %(default)s")
     decode.add_argument("--tokens", type=int, default=128, metavar="N", help="generated tokens, default: %(default)s")
@@ -30,6 +30,12 @@ def main() -> int:
     train.add_argument(
         "--attention", metavar="BACKEND", default="auto", help="see model/kernels.py, default: %(default)s"
     )
+    pipeline = commands.add_parser(
+        "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
+    )
+    pipeline.add_argument("--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s")
+    pipeline.add_argument("--batches", type=int, default=40, metavar="N", help="default: %(default)s")
+    pipeline.add_argument("--json", action="store_true", help="print one JSON object")
     load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
     load_benchmark.add_arguments(load)
     startup = commands.add_parser("startup", help="seconds from launch.train to its first step")
@@ -43,7 +49,7 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     if arguments.what == "startup":
         return startup_benchmark.main(arguments, rest)
-    if rest:
+    if rest and arguments.what != "pipeline":
         raise InputError(f"unknown argument {rest[0]!r} (see --help)")
     if arguments.what == "load":
         return load_benchmark.main(arguments)
@@ -51,13 +57,20 @@ def main() -> int:
     if small := [name for name, value in numbers.items() if value < 1]:
         raise InputError(f"--{small[0]} must be at least 1, got {numbers[small[0]]}")
     options = vars(arguments)
-    as_json = options.pop("json")
-    with tqdm(total=arguments.rounds, desc="rounds", file=sys.stderr) as bar:
-        # Here, after the arguments are checked: jax takes a second.
-        if options.pop("what") == "decode":
-            from safety_align.benchmarks.decoding import decode as measure
-        else:
-            from safety_align.benchmarks.training import train as measure
+    what, as_json = options.pop("what"), options.pop("json")
+    # Imported here, after the arguments are checked: jax takes a second.
+    if what == "pipeline":
+        from launch.train import to_train_config
+        from safety_align.benchmarks.pipeline import pipeline as measure
+
+        config = cli.load_config(options["config"])
+        cli.apply_overrides(config, rest)
+        options["config"] = to_train_config(config)
+    elif what == "decode":
+        from safety_align.benchmarks.decoding import decode as measure
+    else:
+        from safety_align.benchmarks.training import train as measure
+    with tqdm(total=options.get("rounds") or options["batches"], desc=what, file=sys.stderr) as bar:
         found = measure(**options, progress=bar.update)
     if as_json:
         print(json.dumps(found))

@@ -15,7 +15,7 @@ from processes import finish, log, losses, start
 
 from configs import embedded_augmented, embedded_dpo, embedded_sft
 from configs.compare import pretraining
-from launch import cli, compare
+from launch import compare
 from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.data import reference as store
@@ -493,13 +493,10 @@ def test_impossible_preference_runs_are_named(sft, tmp_path):
 
 
 def test_entries_of_a_comparison_take_overrides():
-    assert compare.training(("a", "b.py")) == ("a", "b.py", [])
     for entry in pretraining.get_config().to_dict()["train"]:
-        workdir, path, changes = compare.training(entry)
-        config = cli.load_config(path)
-        cli.apply_overrides(config, changes)
-        to_train_config(config)
+        workdir, config, announcement = compare.training(entry)
         assert (config.lambda_cls == 0.0) == (workdir == "runs/pretrain_control")
+        assert workdir in announcement and ("lambda_cls=0.0" in announcement) == (config.lambda_cls == 0.0)
     for bad in (("a", "b.py", {}, {}), ("a", "b.py", "c")):
         with pytest.raises(InputError, match="overrides"):
             compare.training(bad)

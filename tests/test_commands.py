@@ -152,10 +152,10 @@ def test_evaluate_writes_the_documented_results(trained, tmp_path):
 
 @pytest.mark.parametrize("what, keys", [
     ("decode", {"tokens_per_s", "ratio", "batch", "parameters", "peak_bytes", "cache_bytes"}),
-    ("train", {"tokens_per_s", "ratio_safety", "batch", "parameters"}),
+    ("train", {"tokens_per_s", "ratio_safety", "batch", "parameters", "mfu", "torch_over_ours"}),
 ])  # fmt: skip
 def test_benchmark_prints_one_json_object(what, keys):
-    more = ["--prompt=16", "--tokens=8"] if what == "decode" else ["--length=96"]
+    more = ["--prompt=16", "--tokens=8"] if what == "decode" else ["--length=96", "--torch"]
     done = call("launch.benchmark", what, "--size=tiny", "--batch=2", "--rounds=1", "--json", *more)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)

@@ -1,4 +1,4 @@
-"""The examples of a run's sources, evaluation prompts left out."""
+"""What a run is fed: the examples of its sources, evaluation prompts left out, and its tokenizer."""
 
 import pathlib
 import sys
@@ -8,6 +8,9 @@ from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
+from safety_align.errors import InputError
+from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
+from safety_align.text.files import IMPORTED
 from safety_align.training.config import TrainConfig
 
 
@@ -40,6 +43,27 @@ def validation_examples(config: TrainConfig, name: str) -> list[Example]:
     """The examples of one source that validate: the first of its "test" split."""
     examples = load_examples(config, name, "test")
     return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
+
+
+def run_tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
+    """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources."""
+    path = workdir / "tokenizer.json"
+    if path.is_file() or (workdir / IMPORTED).is_dir():
+        tokenizer = load_tokenizer(workdir)
+    elif start_from is not None:
+        tokenizer = start_from.tokenizer
+        save_tokenizer(tokenizer, workdir)
+    else:
+        texts = (
+            "\n".join([*(turn.text for turn in example.turns), example.response])
+            for source in sources.values()
+            for example in (source[i] for i in range(min(len(source), config.tokenizer_texts)))
+        )
+        tokenizer = Tokenizer.train(texts, config.model.vocab_size)
+        tokenizer.save(path)
+    if tokenizer.vocab_size > config.model.vocab_size:
+        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, model.vocab_size is {config.model.vocab_size}")
+    return tokenizer
 
 
 class _Subset(Sequence):

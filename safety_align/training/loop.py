@@ -21,8 +21,7 @@ from safety_align.errors import InputError
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
-from safety_align.text import ImportedTokenizer, Tokenizer, load_template, load_tokenizer, save_tokenizer
-from safety_align.text.files import IMPORTED
+from safety_align.text import load_template
 from safety_align.training.checkpoint import (
     Bundle,
     Checkpoints,
@@ -33,7 +32,7 @@ from safety_align.training.checkpoint import (
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins
-from safety_align.training.inputs import load_examples, validation_examples
+from safety_align.training.inputs import load_examples, run_tokenizer, validation_examples
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.reference import preference_pairs, reference_sums
@@ -72,7 +71,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     done = checkpoints.latest or 0
     start_from = load(config.init_from, mesh) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
-        tokenizer = _tokenizer(config, workdir, sources, start_from)
+        tokenizer = run_tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
     if config.dpo is not None:
         sources, held_out = _with_reference(
@@ -203,27 +202,6 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     if distributed.is_main():
         write_atomically(about, json.dumps({"parameters": parameters}))
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
-
-
-def _tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
-    """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources."""
-    path = workdir / "tokenizer.json"
-    if path.is_file() or (workdir / IMPORTED).is_dir():
-        tokenizer = load_tokenizer(workdir)
-    elif start_from is not None:
-        tokenizer = start_from.tokenizer
-        save_tokenizer(tokenizer, workdir)
-    else:
-        texts = (
-            "\n".join([*(turn.text for turn in example.turns), example.response])
-            for source in sources.values()
-            for example in (source[i] for i in range(min(len(source), config.tokenizer_texts)))
-        )
-        tokenizer = Tokenizer.train(texts, config.model.vocab_size)
-        tokenizer.save(path)
-    if tokenizer.vocab_size > config.model.vocab_size:
-        raise InputError(f"the tokenizer has {tokenizer.vocab_size} ids, model.vocab_size is {config.model.vocab_size}")
-    return tokenizer
 
 
 def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Array):
