@@ -9,7 +9,7 @@ import pytest
 from launch import cli
 from safety_align.errors import InputError
 
-COMMANDS = ("train", "generate", "evaluate", "compare", "quickstart", "benchmark")
+COMMANDS = ("train", "reference", "generate", "evaluate", "compare", "quickstart", "benchmark")
 
 
 def call(*arguments: str) -> subprocess.CompletedProcess:
@@ -41,6 +41,8 @@ def test_help(command):
             ],
             "tau",
         ),
+        (["launch.reference", "--config=configs/embedded_sft.py"], "no dpo group"),
+        (["launch.reference", "--config=configs/embedded_dpo.py", "--config.init_from=none"], "none"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi"], "none"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi", "--gate.schedule="], "schedule"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi", "--gate.tua=2"], "tua"),
