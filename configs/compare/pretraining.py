@@ -13,6 +13,7 @@ from configs.eval import small as evaluation
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
+    config.eval.update(behaviors=100, sampling_behaviors=12, benign=200)
     config.train = (
         ("runs/pretrain_small", "configs/pretrain_small.py", {}),
         ("runs/pretrain_control", "configs/pretrain_small.py", {"lambda_cls": 0.0}),
@@ -22,8 +23,6 @@ def get_config() -> ConfigDict:
     config.variants = {
         "with": dict(checkpoint="runs/align_pretrained", gated=True, gate={}),
         "without": dict(checkpoint="runs/align_control", gated=True, gate={}),
-        "with_first": dict(checkpoint="runs/align_pretrained", gated=True, gate=dict(schedule="first")),
-        "without_first": dict(checkpoint="runs/align_control", gated=True, gate=dict(schedule="first")),
     }
-    config.order = ("with", "without", "with_first", "without_first")
+    config.order = ("with", "without")
     return config
