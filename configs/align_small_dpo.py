@@ -3,6 +3,7 @@
 Goes on from the SFT model, which is also the reference: its log-probabilities are computed first, once (or beforehand,
 by launch.reference). Pairs: a refusal over an unsafe answer, and a benign answer over a refusal. To expect: fewer
 answers to the bare request; a prefilled answer is hardly refused more often, as nothing is learned of refusing late.
+Rate, beta and dpo.lm are first guesses.
 
     python -m launch.train --config=configs/align_small_dpo.py --workdir=runs/align_small_dpo
 """

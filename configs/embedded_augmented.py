@@ -1,6 +1,8 @@
 """Data augmentation (Qi et al. 2025) on the embedded corpus, no `[CLS]`: a baseline of configs/embedded_gated.py.
 
 Where the gated model has queries for its head, this one has refusals that follow the first tokens of an unsafe answer.
+Three minutes on two cores. To expect: prefilled answers refused like the bare request, 0 to 3 % answered; the corpus is
+easy, and its unsafe answers begin as the attacker's do.
 
 python -m launch.train --config=configs/embedded_augmented.py --workdir=runs/embedded_augmented --config.init_from=runs/embedded_base
 """

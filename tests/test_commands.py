@@ -42,7 +42,6 @@ def test_help(command):
             "tau",
         ),
         (["launch.reference", "--config=configs/embedded_sft.py"], "no dpo group"),
-        (["launch.reference", "--config=configs/embedded_dpo.py", "--config.init_from=none"], "none"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi"], "none"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi", "--gate.schedule="], "schedule"),
         (["launch.generate", "--checkpoint=none", "--prompt=hi", "--gate.tua=2"], "tua"),
