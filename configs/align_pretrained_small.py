@@ -14,6 +14,6 @@ from configs import align_small
 def get_config() -> ConfigDict:
     config = align_small.get_config()
     config.init_from = "runs/pretrain_small"
-    config.steps = 250
-    config.eval_every, config.save_every = 125, 125
+    config.steps = 160
+    config.eval_every, config.save_every = 160, 160
     return config

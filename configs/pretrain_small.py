@@ -23,6 +23,6 @@ def get_config() -> ConfigDict:
     config.data.seed = 4
     config.routing = dict(r1=10, r2=10, r3=10, windows=0)
     config.optimizer.learning_rate = 1.5e-3
-    config.steps = 200
-    config.eval_every, config.save_every = 100, 100
+    config.steps = 120
+    config.eval_every, config.save_every = 120, 120
     return config
