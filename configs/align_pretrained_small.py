@@ -14,6 +14,6 @@ from configs import align_small
 def get_config() -> ConfigDict:
     config = align_small.get_config()
     config.init_from = "runs/pretrain_small"
-    config.steps = 160
-    config.eval_every, config.save_every = 160, 160
+    config.steps = 100
+    config.eval_every, config.save_every = 100, 100
     return config
