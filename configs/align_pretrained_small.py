@@ -1,6 +1,6 @@
 """The ablation of the pretraining stage: alignment from `pretrain_small`, or from its control (`lambda_cls` 0).
 
-A third of `align_small`'s steps; about 5 minutes each on two cores.
+An eighth of `align_small`'s steps; about 3 minutes each on two cores.
 
     python -m launch.train --config=configs/align_pretrained_small.py --workdir=runs/align_pretrained
     python -m launch.train --config=configs/align_pretrained_small.py --workdir=runs/align_control --config.init_from=runs/pretrain_control

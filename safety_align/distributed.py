@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import json
+import os
 import re
 
 import jax
@@ -13,6 +14,9 @@ from safety_align.errors import InputError
 
 HEARTBEAT_S = 30
 """After this many seconds without a sign of life of one process, the others end with an error."""
+
+CPU_THREADS = "16"
+"""Threads of XLA's CPU backend, where there are several processes; more than there are collectives at once."""
 
 _SPEC = re.compile(r"(?P<coordinator>[^,]+:\d+),(?P<processes>\d+),(?P<index>\d+)")
 
@@ -38,6 +42,10 @@ def start(spec: str | None) -> None:
             process_id=int(match["index"]),
             cluster_detection_method="deactivate",
         )
+    # On CPUs a collective holds a thread until all have come to it. With too few threads, or a second step under way, those
+    # that it waits for may find none, and no process would get on.
+    os.environ.setdefault("NPROC", CPU_THREADS)
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     try:
         jax.distributed.initialize(heartbeat_timeout_seconds=HEARTBEAT_S, **options)
     except (RuntimeError, ValueError) as error:
