@@ -70,12 +70,18 @@ def _nats(head: jax.Array, part) -> jax.Array:
 
 
 def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
-    """-log softmax(logits)[targets] in nats: logits [..., V] float32, targets [...] → [...]. Softmax and choice are sums
-    over V, so logits sharded along it stay where they are."""
-    highest = jax.lax.stop_gradient(jnp.max(logits, axis=-1, keepdims=True))
-    shifted = logits - highest
-    chosen = jnp.sum(jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], shifted, 0), axis=-1)
-    return jnp.log(jnp.sum(jnp.exp(shifted), axis=-1)) - chosen
+    """-log softmax(logits)[targets] in nats: logits [..., V] float32, targets [...] → [...]."""
+
+    def by_index(logits, targets):
+        return jnp.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+
+    def by_sum(logits, targets):
+        """A sum over V: logits that are sharded along it stay where they are."""
+        return jnp.sum(jnp.where(jnp.arange(logits.shape[-1]) == targets[..., None], logits, 0), axis=-1)
+
+    # XLA's CPU backend makes the sum over V a pass of its own.
+    chosen = jax.lax.platform_dependent(logits, targets, cpu=by_index, default=by_sum)
+    return jax.nn.logsumexp(logits, axis=-1) - chosen
 
 
 def cls_loss(safety_logits: jax.Array, labels: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
