@@ -22,7 +22,7 @@ from safety_align.pod.analysis import collectives, largest_collectives, memory
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
 
-ROWS, LENGTH, VOCAB, WIDTH = 8, 512, 32000, 512
+ROWS, LENGTH, VOCAB, WIDTH = 8, 1024, 32000, 512
 
 
 def train(devices, **mesh):
