@@ -16,7 +16,7 @@ TIMEOUT_S = 600
 
 def add_arguments(parser) -> None:
     """The command's options."""
-    parser.add_argument("--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s")
+    parser.add_argument("--config", default="configs/embedded_base.py", metavar="FILE", help="default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -51,7 +51,8 @@ def _first_step(config: str, overrides: list[str], workdir: pathlib.Path, cache:
                     return seconds
                 if process.poll():
                     log.seek(0)
-                    raise InputError(f"the training failed: {log.read().decode(errors='replace').strip()[-500:]}")
+                    last = log.read().decode(errors="replace").strip().splitlines()[-1:]
+                    raise InputError(f"the training failed: {''.join(last)}")
                 time.sleep(0.05)
         finally:
             process.kill()

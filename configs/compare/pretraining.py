@@ -13,7 +13,6 @@ from configs.eval import small as evaluation
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
-    config.eval.update(behaviors=60, sampling_behaviors=6, benign=120)
     config.train = (
         ("runs/pretrain_small", "configs/pretrain_small.py", {}),
         ("runs/pretrain_control", "configs/pretrain_small.py", {"lambda_cls": 0.0}),

@@ -60,10 +60,10 @@ class SafetyAlign(tfds.core.GeneratorBasedBuilder):
 
 
 class _Examples(Sequence):
-    """Examples read from ArrayRecord on access."""
+    """Examples read from ArrayRecord on access. `fingerprint` changes with what they were prepared from."""
 
-    def __init__(self, records, source: str):
-        self._records, self._source = records, source
+    def __init__(self, records, source: str, fingerprint: str):
+        self._records, self._source, self.fingerprint = records, source, fingerprint
 
     def __len__(self) -> int:
         return len(self._records)
@@ -91,7 +91,7 @@ def load(
     )
     with _alone(cache_dir / f"{name}-{mark}.lock"):
         _prepare(builder, home, raw, data_dir)
-    return _Examples(builder.as_data_source(split=split), name)
+    return _Examples(builder.as_data_source(split=split), name, f"{name} {split} {mark} {builder.version}")
 
 
 @contextlib.contextmanager

@@ -302,6 +302,7 @@ class _Derived(Sequence):
 
     def __init__(self, name: str, base: Sequence[Example], make: Callable[[Example], Example | None]):
         self._name, self._base, self._make = name, base, make
+        self.fingerprint = f"{name} of {getattr(base, 'fingerprint', '')}"
         self._kept = [i for i in range(len(base)) if make(base[i]) is not None]
 
     def __len__(self) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
-from safety_align.data.leakage import LeakIndex, drop_leaks, evaluation_prompts
+from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
 from safety_align.errors import InputError
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
@@ -19,17 +19,15 @@ def load_examples(config: TrainConfig, name: str, split: str, progress: bool = F
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
+    cache_dir = pathlib.Path(data.cache_dir).expanduser()
     found = load_source(
-        name,
-        split,
-        data_dir=data.data_dir,
-        cache_dir=pathlib.Path(data.cache_dir).expanduser(),
-        max_bad_fraction=data.max_bad_fraction,
+        name, split, data_dir=data.data_dir, cache_dir=cache_dir, max_bad_fraction=data.max_bad_fraction
     )
     from_file = name in SPECS or name in DERIVED
     if split == "test" or not (data.drop_leaks and from_file and len(found) and found[0].turns):
         return found
-    kept, dropped = drop_leaks(found, LeakIndex(evaluation_prompts(pathlib.Path(data.data_dir))))
+    prompts = evaluation_prompts(pathlib.Path(data.data_dir))
+    kept, dropped = remembered_drop_leaks(found, found.fingerprint, prompts, cache_dir)
     if dropped and progress:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
         print(
