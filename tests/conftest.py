@@ -1,0 +1,13 @@
+"""One compilation cache for all tests of a session, its workers and the processes they start; deleted afterwards."""
+
+import os
+import tempfile
+
+
+def pytest_configure(config):
+    # Before any test module imports jax, and before the workers, which inherit the environment, are started.
+    if not hasattr(config, "workerinput") and "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        folder = tempfile.TemporaryDirectory(prefix="safety_align_tests_")
+        config.add_cleanup(folder.cleanup)
+        os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+        os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
