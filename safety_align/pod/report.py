@@ -1,6 +1,8 @@
 """Everything about a step on a topology, as one dictionary."""
 
+import contextlib
 import dataclasses
+import sys
 
 import jax
 
@@ -14,6 +16,7 @@ from safety_align.pod.analysis import (
 )
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
+from safety_align.training import losses
 from safety_align.training.config import TrainConfig
 from safety_align.training.flops import forward_flops, peak_flops, train_flops
 
@@ -27,7 +30,7 @@ def counted_flops(config: TrainConfig) -> float:
     """FLOPs of one training step without recomputation as XLA counts them, for comparison with `train_flops`.
 
     XLA counts the body of a loop once, so one and two unrolled layers are lowered for a single device, with plain
-    attention, and the second layer's count is taken for each of the others.
+    attention and whole logits, and the second layer's count is taken for each of the others.
     """
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
 
@@ -35,8 +38,19 @@ def counted_flops(config: TrainConfig) -> float:
         model = dataclasses.replace(config.model, layers=layers, scan_layers=False, remat="none", attention="dense")
         return lower_train(dataclasses.replace(config, model=model), mesh).cost_analysis()["flops"]
 
-    one, two = count(1), count(2)
+    with _whole_logits():
+        one, two = count(1), count(2)
     return one + (config.model.layers - 1) * (two - one)
+
+
+@contextlib.contextmanager
+def _whole_logits():
+    """The body lowers a loss that makes all logits at once: no loop over parts, and nothing computed again."""
+    usual, losses.LOGITS_LENGTH = losses.LOGITS_LENGTH, sys.maxsize
+    try:
+        yield
+    finally:
+        losses.LOGITS_LENGTH = usual
 
 
 def link_bytes(config: TrainConfig, mesh) -> float:
