@@ -51,20 +51,24 @@ def _free_port() -> int:
 
 def run_all(started: list[list[str]], grace: float) -> int:
     """Runs the commands side by side; the exit code of the first that failed, or 0."""
-    children = [
-        subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True) for c in started
-    ]
-    printers = [threading.Thread(target=_relay, args=(i, child.stdout)) for i, child in enumerate(children)]
-    for printer in printers:
-        printer.start()
+    children, stopped = [], []
 
-    def stop(number, frame):
+    def stop(number=None, frame=None):
+        stopped.append(number)
         for child in children:
             if child.poll() is None:
                 os.killpg(child.pid, signal.SIGTERM)
 
+    # Before anything is started: a signal that finds no handler would leave the children without a parent.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
+    for c in started:
+        children.append(subprocess.Popen(c, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True))
+    printers = [threading.Thread(target=_relay, args=(i, child.stdout)) for i, child in enumerate(children)]
+    for printer in printers:
+        printer.start()
+    if stopped:  # while they were being started
+        stop()
     code, deadline = 0, None
     while any(child.poll() is None for child in children):
         failed = [child.returncode for child in children if child.poll()]
