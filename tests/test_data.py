@@ -260,7 +260,8 @@ def test_processes_make_their_rows_and_read_nothing_else():
 
 
 def test_rows_go_on_in_another_number_of_processes():
-    whole = take(make(), 7)
+    alone = make()
+    whole, end = take(alone, 7), alone.get_state()
     halves = [make(rows=[0, 1]), make(rows=[2, 3])]
     for half in halves:
         take(half, 3)
@@ -270,6 +271,8 @@ def test_rows_go_on_in_another_number_of_processes():
         resumed = make(rows=rows)
         resumed.set_state({key: value[rows] for key, value in state.items()})
         same([{k: v[rows] for k, v in batch.items()} for batch in whole[3:]], take(resumed, 4))
+        found = resumed.get_state()
+        assert found.keys() == end.keys() and all((found[key] == end[key][rows]).all() for key in end)
 
 
 def test_every_example_of_the_order_is_used_once_or_waits():

@@ -26,7 +26,7 @@ def whole(tmp_path_factory):
 
 def test_a_run_killed_at_random_moments_equals_one_left_alone(tmp_path):
     """A short form of `python tests/kill_harness.py --kills=20`; another seed every day."""
-    torment(tmp_path, kills=4, seed=int(time.time()) // 86400)
+    assert torment(tmp_path, kills=4, seed=int(time.time()) // 86400) == []
 
 
 def flip(folder: pathlib.Path, rng: random.Random) -> pathlib.Path:

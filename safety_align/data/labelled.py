@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 from safety_align.data.examples import Example
 from safety_align.errors import InputError
+from safety_align.files import written_whole
 
 PART = 512
 """Passages of a part; what is lost at most when labelling is interrupted."""
@@ -24,12 +25,10 @@ def part_path(directory: pathlib.Path, part: int) -> pathlib.Path:
 
 def write_part(path: pathlib.Path, examples: Sequence[Example], probabilities: Sequence[float]) -> None:
     """Writes a part; the file is there only once it is whole."""
-    beside = path.with_name(path.name + ".writing")
-    with gzip.open(beside, "wt", encoding="utf-8") as file:
+    with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
         for e, p in zip(examples, probabilities, strict=True):
             row = {"source": e.source, "id": e.id, "text": e.response, "unsafe": round(float(p), 6)}
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    beside.replace(path)
 
 
 def read_labelled(directory: str | pathlib.Path) -> list[Example]:

@@ -3,7 +3,6 @@
 import collections
 import hashlib
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
@@ -12,6 +11,7 @@ from safety_align.data import examples as examples_module
 from safety_align.data import sources as sources_module
 from safety_align.data.examples import Example
 from safety_align.data.rows import read_csv, read_lines
+from safety_align.files import write_atomically
 
 SHINGLE = 3
 """Words of a shingle."""
@@ -86,9 +86,7 @@ def remembered_drop_leaks(
     except (OSError, ValueError, KeyError):  # not there, or not whole
         kept, dropped = drop_leaks(examples, LeakIndex(prompts))
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f"{path.name}.{os.getpid()}")
-    beside.write_text(json.dumps({"kept": kept, "dropped": dropped}), "utf-8")
-    beside.replace(path)
+    write_atomically(path, json.dumps({"kept": kept, "dropped": dropped}))
     return kept, dropped
 
 

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from safety_align.data.examples import Example
 from safety_align.errors import InputError
+from safety_align.files import written_whole
 
 PART = 1024
 """Pairs of a part; what is lost at most when the work is interrupted."""
@@ -28,12 +29,10 @@ def part_path(directory: pathlib.Path, part: int) -> pathlib.Path:
 
 def write_part(path: pathlib.Path, pairs: Sequence[Example], sums: Iterable[Sums]) -> None:
     """Writes a part; the file is there only once it is whole. float32 sums come back to the bit."""
-    beside = path.with_name(path.name + ".writing")
-    with gzip.open(beside, "wt", encoding="utf-8") as file:
+    with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
         for example, (chosen, rejected) in zip(pairs, sums, strict=True):
             row = {"source": example.source, "id": example.id, "chosen": float(chosen), "rejected": float(rejected)}
             file.write(json.dumps(row) + "\n")
-    beside.replace(path)
 
 
 def missing_parts(directory: pathlib.Path, pairs: int) -> list[int]:

@@ -5,7 +5,7 @@ import json
 import pathlib
 
 from safety_align.evaluation.plots import bars, timeline
-from safety_align.training.checkpoint import write_atomically
+from safety_align.files import write_atomically
 
 ATTACKS = ("direct", "prefill_5", "prefill_10", "prefill_20", "prefill_40", "nested", "gcg_transfer", "sampling")
 """The order in which attacks are shown; others follow."""

@@ -20,8 +20,9 @@ from safety_align.evaluation.asr import attack_success
 from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.over_refusal import benign_refused
 from safety_align.evaluation.utility import perplexity
+from safety_align.files import write_atomically
 from safety_align.text import Turn
-from safety_align.training.checkpoint import Bundle, write_atomically
+from safety_align.training.checkpoint import Bundle
 
 
 @dataclasses.dataclass(frozen=True)

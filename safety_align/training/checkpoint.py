@@ -22,17 +22,11 @@ from orbax.checkpoint import v1 as ocp
 
 from safety_align import distributed, sharding
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.text import ChatTemplate, ImportedTokenizer, JinjaTemplate, Tokenizer, load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
-
-
-def write_atomically(path: pathlib.Path, text: str) -> None:
-    """The file is either the old one or the whole new one."""
-    beside = path.with_name(path.name + ".part")
-    beside.write_text(text, "utf-8")
-    os.replace(beside, path)
 
 
 def flatten_config(config: dict, prefix: str = "") -> dict[str, Any]:

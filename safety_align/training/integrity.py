@@ -9,6 +9,8 @@ import json
 import pathlib
 import zlib
 
+from safety_align.files import write_atomically
+
 PATTERN = "checksums.*.json"
 CHUNK = 1 << 24
 
@@ -16,10 +18,7 @@ CHUNK = 1 << 24
 def seal(folder: pathlib.Path, process: int = 0, processes: int = 1) -> None:
     """Writes this process's share of the checksums of `folder`."""
     found = _checksums(folder, _files(folder)[process::processes])
-    path = folder / f"checksums.{process}.json"
-    beside = path.with_suffix(".part")
-    beside.write_text(json.dumps({"processes": processes, "files": found}), "utf-8")
-    beside.replace(path)
+    write_atomically(folder / f"checksums.{process}.json", json.dumps({"processes": processes, "files": found}))
 
 
 def damage(folder: pathlib.Path, process: int = 0, processes: int = 1, below: str = "") -> str | None:

@@ -18,6 +18,7 @@ from safety_align import distributed, sharding
 from safety_align.data.pipeline import Pipeline, fixed_batches
 from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
@@ -28,7 +29,6 @@ from safety_align.training.checkpoint import (
     claim_workdir,
     load_run,
     read_json,
-    write_atomically,
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins

@@ -20,9 +20,10 @@ from safety_align.data import reference as store
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.data.pipeline import pack, stack
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Pair, place
-from safety_align.training.checkpoint import read_json, write_atomically
+from safety_align.training.checkpoint import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
 from safety_align.training.step import make_eval_step
