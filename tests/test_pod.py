@@ -14,10 +14,22 @@ from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align.errors import InputError
 from safety_align.model import preset
-from safety_align.pod.analysis import collectives
+from safety_align.pod.analysis import collectives, copied_parameters
 from safety_align.pod.report import counted_flops
 from safety_align.pod.topology import topology
 from safety_align.training.flops import train_flops
+
+
+def test_copies_before_a_loop_are_counted_where_they_take_memory():
+    text = """HloModule jit_decode
+%body { %c = bf16[64,64]{0,1} copy(%x) }
+
+ENTRY %main {
+  %copy.1 = bf16[4096,4,128]{0,2,1:T(8,128)(2,1)} copy(%p.1), metadata={op_name="jit(decode)/while"}
+  %copy.2 = bf16[4096,4,128]{0,2,1:T(8,128)(2,1)S(1)} copy(%p.2)
+  ROOT %copy.3 = f32[10]{0} copy(%p.3)
+}"""
+    assert copied_parameters(text) == 4096 * 4 * 128 * 2 + 40
 
 
 def test_flops_of_the_formula_are_those_that_xla_counts():

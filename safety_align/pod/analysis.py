@@ -83,6 +83,15 @@ def _bytes(dtype: str, dims: str) -> int:
     return int(np.prod([int(n) for n in dims.split(",") if n], dtype=np.int64)) * bits // 8
 
 
+def copied_parameters(text: str) -> int:
+    """Bytes off-chip that the entry computation of a compiled module copies to another layout, outside of its loops."""
+    copies = (match for line in text[text.index("\nENTRY ") :].splitlines() if (match := _COPY.search(line)))
+    return sum(_bytes(match[1], match[2]) for match in copies if "S(1)" not in match[3])  # S(1): on-chip memory
+
+
+_COPY = re.compile(r"= (pred|[a-z]+\d+)\[([\d,]*)\](\S*) copy\(")
+
+
 def largest_collectives(text: str, kind: str) -> list[int]:
     """Bytes of the results of all collectives of a kind, largest first."""
     found = []

@@ -11,6 +11,7 @@ from safety_align.errors import InputError
 from safety_align.pod.analysis import (
     activation_bytes,
     collectives,
+    copied_parameters,
     memory,
     parameter_bytes,
 )
@@ -137,6 +138,8 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
             "hbm": used["arguments"],
             "links": sum(kind["bytes"] for kind in found["collectives"].values()),
         }
+        if step == "decode":
+            found["memory"]["copied"] = copied_parameters(compiled.as_text())  # before its loop
         done, found["tokens"] = flops, serving.rows * (serving.prompt if step == "prefill" else 1)
     seconds = {
         "compute": done / (len(devices) * chip_flops),
