@@ -18,6 +18,7 @@ setup(
         "tensorflow-datasets>=4.9.9",  # builders and ArrayRecord; TensorFlow itself is not needed
         "grain>=0.2.16",
         "ml-collections>=1.1",
+        "msgspec>=0.19",  # schemas of JSON files
         "tokenizers>=0.21",
         "sentencepiece>=0.2",
         "jinja2>=3.1",

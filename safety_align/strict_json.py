@@ -1,0 +1,100 @@
+"""JSON that came from outside: one reader for every file, line and header.
+
+Python's own reader takes the last of two equal keys, NaN, numbers that no float holds, and lone surrogates, which no
+file can be written with; deep nesting ends it in a RecursionError. Here each of these is an InputError of one line.
+"""
+
+import json
+import math
+import pathlib
+import re
+from typing import Any
+
+import msgspec
+
+from safety_align.errors import InputError
+from safety_align.files import read_bytes
+
+MAX_DEPTH = 100
+"""Levels of nesting; no file that we read has a dozen."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
+def read_json(path: pathlib.Path, schema: Any = Any) -> Any:
+    """The JSON file at `path`, as `parse_json` gives it."""
+    return parse_json(read_bytes(path), str(path), schema)
+
+
+def parse_json(data: str | bytes, where: str, schema: Any = Any) -> Any:
+    """The value that `data` spells, converted to `schema`.
+
+    Args:
+      data: text, or bytes in UTF-8 (with or without a byte order mark).
+      where: what errors call it: a path, a path and a line.
+      schema: a type as msgspec knows it: a Struct, a TypedDict (fields that it does not name are dropped), `dict[str,
+        str]` …; `Any` is whatever stands there.
+
+    Raises InputError, which names the place and the field, for what is not JSON or not of `schema`.
+    """
+    try:
+        text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
+        value = json.loads(
+            text, object_pairs_hook=_unique, parse_constant=_no_constant, parse_float=_finite, parse_int=_integer
+        )
+        _check_depth(value)
+        if _SURROGATE.search(text):
+            json.dumps(value, ensure_ascii=False).encode()  # a pair of surrogates is one character by now
+    except RecursionError:
+        raise InputError(f"{where} is nested too deeply") from None
+    except UnicodeEncodeError:
+        raise InputError(f"{where} holds half of a surrogate pair (\\ud800 … \\udfff), which is no character") from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where} is not UTF-8 (byte {error.start})") from None
+    except ValueError as error:
+        raise InputError(f"{where} is not JSON: {error}") from None
+    return value if schema is Any else check_type(value, schema, where)
+
+
+def check_type(value: Any, schema: Any, where: str) -> Any:
+    """`value` (of JSON types) converted to `schema`; InputError names the field that has another type."""
+    try:
+        return msgspec.convert(value, schema, strict=True)
+    except msgspec.ValidationError as error:
+        what, _, field = str(error).partition(" - at `$")
+        field = field.rstrip("`").lstrip(".")
+        raise InputError(f"{where}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}") from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"the key {next(n for n in names if names.count(n) > 1)!r} is there twice")
+    return found
+
+
+def _no_constant(name: str):
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _finite(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"the number {text[:40]} is too large")
+    return value
+
+
+def _integer(text: str) -> int:
+    if len(text) > 20:
+        raise ValueError(f"the number {text[:20]}… is too large")
+    return int(text)
+
+
+def _check_depth(value: Any) -> None:
+    level, depth = [value], 0
+    while level := [
+        child for v in level if isinstance(v, dict | list) for child in (v.values() if isinstance(v, dict) else v)
+    ]:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise RecursionError
