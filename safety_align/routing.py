@@ -293,13 +293,15 @@ class Routing:
     """The routing of a batch of placed rows, as the model reads it. Shapes as in `place`, with a leading batch axis.
 
     A `[CLS]` whose own slot has segment -n instead of n reads segment n, but no token sees it.
-    `cls_index` and `cls_range` have M = 0 for a model or batch without `[CLS]`.
+    `cls_index` and `cls_range` have M = 0 for a model or batch without `[CLS]`. `cls_also` [B, M, 2], if given, is a
+    second range of slots that each copy reads content in: the query beside a window.
     """
 
     segments: jax.Array
     content: jax.Array
     cls_index: jax.Array
     cls_range: jax.Array
+    cls_also: jax.Array | None = None
 
     @classmethod
     def of(cls, batch: dict[str, jax.Array]) -> "Routing":
@@ -326,6 +328,8 @@ def cls_mask(routing: Routing) -> jax.Array:
     index = routing.cls_index[:, :, None]
     own = jnp.take_along_axis(routing.segments, jnp.minimum(routing.cls_index, slots.size - 1), axis=1)
     inside = (slots >= routing.cls_range[..., :1]) & (slots < routing.cls_range[..., 1:])
+    if routing.cls_also is not None:
+        inside |= (slots >= routing.cls_also[..., :1]) & (slots < routing.cls_also[..., 1:])
     reads = inside & routing.content[:, None, :] & (jnp.abs(own)[:, :, None] == routing.segments[:, None, :])
     return (reads | (slots == index)) & (index != IGNORED)
 

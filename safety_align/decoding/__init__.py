@@ -2,8 +2,10 @@
 generated, and acted on. Knows the model only through `hidden` (prefill) and `extend`."""
 
 from safety_align.decoding.config import FIXED_REFUSAL, REFUSAL_PREFIX, GateConfig, Sampling
-from safety_align.decoding.generate import Decoder, decode, prefill
+from safety_align.decoding.decoder import Decoder
+from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.generator import Generator, Piece
+from safety_align.decoding.loop import decode
 from safety_align.decoding.requests import Check, Request, Result
 from safety_align.decoding.schedule import parse_schedule
 from safety_align.decoding.scoring import score_queries, score_segments, score_windows

@@ -9,8 +9,10 @@ import numpy as np
 
 from safety_align import distributed, sharding
 from safety_align.decoding.config import GateConfig
-from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
-from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results
+from safety_align.decoding.decoder import CHUNK, Decoder
+from safety_align.decoding.first_pass import prefill
+from safety_align.decoding.loop import decode
+from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results, shown_ids
 from safety_align.decoding.state import DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
@@ -22,7 +24,7 @@ from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer
 class Piece:
     """What a stream hands out after each chunk.
 
-    text: newly released text, which no verdict can retract any more ("rewind"; under "insert" nothing is retracted).
+    text: newly released text, which no verdict can retract or condemn any more.
     refusing: the text belongs to a refusal. probability: of the latest check, NaN if there was none.
     result: the whole answer, with the last piece only.
     """
@@ -90,7 +92,7 @@ class Generator:
                 state = prefill(decoder, self.params, arrays)
                 state = decode(decoder, self.params, arrays, state, np.int32(decoder.layout.steps))
             host = self._fetch(state)
-            for i, result in zip(batch, read_results(host, len(batch), self.gate, self.tokenizer), strict=True):
+            for i, result in zip(batch, read_results(host, len(batch), decoder, self.tokenizer), strict=True):
                 results[i] = result
             if progress:
                 progress(len(batch))
@@ -99,46 +101,33 @@ class Generator:
     def stream(self, request: Request, max_new_tokens: int = 64) -> Iterator[Piece]:
         """The answer to one request, a piece after every chunk of the loop.
 
-        Under "rewind" text is held back until a benign check vouches for it, so nothing shown is ever taken back.
+        Text is held back until a benign check vouches for it, so nothing shown is ever taken back, or condemned.
         """
         (encoded,) = self.encode([request], max_new_tokens)
         self._must_agree([encoded], max_new_tokens, 1)
         decoder, arrays = self._prepare([encoded], sharding.even_rows(1, self.mesh), max_new_tokens)
-        text, released = StreamDecoder(self.tokenizer), 0
+        text, released, begun = StreamDecoder(self.tokenizer), 0, False
         with sharding.on_mesh(self.mesh):
             state = prefill(decoder, self.params, arrays)
         while True:
             host = self._fetch(state)
             done = int(host.stop[0]) != Stop.RUNNING
-            ids = host.tokens[0][host.rank[0] >= 0].tolist()
-            result = read_results(host, 1, self.gate, self.tokenizer)[0] if done else None
-            limit = len(result.token_ids) if done else self._releasable(host, len(ids))
-            fresh = text.feed(ids[released : max(released, limit)])
+            ids, limit = shown_ids(host, 0, decoder)
+            result = read_results(host, 1, decoder, self.tokenizer)[0] if done else None
+            fresh = text.feed(ids[released : max(released, limit)]) + (text.flush() if done else "")
             released = max(released, limit)
             probabilities = host.trace.probability[0]
             known = probabilities[~np.isnan(probabilities)]
             refusing = int(host.verdict.mode[0]) == Mode.REFUSING
             latest = float(known[-1]) if known.size else float("nan")
-            yield Piece(fresh + (text.flush() if done else ""), refusing, latest, result)
+            if refusing and not begun and not int(host.verdict.released[0]):
+                fresh = fresh.lstrip()  # as in `Result.response`
+            begun |= bool(fresh)
+            yield Piece(fresh, refusing, latest, result)
             if done:
                 return
             with sharding.on_mesh(self.mesh):
                 state = decode(decoder, self.params, arrays, state, np.int32(int(host.step) + CHUNK))
-
-    def _releasable(self, host, length: int) -> int:
-        """Response tokens that no verdict to come can retract."""
-        gate = self.gate
-        if gate is None or not gate.refuses or gate.mode == "insert":
-            return length
-        mode = int(host.verdict.mode[0])
-        if mode == Mode.REFUSING:
-            return max(
-                int(host.verdict.safe_length[0]), min(length, int(host.verdict.refusal_start[0]) + len(self.refusal))
-            )
-        last = gate.parsed_schedule.last
-        if mode == Mode.BENIGN and last is not None and int(host.step) >= last:
-            return length
-        return int(host.verdict.safe_length[0])
 
     def _fetch(self, state: DecodeState) -> DecodeState:
         """The host's copy of a state, all rows of it, without the cache."""

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from safety_align.decoding.config import GateConfig, Sampling
+from safety_align.decoding.config import Sampling
+from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
@@ -41,7 +42,7 @@ class Request:
 class Check:
     """One evaluation of `[CLS]`.
 
-    step: generated tokens at that time (0: the query, and the prefilled answer); probability: of "malicious";
+    step: generated tokens at that time (0: the query, and each window of the prefilled answer); probability: of "malicious";
     start, stop: response tokens read, `start == stop` for the query alone.
     """
 
@@ -56,14 +57,15 @@ class Result:
     """One generated answer.
 
     Attributes:
-      response: the answer as the user gets it: kept prefill and generated text, without what the gate took back.
-      token_ids: its ids.
+      response: the answer as the user gets it: kept prefill and generated text, without what the gate took back, and
+        without what it condemned or had not yet vouched for.
+      token_ids: its ids (a refusal that follows nothing may have white space before it, which `response` has not).
       refused: the gate refused.
       query_score: probability of "malicious" for the query; NaN without a gate.
       max_score: the highest of all checks; NaN without a gate.
       status: "benign", "alert" (pending at the end), "malicious_query", "malicious_response", "ungated".
       transition_step: response token at which the verdict turned; 0 for a malicious query; None if it never did.
-      refusal_start: response token at which the refusal starts; None without one.
+      refusal_start: index in `token_ids` at which the refusal starts; None without one.
       stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard".
       checks: every check in order.
     """
@@ -103,7 +105,7 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
 
 
 def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int) -> Batch:
-    """Left-pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run."""
+    """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run."""
     prompt = np.zeros((rows, layout.prompt), np.int32)
     content = np.zeros((rows, layout.prompt), bool)
     prefill = np.zeros((rows, layout.prefill), np.int32)
@@ -120,7 +122,7 @@ def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_to
         size, filled = len(item.prompt.ids), len(item.prefill)
         prompt[row, layout.prompt - size :] = item.prompt.ids
         content[row, layout.prompt - size :] = item.prompt.content
-        prefill[row, layout.prefill - filled :] = item.prefill
+        prefill[row, :filled] = item.prefill
     full = {}
     for name, (dtype, values) in columns.items():
         full[name] = np.zeros(rows, dtype)
@@ -128,41 +130,66 @@ def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_to
     return Batch(prompt=prompt, prompt_content=content, prefill=prefill, **full)
 
 
-def read_results(state: DecodeState, rows: int, gate: GateConfig | None, tokenizer: Tokenizer) -> list[Result]:
-    """The results of the first `rows` rows of a finished (host) state."""
-    return [_read_result(state, row, gate, tokenizer) for row in range(rows)]
-
-
-def _read_result(state: DecodeState, row: int, gate: GateConfig | None, tokenizer: Tokenizer) -> Result:
-    verdict = state.verdict
+def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int], int]:
+    """The ids of a row of a host state that its reader may ever get, and how many of them no verdict to come can take
+    back. Condemned ones ("insert") are left out; of a row that has stopped, what an alert leaves open is withheld.
+    """
+    gate, verdict = decoder.gate, state.verdict
     ids = state.tokens[row][state.rank[row] >= 0].tolist()
+    if gate is None or not gate.refuses:
+        return ids, len(ids)
+    mode, safe = int(verdict.mode[row]), int(verdict.safe_length[row])
+    done = int(state.stop[row]) != Stop.RUNNING
+    if mode == Mode.REFUSING:
+        start, released = int(verdict.refusal_start[row]), int(verdict.released[row])
+        prefix = len(decoder.refusal if start == 0 else decoder.continued)
+        certain = len(ids) if done else max(safe, min(len(ids), start + prefix))
+        return ids[:released] + ids[start:], released + certain - start
+    if mode == Mode.ALERT and done:  # the cap came before the verdict
+        return ids[:safe], safe
+    last = gate.parsed_schedule.last
+    unwatched = mode == Mode.BENIGN and last is not None and int(state.step) >= last
+    return ids, len(ids) if done or unwatched else safe
+
+
+def read_results(state: DecodeState, rows: int, decoder: Decoder, tokenizer: Tokenizer) -> list[Result]:
+    """The results of the first `rows` rows of a finished (host) state."""
+    return [_read_result(state, row, decoder, tokenizer) for row in range(rows)]
+
+
+def _read_result(state: DecodeState, row: int, decoder: Decoder, tokenizer: Tokenizer) -> Result:
+    verdict, gate = state.verdict, decoder.gate
+    ids, _ = shown_ids(state, row, decoder)
     stop_reason = Stop.NAMES[int(state.stop[row])]
     if gate is None:
         nan = float("nan")
         return Result(tokenizer.decode(ids), ids, False, nan, nan, "ungated", None, None, stop_reason, [])
     mode, from_query = Mode(int(verdict.mode[row])), bool(verdict.from_query[row])
-    if mode == Mode.ALERT and gate.refuses and gate.mode == "rewind":
-        # The cap came before the verdict: what it would have taken back is withheld.
-        ids = ids[: int(verdict.safe_length[row])]
     if mode in (Mode.QUERY, Mode.REFUSING, Mode.CONFIRMED):
         status = "malicious_query" if from_query else "malicious_response"
     else:
         status = "alert" if mode == Mode.ALERT else "benign"
-    transition, start = int(verdict.transition[row]), int(verdict.refusal_start[row])
+    transition, released = int(verdict.transition[row]), int(verdict.released[row])
+    text = tokenizer.decode(ids)
     trace = state.trace
     checks = [
-        Check(max(0, int(c) - 1), float(trace.probability[row, c]), int(trace.start[row, c]), int(trace.stop[row, c]))
+        Check(
+            max(0, int(c) - decoder.column(0)),
+            float(trace.probability[row, c]),
+            int(trace.start[row, c]),
+            int(trace.stop[row, c]),
+        )
         for c in np.flatnonzero(~np.isnan(trace.probability[row]))
     ]
     return Result(
-        response=tokenizer.decode(ids),
+        response=text.lstrip() if mode == Mode.REFUSING and not released else text,
         token_ids=ids,
         refused=mode == Mode.REFUSING,
         query_score=checks[0].probability,
         max_score=max(check.probability for check in checks),
         status=status,
         transition_step=None if transition < 0 else transition,
-        refusal_start=None if start < 0 else start,
+        refusal_start=released if mode == Mode.REFUSING else None,
         stop_reason=stop_reason,
         checks=checks,
     )

@@ -1,6 +1,7 @@
 """What the decoding loop carries, and where things stand in the cache.
 
-Slots of the cache, the same for every row of a batch (rows are padded on the left, so that each step writes one slot):
+Slots of the cache, the same for every row of a batch, so that each step writes one slot (prompts end, and prefilled
+answers begin, in the same slot for all rows):
 
     [ prompt, P slots | CLS | guard | prefilled answer, F slots | generated tokens … ]
 
@@ -67,10 +68,10 @@ class Stop:
 
 @flax.struct.dataclass
 class Batch:
-    """The encoded requests of one batch. Rows are padded on the left.
+    """The encoded requests of one batch. Prompts are padded on the left.
 
-    prompt [B, P] int32, prompt_content [B, P] bool (user tokens, Rule 4), prompt_length [B] int32;
-    prefill [B, F] int32, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
+    prompt [B, P] int32, prompt_content [B, P] bool (what came from outside, Rule 4), prompt_length [B] int32;
+    prefill [B, F] int32, padded on the right, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
     batch; temperature [B] float32, top_k [B] int32, top_p [B] float32, seed [B] uint32.
     """
 
@@ -88,17 +89,20 @@ class Batch:
 
 @flax.struct.dataclass
 class Trace:
-    """Every check. Column 0 is the query, column 1 the prefilled answer, column 1 + s the check after generated token
-    s. probability [B, C] float32, NaN where there was no check; start, stop [B, C] int32, the response tokens read."""
+    """Every check. Column 0 is the query, columns 1 … N + 1 are the windows of the prefilled answer (the last of them
+    reads its end), column N + 1 + s is the check after generated token s; N is `Decoder.inner_windows`.
+
+    probability [B, C] float32, NaN where there was no check; start, stop [B, C] int32, the response tokens read.
+    """
 
     probability: jax.Array
     start: jax.Array
     stop: jax.Array
 
     @classmethod
-    def empty(cls, rows: int, steps: int) -> "Trace":
+    def empty(cls, rows: int, columns: int) -> "Trace":
         """No checks yet."""
-        shape = (rows, steps + 2)
+        shape = (rows, columns)
         return cls(jnp.full(shape, jnp.nan), jnp.zeros(shape, jnp.int32), jnp.zeros(shape, jnp.int32))
 
 

@@ -42,6 +42,8 @@ class Verdict:
     from_query: 1 if it was the query that was malicious.
     safe_length: response tokens that the latest benign check vouches for; where a rewind goes back to.
     refusal_start: index of the refusal's first token; -1 if none.
+    released: of a refusing row, the tokens before the refusal that a check vouched for; those between them and the
+      refusal ("insert") are condemned: the model has read them, the reader never does.
     """
 
     mode: jax.Array
@@ -50,12 +52,13 @@ class Verdict:
     from_query: jax.Array
     safe_length: jax.Array
     refusal_start: jax.Array
+    released: jax.Array
 
     @classmethod
     def start(cls, rows: int) -> "Verdict":
         """Before the first check."""
         zero, none = jnp.zeros(rows, jnp.int32), jnp.full(rows, -1, jnp.int32)
-        return cls(zero, zero, none, zero, zero, none)
+        return cls(zero, zero, none, zero, zero, none, zero)
 
 
 def is_malicious(logit: jax.Array, gate: GateConfig) -> jax.Array:
@@ -75,7 +78,7 @@ def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate:
 
 
 def judge_response(
-    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens: int, gate: GateConfig
+    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens, gate: GateConfig, present=None
 ):
     """A later check.
 
@@ -83,9 +86,10 @@ def judge_response(
       verdict: before the check.
       due: [B] bool, rows that were checked.
       malicious: [B] bool, what the check says.
-      length: [B] response tokens kept, the one just read included.
-      refusal_tokens: length of the forced refusal prefix.
+      length: [B] response tokens that the check has seen, the last it read included.
+      refusal_tokens: [B] or a number, length of the forced refusal prefix.
       gate: the gate.
+      present: [B] response tokens kept, where they are more than `length` (windows inside a prefilled answer).
 
     Returns:
       The verdict, [B] bool "a refusal starts now", [B] bool "the guard stops this refusal now".
@@ -108,7 +112,7 @@ def judge_response(
         safe_length=jnp.where(vouched, length, verdict.safe_length),
     )
     refuse = confirmed & gate.refuses
-    return start_refusal(verdict, refuse, length, gate), refuse, guard
+    return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, guard
 
 
 def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: GateConfig) -> Verdict:
@@ -117,5 +121,6 @@ def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: Ga
     return verdict.replace(
         mode=jnp.where(rows, Mode.REFUSING, verdict.mode).astype(jnp.int32),
         refusal_start=jnp.where(rows, start, verdict.refusal_start),
+        released=jnp.where(rows, verdict.safe_length, verdict.released),
         safe_length=jnp.where(rows, start, verdict.safe_length),
     )

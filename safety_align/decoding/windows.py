@@ -29,6 +29,21 @@ class Window(NamedTuple):
     query: jax.Array
 
 
+def prefill_stride(gate: GateConfig) -> int:
+    """Tokens between the ends of neighbouring windows of a prefilled answer [ours]: at most r2 / 2, and so few that a
+    harmful stretch of r2 tokens fills at least half of `tau` windows in a row."""
+    return max(1, gate.r2 // (2 * gate.confirmations))
+
+
+def prefill_windows(length: jax.Array, count: int, gate: GateConfig) -> tuple[Window, jax.Array]:
+    """The `count` (N) windows before the last one of prefilled answers of `length` [B] tokens, in their order, as rule 2
+    would have read them had they been generated: a `Window` of [B, N], and [B, N] bool "there is such a window"."""
+    stop = length[:, None] - prefill_stride(gate) * jnp.arange(count, 0, -1)
+    start = jnp.zeros_like(stop) if gate.reads == "all" else rule2_window(stop, gate.r2)[0]
+    query = jnp.full(stop.shape, gate.windows_include_query or gate.reads == "all")
+    return Window(jnp.maximum(start, 0), jnp.maximum(stop, 0), query), stop > 0
+
+
 def read_window(verdict: Verdict, length: jax.Array, gate: GateConfig) -> Window:
     """The window of the next check when `length` [B] response tokens are kept."""
     refusing = verdict.mode == Mode.REFUSING

@@ -24,12 +24,10 @@ class Write(NamedTuple):
     slot: jax.Array | int
 
 
-def parameter(
-    module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init, dtype: str | None = None
-) -> jax.Array:
-    """Declares a parameter that carries its logical axes (stored as `dtype`, or the config's), cast for activations."""
+def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
+    """Declares a parameter that carries its logical axes, cast for activations."""
     config: TransformerConfig = module.config
-    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(dtype or config.param_dtype))
+    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(config.param_dtype))
     return value.astype(config.dtype)
 
 

@@ -63,12 +63,10 @@ class SafetyTransformer(nn.Module):
         if not c.tied_embeddings:
             self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), (None, sharding.HEAD_VOCAB), normal)
         if c.safety_signal:
-            # Always float32: these few numbers are trained by steps too small for bfloat16.
-            self.cls_embedding = parameter(self, "cls_embedding", (c.width,), (None,), normal, "float32")
+            self.cls_embedding = self._signal("cls_embedding", (c.width,), normal)
             # Zero: before training every verdict is 0.5 and the head sends no gradient into the LM.
-            zeros = nn.initializers.zeros
-            self.safety_kernel = parameter(self, "safety_kernel", (c.width,), (None,), zeros, "float32")
-            self.safety_bias = parameter(self, "safety_bias", (), (), zeros, "float32")
+            self.safety_kernel = self._signal("safety_kernel", (c.width,), nn.initializers.zeros)
+            self.safety_bias = self._signal("safety_bias", (), nn.initializers.zeros)
         if c.scan_layers:
             scanned = nn.scan(
                 _Scanned,
@@ -83,11 +81,19 @@ class SafetyTransformer(nn.Module):
             self.blocks = [Block(c, name=f"layer_{i}") for i in range(c.layers)]
         self.final_norm = RMSNorm(c)
 
+    def _signal(self, name: str, shape: tuple[int, ...], init) -> jax.Array:
+        """A parameter of the signal: stored, and used, in float32 whatever the model's dtype is. These few numbers are
+        trained by steps too small for bfloat16."""
+        axes = (None,) * len(shape)
+        return self.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
+
     def embed(self, tokens: jax.Array) -> jax.Array:
         """Token embeddings [B, S, D]; `CLS_TOKEN` reads the `[CLS]` embedding."""
         x = jnp.take(self.embedding, jnp.maximum(tokens, 0), axis=0)
         if self.config.safety_signal:
-            x = jnp.where((tokens == CLS_TOKEN)[..., None], self.cls_embedding, x)
+            # Broadcast before the cast, so that the gradient adds up over all copies in float32.
+            signal = jnp.broadcast_to(self.cls_embedding, x.shape).astype(x.dtype)
+            x = jnp.where((tokens == CLS_TOKEN)[..., None], signal, x)
         return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
 
     def lm_logits(self, hidden: jax.Array) -> jax.Array:
@@ -102,8 +108,8 @@ class SafetyTransformer(nn.Module):
     def safety_logit(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] of `[CLS]` rows → safety logits [...], float32; positive means malicious."""
         with jax.named_scope("safety_head"):
-            wide = hidden.astype(jnp.float32) @ self.safety_kernel.astype(jnp.float32)
-            return wide + self.safety_bias.astype(jnp.float32)
+            # A sum, not a product of matrices: that is done in bfloat16 on TPUs.
+            return jnp.sum(hidden.astype(jnp.float32) * self.safety_kernel, axis=-1) + self.safety_bias
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, routing: Routing) -> Output:
         """Whole rows.

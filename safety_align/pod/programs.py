@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align import sharding
-from safety_align.decoding import GateConfig
-from safety_align.decoding.generate import Decoder, decode, prefill
+from safety_align.decoding import Decoder, GateConfig, decode, prefill
 from safety_align.decoding.state import Batch, Layout
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.routing import place

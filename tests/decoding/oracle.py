@@ -79,7 +79,7 @@ class Automaton:
     """Method sections 5 and 6 in plain Python, one row; written from the text, not from the decoder's code."""
 
     gate: GateConfig
-    prefix: int  # tokens of the forced refusal
+    prefix: tuple[int, int]  # tokens of the forced refusal: alone, behind an answer
     kept: int = 0  # response tokens kept
     state: str = "benign"
     why: str = "benign"
@@ -87,13 +87,18 @@ class Automaton:
     turned_at: int | None = None
     vouched: int = 0
     refusal_at: int | None = None
+    released: int = 0  # tokens before a refusal that the reader gets
     halted: bool = False
 
     def _refuse(self, why):
-        self.state, self.why = "refusing", why
+        self.state, self.why, self.released = "refusing", why, self.vouched
         if self.gate.mode == "rewind":
             self.kept = self.vouched
         self.refusal_at = self.vouched = self.kept
+
+    @property
+    def forced(self) -> int:
+        return self.prefix[self.refusal_at > 0]
 
     def query(self, malicious: bool):
         if malicious:
@@ -125,17 +130,34 @@ class Automaton:
         pending = self.state == "alert" and self.gate.confirm_every_step
         return (scheduled or pending) and not self.settled()
 
-    def response(self, malicious: bool):
+    def inner_windows(self, prefilled: int) -> list[tuple[int, int, bool]]:
+        """Windows of a prefilled answer but the one at its end: tau of them in a row fit into a harmful stretch of r2
+        tokens and half of it are theirs."""
+        g = self.gate
+        stride = max(1, math.floor(g.r2 / (2 * (1 if g.dependence == "high" else g.tau))))
+        ends = [end for end in range(prefilled - stride, 0, -stride)][::-1]
+        if g.reads == "all":
+            return [(0, end, True) for end in ends]
+        return [(max(0, end - g.r2), end, g.windows_include_query) for end in ends]
+
+    def inside(self, malicious: bool, end: int, prefilled: int):
+        """A window inside the prefilled answer, which ends there with `end` tokens: as if these were all so far, but an
+        inserted refusal stands behind the whole."""
+        self.kept = end
+        self.response(malicious, prefilled)
+        if self.state != "refusing":
+            self.kept = prefilled
+
+    def response(self, malicious: bool, present: int | None = None):
         if self.state == "query":
             return
         if self.state == "refusing":
-            if self.kept - self.refusal_at >= self.prefix:
+            if self.kept - self.refusal_at >= self.forced:
                 if malicious and self.gate.dependence == "high":
                     return
                 if malicious:
                     self.halted = True
-                    if self.gate.mode == "rewind":
-                        self.kept = min(self.kept, max(self.vouched, self.refusal_at + self.prefix))
+                    self.kept = min(self.kept, max(self.vouched, self.refusal_at + self.forced))
                 else:
                     self.vouched = self.kept
             return
@@ -150,6 +172,7 @@ class Automaton:
             self.state = "confirmed"
             self.why = "malicious_response"
             if self.gate.dependence != "low":
+                self.kept = self.kept if present is None else present
                 self._refuse("malicious_response")
 
     def end_of_answer(self) -> bool:

@@ -12,7 +12,7 @@ from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_que
 from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.errors import InputError
 
-PREFIX = 3
+ALONE, BEHIND = 2, 3
 STATES = {
     Mode.BENIGN: "benign", Mode.ALERT: "alert", Mode.CONFIRMED: "confirmed", Mode.QUERY: "query", Mode.REFUSING: "refusing",
 }  # fmt: skip
@@ -40,12 +40,18 @@ def compare(verdict: Verdict, length, auto: Automaton):
     assert int(verdict.transition[0]) == (-1 if auto.turned_at is None else auto.turned_at)
     assert int(verdict.refusal_start[0]) == (-1 if auto.refusal_at is None else auto.refusal_at)
     assert bool(verdict.from_query[0]) == (auto.why == "malicious_query")
+    if auto.state == "refusing":
+        assert int(verdict.released[0]) == auto.released
+
+
+def prefix(verdict: Verdict):
+    return jnp.where(verdict.refusal_start == 0, ALONE, BEHIND)
 
 
 @given(gates, st.booleans(), st.integers(0, 4), events)
 @settings(max_examples=250, deadline=None)
 def test_the_automaton_equals_the_plain_simulation(gate, query, prefilled, sequence):
-    auto = Automaton(gate, PREFIX)
+    auto = Automaton(gate, (ALONE, BEHIND))
     auto.kept = prefilled
     length = jnp.array([prefilled])
     verdict, refuse = judge_query(Verdict.start(1), jnp.array([query]), length, gate)
@@ -69,13 +75,15 @@ def test_the_automaton_equals_the_plain_simulation(gate, query, prefilled, seque
         due = auto.due(scheduled)
         ours = scheduled or (gate.confirm_every_step and int(verdict.mode[0]) == Mode.ALERT)
         assert (ours and not bool(is_frozen(verdict, length, gate)[0])) == due
-        verdict, refuse, guard = judge_response(verdict, jnp.array([due]), jnp.array([malicious]), length, PREFIX, gate)
+        verdict, refuse, guard = judge_response(
+            verdict, jnp.array([due]), jnp.array([malicious]), length, prefix(verdict), gate
+        )
         if due:
             auto.response(malicious)
         assert bool(guard[0]) == auto.halted
-        kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + PREFIX)
+        kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix(verdict))
         length = jnp.where(refuse, verdict.refusal_start, length)
-        length = jnp.where(guard & (gate.mode == "rewind"), jnp.minimum(length, kept), length)
+        length = jnp.where(guard, jnp.minimum(length, kept), length)
         if ends and not auto.halted:
             pending = (verdict.mode == Mode.ALERT) & gate.refuses
             verdict = start_refusal(verdict, pending, length, gate)
@@ -94,7 +102,7 @@ def test_a_refusing_row_never_goes_back(gate, sequence):
     verdict, _ = judge_query(Verdict.start(1), jnp.array([True]), jnp.array([0]), gate)
     for length, (due, malicious, _) in enumerate(sequence, start=1):
         verdict, refuse, _ = judge_response(
-            verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), PREFIX, gate
+            verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), ALONE, gate
         )
         assert int(verdict.mode[0]) == Mode.REFUSING and not bool(refuse[0])
 

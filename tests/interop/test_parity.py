@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import scipy.special
 
-from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
+from safety_align.decoding import decode, prefill
+from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.state import Batch, Layout
 from safety_align.interop import load_pretrained
 from safety_align.model import SafetyTransformer

@@ -171,7 +171,8 @@ def stories(tmp_path_factory):
 
 def greedy(bundle, gate, tokens: int = 200) -> str:
     """The text after BOS alone: no template, no turns."""
-    from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
+    from safety_align.decoding import decode, prefill
+    from safety_align.decoding.decoder import CHUNK, Decoder
     from safety_align.decoding.state import Batch, Layout
     from safety_align.model import unstack_layers
 

@@ -1,7 +1,8 @@
 """The GPU backend: cuDNN's flash attention over packed rows.
 
 cuDNN takes a row as runs of slots, each a sequence of its own; a packed row is such a sequence of runs (routing.py:
-`prompt [CLS] response` is one, the hidden copies behind it another). JAX reaches this form of cuDNN through a function
+`prompt [CLS] response` is one, the hidden copies behind it another). A segment that something else cuts in two is not:
+rows with such a segment go by the chunked backend. JAX reaches this form of cuDNN through a function
 that is not public, with the contract that `_packed` states; tests/test_kernels.py holds a plain stand-in to it.
 """
 
@@ -32,7 +33,8 @@ def cudnn_attention(q, k, v, segments, positions) -> jax.Array:
 
 def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Maximal runs of equal segment ids: segments [B, S] → first slots [B, most + 1] (the last run's is followed by S),
-    lengths [B, most], both -1 where a row has fewer runs, and whether every row has at most `most` (scalar bool)."""
+    lengths [B, most], both -1 where a row has fewer runs, and whether cuDNN can serve them (scalar bool): every row has at
+    most `most`, and every segment of ordinary tokens (its id is positive) is one run."""
     batch, length = segments.shape
     starts = jnp.concatenate([jnp.ones((batch, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
     number = jnp.cumsum(starts, axis=1) - 1
@@ -44,7 +46,10 @@ def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Arra
     first = first.at[jnp.arange(batch), count].set(length, mode="drop")
     exists = jnp.arange(most) < count[:, None]
     lengths = jnp.where(exists, first[:, 1:] - first[:, :-1], -1)
-    return first, lengths, jnp.all(count <= most)
+    ordered = jnp.sort(segments, axis=1)
+    new = jnp.concatenate([jnp.ones((batch, 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
+    whole = jnp.sum(starts & (segments > 0), axis=1) == jnp.sum(new & (ordered > 0), axis=1)
+    return first, lengths, jnp.all((count <= most) & whole)
 
 
 def _packed(q, k, v, offsets, lengths) -> jax.Array:

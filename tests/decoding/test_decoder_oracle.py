@@ -11,14 +11,16 @@ import pytest
 from oracle import Automaton, GrowingForward, logit
 
 from safety_align.decoding.config import GateConfig
-from safety_align.decoding.generate import CHUNK, Decoder, decode, prefill
+from safety_align.decoding.decoder import CHUNK, Decoder
+from safety_align.decoding.first_pass import prefill
+from safety_align.decoding.loop import decode
 from safety_align.decoding.state import Batch, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.model import RopeScaling, init_params, preset
 
 CONFIG = preset("tiny", scan_layers=False)
-EOS = 2
-REFUSAL = (11, 12, 13)
+EOS = (2, 17, 31, 47, 61, 80)  # so many that answers end by themselves, with alerts pending too
+REFUSAL, CONTINUED = (11, 12, 13), (21, 22, 23, 24)
 NEW_TOKENS = 16
 
 
@@ -46,17 +48,28 @@ def to_batch(rows, layout: Layout, limit: int) -> Batch:
     count = len(rows)
     prompt = np.zeros((count, layout.prompt), np.int32)
     content = np.zeros((count, layout.prompt), bool)
-    prefilled = np.zeros((count, layout.prefill), np.int32)
+    prefilled = np.full((count, layout.prefill), 96, np.int32)
     for i, (ids, marks, fill) in enumerate(rows):
         prompt[i, layout.prompt - len(ids) :] = ids
         content[i, layout.prompt - len(ids) :] = marks
-        prefilled[i, layout.prefill - len(fill) :] = fill
+        prefilled[i, : len(fill)] = fill
     lengths = (np.array([len(r[k]) for r in rows], np.int32) for k in (0, 2))
     prompt_length, prefill_length = lengths
     return Batch(
         prompt, content, prompt_length, prefilled, prefill_length, np.full(count, limit, np.int32),
-        np.zeros(count, np.float32), np.zeros(count, np.int32), np.ones(count, np.float32), np.arange(count, dtype=np.uint32),
+        np.array([temperature(r) for r in rows], np.float32), np.zeros(count, np.int32), np.ones(count, np.float32),
+        np.array([own_seed(r) for r in rows], np.uint32),
     )  # fmt: skip
+
+
+def own_seed(row) -> int:
+    """Of a row's sampling, whatever its place in a batch."""
+    return int(row[0].sum())
+
+
+def temperature(row) -> float:
+    """Half of the rows are sampled; a refusal of theirs must be greedy all the same."""
+    return 1.5 * (own_seed(row) % 2)
 
 
 def run(decoder: Decoder, params, batch: Batch):
@@ -65,17 +78,25 @@ def run(decoder: Decoder, params, batch: Batch):
     return jax.device_get(state.replace(cache=()))
 
 
+def draw(values, row, step: int, greedy: bool) -> int:
+    """The next token after `step` drawn ones, by the Gumbel trick."""
+    if greedy or not temperature(row):
+        return int(np.argmax(values))
+    key = jax.random.fold_in(jax.random.key(own_seed(row)), step)
+    return int(np.argmax(values / temperature(row) + np.asarray(jax.random.gumbel(key, values.shape))))
+
+
 def simulate(params, gate: GateConfig | None, row, limit: int):
-    """One row, greedy, by full forwards only. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
+    """One row by full forwards only. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
     prompt, content, fill = row
-    forward = GrowingForward(CONFIG, params, size=192)
+    forward = GrowingForward(CONFIG, params, size=96)
     entries = []
     for i, token in enumerate(prompt):
         entries.append(forward.add(int(token), i + 1, entries))
     query = {e for e, c in zip(entries, content, strict=True) if c}
     base = set(entries)
     signal = set()
-    auto = Automaton(gate, len(REFUSAL)) if gate else None
+    auto = Automaton(gate, (len(REFUSAL), len(CONTINUED))) if gate else None
     checks, response = {}, []  # response: (entry, token) of kept tokens
     threshold = logit(gate.threshold) if gate else None
 
@@ -99,18 +120,34 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
         values = forward.run()[0][response[-1][0]]
 
     rechecks = gate is not None and gate.schedule != "first"
-    if rechecks and len(fill) and auto.state != "refusing":
-        start, stop, with_query = auto.window()
-        sees = {e for e, _ in response[start:stop]} | (query if with_query else set())
-        entry, bad = look(1, sees, (start, stop))
-        signal = {entry} if gate.visible else set()
-        auto.response(bad)
+    at_end = 1  # the column of the check that reads the prefilled answer's end
+    if rechecks and len(fill):
+        inner = auto.inner_windows(len(fill))
+        at_end += len(auto.inner_windows(LAYOUT.prefill))
+        copies = [
+            forward.add(-1, 0, {e for e, _ in response[start:stop]} | (query if with_query else set()))
+            for start, stop, with_query in inner
+        ]
+        safety = forward.run()[1]
+        for column, copy, (start, stop, _) in zip(range(at_end - len(inner), at_end), copies, inner, strict=True):
+            if auto.state in ("query", "refusing"):
+                break
+            checks[column] = (1 / (1 + np.exp(-safety[copy])), start, stop)
+            auto.inside(not safety[copy] < threshold, stop, len(fill))
+        if auto.state != "refusing":
+            start, stop, with_query = auto.window()
+            sees = {e for e, _ in response[start:stop]} | (query if with_query else set())
+            entry, bad = look(at_end, sees, (start, stop))
+            signal = {entry} if gate.visible else set()
+            auto.response(bad)
+    elif rechecks:
+        at_end += len(auto.inner_windows(LAYOUT.prefill))
     step, stop = 0, None
     refused_at_step = 0 if auto and auto.state == "refusing" else None
     while True:
         # Choose the next token from `values`.
-        token = int(np.argmax(values))
-        ended = token == EOS
+        token = draw(values, row, step, greedy=bool(auto) and auto.state == "refusing")
+        ended = token in EOS
         if auto:
             if auto.halted:
                 stop = "guard"
@@ -118,9 +155,9 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
                 refused_at_step = step
             response = response[: auto.kept]
             if auto.state == "refusing":
-                place = auto.kept - auto.refusal_at
-                if place < len(REFUSAL):
-                    token, ended = REFUSAL[place], False
+                place, forced = auto.kept - auto.refusal_at, REFUSAL if auto.refusal_at == 0 else CONTINUED
+                if place < len(forced):
+                    token, ended = forced[place], False
                 elif gate.dependence == "high":
                     ended = True
         refusing = bool(auto) and auto.state == "refusing"
@@ -151,7 +188,7 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
             forward.sees[entry] = base | signal | {e for e, _ in response}
             logits, safety = forward.run()
             value = safety[check]
-            checks[step + 1] = (1 / (1 + np.exp(-value)), start, end)
+            checks[at_end + step] = (1 / (1 + np.exp(-value)), start, end)
             before = auto.state
             auto.response(not value < threshold)
             if auto.state == "refusing" and before != "refusing":
@@ -169,6 +206,8 @@ def due_by_schedule(text: str, step: int) -> bool:
     return step % int(text.split(":")[1]) == 0
 
 
+LAYOUT = Layout(prompt=9, prefill=11, steps=NEW_TOKENS + CHUNK)
+
 GATES = {
     "off": None,
     "medium_rewind": GateConfig(tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
@@ -180,6 +219,7 @@ GATES = {
     "all": GateConfig(reads="all", tau=1, max_refusal_tokens=8),
     "hidden": GateConfig(visible=False, tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
     "query_too": GateConfig(windows_include_query=True, tau=3, mode="insert", max_refusal_tokens=8),
+    "wide": GateConfig(tau=1, r2=7, r3=3, max_refusal_tokens=8),
 }
 
 
@@ -187,10 +227,9 @@ def check_decoding(name, bias, seed):
     """Tokens, stops, statuses and windows are equal; probabilities to 2e-4 (float32, sums in another order)."""
     gate = GATES[name]
     params = make_params(seed, bias)
-    layout = Layout(prompt=9, prefill=5, steps=NEW_TOKENS + CHUNK)
-    decoder = Decoder(CONFIG, gate, REFUSAL, EOS, layout)
-    rows = make_rows(seed, 5, max_prompt=9, max_prefill=5)
-    state = run(decoder, params, to_batch(rows, layout, NEW_TOKENS))
+    decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+    rows = make_rows(seed, 6, max_prompt=9, max_prefill=11)
+    state = run(decoder, params, to_batch(rows, LAYOUT, NEW_TOKENS))
     for i, row in enumerate(rows):
         ids, auto, stop, checks = simulate(params, gate, row, NEW_TOKENS)
         assert state.tokens[i][state.rank[i] >= 0].tolist() == ids
@@ -208,6 +247,7 @@ def check_decoding(name, bias, seed):
         assert state.verdict.mode[i] == mode.get(auto.state, Mode.REFUSING)
         assert state.verdict.transition[i] == (-1 if auto.turned_at is None else auto.turned_at)
         assert state.verdict.safe_length[i] == auto.vouched
+        assert state.verdict.released[i] == auto.released
 
 
 @pytest.mark.parametrize("name", GATES)
@@ -232,12 +272,17 @@ def test_the_gates_exercise_every_outcome():
     seen = set()
     for gate in GATES.values():
         for bias, seed in [(-3.0, 0), (-1.0, 1), (0.5, 2)]:
-            layout = Layout(prompt=9, prefill=5, steps=NEW_TOKENS + CHUNK)
-            batch = to_batch(make_rows(seed, 5, 9, 5), layout, NEW_TOKENS)
-            state = run(Decoder(CONFIG, gate, REFUSAL, EOS, layout), make_params(seed, bias), batch)
+            batch = to_batch(make_rows(seed, 6, 9, 11), LAYOUT, NEW_TOKENS)
+            decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+            state = run(decoder, make_params(seed, bias), batch)
             seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
-    assert {"max_tokens", "refusal_limit", "guard"} <= seen
-    assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED"} <= seen
+            seen |= {"mid-answer" for start in state.verdict.refusal_start if start > 0}
+            inner = state.trace.probability[:, 1 : 1 + decoder.inner_windows]
+            seen |= {"inner window"} if np.isfinite(inner).any() else set()
+            if gate and gate.mode == "insert":
+                seen |= {"condemned" for a, b in zip(state.verdict.released, state.verdict.refusal_start) if a < b}
+    assert {"eos", "max_tokens", "refusal_end", "refusal_limit", "guard"} <= seen
+    assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED", "mid-answer", "inner window", "condemned"} <= seen
 
 
 @pytest.mark.parametrize("name", ["off", "medium_rewind", "periodic"])
@@ -246,24 +291,28 @@ def test_a_row_does_not_depend_on_neighbours_padding_or_batch_size(name):
     rows = make_rows(7, 6, max_prompt=8, max_prefill=4)
     small = Layout(prompt=8, prefill=4, steps=NEW_TOKENS + CHUNK)
     large = dataclasses.replace(small, prompt=21, prefill=9, steps=NEW_TOKENS + 3 * CHUNK)
-    together = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, small), params, to_batch(rows, small, NEW_TOKENS))
-    padded = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, large), params, to_batch(rows[::-1], large, NEW_TOKENS))
+    together = run(
+        Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, small), params, to_batch(rows, small, NEW_TOKENS)
+    )
+    padded = run(
+        Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, large), params, to_batch(rows[::-1], large, NEW_TOKENS)
+    )
     for i, row in enumerate(rows):
-        alone = run(Decoder(CONFIG, GATES[name], REFUSAL, EOS, small), params, to_batch([row], small, NEW_TOKENS))
+        alone = run(
+            Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, small), params, to_batch([row], small, NEW_TOKENS)
+        )
         for other, j in ((alone, 0), (padded, len(rows) - 1 - i)):
             kept = [s.tokens[k][s.rank[k] >= 0].tolist() for s, k in ((together, i), (other, j))]
             assert kept[0] == kept[1]
             assert together.stop[i] == other.stop[j]
-            width = together.trace.probability.shape[1]
-            np.testing.assert_allclose(
-                together.trace.probability[i], other.trace.probability[j][:width], atol=2e-5, equal_nan=True
-            )
+            found = [s.trace.probability[k] for s, k in ((together, i), (other, j))]
+            np.testing.assert_allclose(*(p[~np.isnan(p)] for p in found), atol=2e-5)
 
 
 def test_a_non_finite_safety_logit_refuses():
     params = make_params(0, -50.0)
     layout = Layout(prompt=9, prefill=0, steps=NEW_TOKENS + CHUNK)
-    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
+    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, CONTINUED, EOS, layout)
     batch = to_batch(make_rows(0, 2, 9, 0), layout, NEW_TOKENS)
     assert (run(decoder, params, batch).verdict.mode == Mode.BENIGN).all()
     for bad in (float("nan"), float("-inf")):
@@ -274,7 +323,7 @@ def test_a_non_finite_safety_logit_refuses():
 
 def test_one_compilation_serves_every_prompt_of_a_bucket():
     layout = Layout(prompt=10, prefill=0, steps=NEW_TOKENS + 2 * CHUNK)
-    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, EOS, layout)
+    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, CONTINUED, EOS, layout)
     before = decode._cache_size()
     for seed in range(4):
         run(decoder, make_params(seed, -1.0), to_batch(make_rows(seed, 3, 10, 0), layout, NEW_TOKENS - seed))
@@ -286,7 +335,9 @@ def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
     """Of the compiled loop at a realistic size; nothing is run. Temporaries are below a fifth of the cache."""
     config = preset("small", scan_layers=False)
     layout = Layout(prompt=256, prefill=0, steps=256)
-    decoder = Decoder(config, dataclasses.replace(GATES["medium_rewind"], schedule=schedule), REFUSAL, EOS, layout)
+    decoder = Decoder(
+        config, dataclasses.replace(GATES["medium_rewind"], schedule=schedule), REFUSAL, CONTINUED, EOS, layout
+    )
     params = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
     batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS)
     state = jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch)

@@ -1,0 +1,108 @@
+"""What a compiled decoder is specialised to, and how it reaches the model: `[CLS]` rows, the cache, the trace."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from safety_align import sharding
+from safety_align.decoding.config import GateConfig
+from safety_align.decoding.state import Batch, DecodeState, Layout, Trace
+from safety_align.decoding.verdict import Mode, Verdict
+from safety_align.decoding.windows import Window, prefill_stride
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, TransformerConfig, Write
+
+CHUNK = 8
+"""Steps of the inner scan: how often the loop looks whether every row has stopped."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder:
+    """What a compiled decoder is specialised to; hashable.
+
+    Attributes:
+      model: the transformer, layers unrolled (`scan_layers=False`).
+      gate: the safety gate, or None: then `[CLS]` does not exist for any token.
+      refusal: ids that a refusal is forced to start with where it is the whole answer.
+      continued: the same behind an answer that has text already.
+      eos: ids that end an answer.
+      layout: sizes; `steps` is a multiple of `CHUNK`.
+    """
+
+    model: TransformerConfig
+    gate: GateConfig | None
+    refusal: tuple[int, ...]
+    continued: tuple[int, ...]
+    eos: tuple[int, ...]
+    layout: Layout
+
+    def __post_init__(self):
+        if self.model.scan_layers:
+            raise InputError("the decoder needs unrolled layers: scan_layers=False and unstack_layers(params)")
+        if self.gate is not None and not self.model.safety_signal:
+            raise InputError("this model has no safety signal to gate on; use gate=None or a model trained with [CLS]")
+        longest = max(len(self.refusal), len(self.continued))
+        if self.gate is not None and self.gate.max_refusal_tokens < longest:
+            raise InputError(
+                f"gate.max_refusal_tokens ({self.gate.max_refusal_tokens}) does not hold the refusal prefix of "
+                f"{longest} tokens; raise it"
+            )
+        if self.layout.steps % CHUNK:
+            raise InputError(f"layout.steps ({self.layout.steps}) must be a multiple of {CHUNK}")
+
+    @property
+    def checks(self) -> bool:
+        """The answer is re-checked at all."""
+        return self.gate is not None and self.gate.parsed_schedule.last != 0
+
+    @property
+    def inner_windows(self) -> int:
+        """N, windows of a prefilled answer before the one that reads its end."""
+        if not self.checks or not self.layout.prefill:
+            return 0
+        return (self.layout.prefill - 1) // prefill_stride(self.gate)
+
+    def column(self, step):
+        """The column of `Trace` in which the check after generated token `step` stands; 0: the prefilled answer's end."""
+        return self.inner_windows + 1 + step
+
+    def prefix_length(self, verdict: Verdict) -> jax.Array:
+        """[B]: tokens of the forced refusal prefix."""
+        return jnp.where(verdict.refusal_start == 0, len(self.refusal), len(self.continued))
+
+
+def cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):
+    """Mask [B, T] of the `[CLS]` row, and where it writes: the signal; in a refusing row, or one without a check (its
+    keys and values are read by nothing), the guard slot."""
+    refusing = state.verdict.mode == Mode.REFUSING
+    query = batch.prompt_content & window.query[:, None]
+    inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
+    mask = jnp.concatenate([query, ~refusing[:, None], refusing[:, None], inside], axis=1)
+    layout = decoder.layout
+    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.guard))
+
+
+def record(trace: Trace, column, due, logit, start, stop) -> Trace:
+    """Notes a check of the rows `due` in `column`; a logit that is not finite is noted as probability 1."""
+    here = (jnp.arange(trace.probability.shape[1]) == column) & due[:, None]
+    new = Trace(probability(logit), start, stop)
+    return jax.tree.map(lambda old, value: jnp.where(here, value[:, None], old), trace, new)
+
+
+def probability(logit: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(logit), jax.nn.sigmoid(logit), 1.0)
+
+
+def apply(decoder: Decoder, params, method: str, *arguments):
+    return SafetyTransformer(decoder.model).apply({"params": params}, *arguments, method=method)
+
+
+def extend(decoder: Decoder, params, tokens, positions, cache, writes, mask):
+    hidden, cache = apply(decoder, params, "extend", tokens, positions, cache, writes, mask)
+    return hidden, tuple(tuple(place_cache(x) for x in pair) for pair in cache)
+
+
+def place_cache(x: jax.Array) -> jax.Array:
+    """Keeps a cache [B, K, T, E] sharded over rows and key/value heads; nothing outside a mesh."""
+    return sharding.constrain(x, sharding.BATCH, sharding.ACT_KV_HEADS, None, None)

@@ -1,0 +1,164 @@
+"""The prompt and the prefilled answer: read in one pass, checked before the first token is drawn."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from safety_align.decoding.decoder import Decoder, apply, cls_row, extend, place_cache, probability, record
+from safety_align.decoding.next_token import next_token
+from safety_align.decoding.state import Batch, DecodeState, Layout, Stop, Trace
+from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
+from safety_align.decoding.windows import Window, prefill_windows, read_window
+from safety_align.routing import CLS_TOKEN, IGNORED, Routing
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def prefill(decoder: Decoder, params, batch: Batch) -> DecodeState:
+    """Reads prompts and prefilled answers, makes the first checks, draws each row's first token."""
+    layout, gate = decoder.layout, decoder.gate
+    rows = batch.prompt.shape[0]
+    last, logits, cache = _read_prompt(decoder, params, batch)
+    rank = ranks(batch, layout)
+    tokens = jnp.pad(batch.prefill, ((0, 0), (0, layout.steps)))
+    state = DecodeState(
+        step=jnp.int32(0),
+        token=jnp.zeros(rows, jnp.int32),
+        length=batch.prefill_length,
+        tokens=tokens,
+        rank=rank,
+        limit=batch.limit,
+        stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
+        verdict=Verdict.start(rows),
+        trace=Trace.empty(rows, decoder.column(layout.steps) + 1),
+        cache=cache,
+    )
+    refuse = jnp.zeros(rows, bool)
+    if gate is not None:
+        with jax.named_scope("first_check"):
+            verdict, refuse = judge_query(state.verdict, is_malicious(logits[:, 0], gate), state.length, gate)
+            zero = jnp.zeros(rows, jnp.int32)
+            state = state.replace(
+                trace=record(state.trace, 0, state.stop == Stop.RUNNING, logits[:, 0], zero, zero),
+                verdict=verdict,
+            )
+        if layout.prefill and decoder.checks:
+            state, inside = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
+            state, end = _check_prefill_end(decoder, params, batch, state)
+            refuse |= inside | end
+    logits = apply(decoder, params, "lm_logits", last)
+    return next_token(decoder, batch, state, logits, refuse, jnp.zeros(rows, bool))
+
+
+def _read_prompt(decoder: Decoder, params, batch: Batch):
+    """One forward pass over the prompt, the prefilled answer and every `[CLS]` that checks them.
+
+    Returns the final hidden state [B, D] from which the first token is drawn, the safety logits [B, 1 + N] of the query
+    and of the windows inside the prefilled answer, and the cache with all its slots.
+
+    The row is `prompt, [CLS], prefilled answer, copies of [CLS]`, with an invisible `[CLS]` behind the answer instead:
+    what belongs together stands together, with padding at the ends only, as some attention kernels need it (cudnn.py).
+    """
+    layout, gate = decoder.layout, decoder.gate
+    rows, copies = batch.prompt.shape[0], decoder.inner_windows
+    inside = jnp.arange(layout.prompt) >= layout.prompt - batch.prompt_length[:, None]
+    filled = jnp.arange(layout.prefill) < batch.prefill_length[:, None]
+    window, used = prefill_windows(batch.prefill_length, copies, gate) if copies else (None, jnp.zeros((rows, 0), bool))
+    signal = jnp.full((rows, 0 if gate is None else 1), True)
+    visible = gate is not None and gate.visible
+    # (tokens, is a token or a [CLS] in use, is an ordinary token, is content, segment) of each part of the row.
+    answer = batch.prefill, filled, filled, filled, 1
+    cls = jnp.full(signal.shape, CLS_TOKEN), signal, ~signal, ~signal, 1 if visible else -1
+    parts = [
+        (batch.prompt, inside, inside, batch.prompt_content & inside, 1),
+        *((cls, answer) if visible else (answer, cls)),
+        (jnp.full(used.shape, CLS_TOKEN), used, jnp.zeros_like(used), jnp.zeros_like(used), -1),
+    ]
+    tokens, _, ordinary, content = (jnp.concatenate([part[i] for part in parts], axis=1) for i in range(4))
+    # Padding is segment 0: no token of segment 1 sees it, nor what is -1.
+    segments = jnp.concatenate([part[4] * part[1].astype(jnp.int32) for part in parts], axis=1)
+    first = layout.prompt + signal.shape[1] * visible
+    at_cls = layout.prompt if visible else layout.prompt + layout.prefill
+    routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
+    positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
+    hidden, key_values = apply(decoder, params, "hidden", tokens, positions, routing)
+    logits = apply(decoder, params, "read_checks", hidden, routing)
+    end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
+    last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
+
+    def lay_out(x):
+        """[B, K, slots of the row, E] → [B, K, T, E]."""
+        blank = jnp.zeros((*x.shape[:2], 1, x.shape[3]), x.dtype)
+        own = blank if gate is None else x[:, :, at_cls : at_cls + 1]
+        grow = ((0, 0), (0, 0), (0, layout.steps), (0, 0))
+        slots = [x[:, :, : layout.prompt], own, blank, x[:, :, first : first + layout.prefill]]
+        return place_cache(jnp.pad(jnp.concatenate(slots, axis=2), grow))
+
+    return last, logits, tuple(tuple(lay_out(x) for x in pair) for pair in key_values)
+
+
+def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first: int, at_cls: int):
+    """`cls_index`, `cls_range` and `cls_also` of the first pass: the query's `[CLS]` at slot `at_cls`, then the copies;
+    the prefilled answer stands from slot `first` on."""
+    rows, copies = used.shape
+    if decoder.gate is None:
+        return jnp.full((rows, 1), IGNORED, jnp.int32), jnp.zeros((rows, 1, 2), jnp.int32)
+    query = jnp.broadcast_to(jnp.array([0, decoder.layout.prompt]), (rows, 1, 2))
+    index = jnp.full((rows, 1), at_cls, jnp.int32)
+    if window is None:
+        return index, query
+    behind = max(at_cls + 1, first + decoder.layout.prefill) + jnp.arange(copies)
+    index = jnp.concatenate([index, jnp.where(used, behind, IGNORED)], axis=1)
+    response = jnp.stack([first + window.start, first + window.stop], axis=-1)
+    also = jnp.where(window.query[..., None], query, 0)
+    return index, jnp.concatenate([query, response], axis=1), jnp.concatenate([query, also], axis=1)
+
+
+def _judge_inner_windows(decoder: Decoder, batch: Batch, state: DecodeState, logits: jax.Array):
+    """Runs the automaton along the windows inside the prefilled answers, whose safety logits are [B, N], as it would have
+    run had they been generated → (state, [B] bool "a refusal starts now")."""
+    gate, count = decoder.gate, decoder.inner_windows
+    none = jnp.zeros(batch.prefill_length.shape, bool)
+    if not count:
+        return state, none
+    window, used = prefill_windows(batch.prefill_length, count, gate)
+    running = state.stop == Stop.RUNNING
+
+    def one(carry, check):
+        verdict, refuse = carry
+        logit, stop, exists = check
+        due = exists & running & (verdict.mode != Mode.REFUSING) & (verdict.mode != Mode.QUERY)
+        verdict, again, _ = judge_response(verdict, due, is_malicious(logit, gate), stop, 0, gate, batch.prefill_length)
+        return (verdict, refuse | again), due
+
+    checks = logits.T, window.stop.T, used.T
+    (verdict, refuse), due = jax.lax.scan(one, (state.verdict, none), checks)
+    here = slice(1, 1 + count)
+    trace = Trace(
+        state.trace.probability.at[:, here].set(jnp.where(due.T, probability(logits), jnp.nan)),
+        state.trace.start.at[:, here].set(jnp.where(due.T, window.start, 0)),
+        state.trace.stop.at[:, here].set(jnp.where(due.T, window.stop, 0)),
+    )
+    return state.replace(verdict=verdict, trace=trace), refuse
+
+
+def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeState):
+    """The check that reads the end of the prefilled answer, whose verdict the first token sees → (state, [B] bool "a
+    refusal starts now")."""
+    gate = decoder.gate
+    # A row that refuses already has nothing left to judge.
+    due = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0) & (state.verdict.mode != Mode.REFUSING)
+    window = read_window(state.verdict, state.length, gate)
+    mask, write = cls_row(decoder, batch, state, window, due)
+    ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
+    hidden, cache = extend(decoder, params, ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
+    logit = apply(decoder, params, "safety_logit", hidden[:, 0])
+    verdict, refuse, _ = judge_response(state.verdict, due, is_malicious(logit, gate), state.length, 0, gate)
+    trace = record(state.trace, decoder.column(0), due, logit, window.start, window.stop)
+    return state.replace(verdict=verdict, trace=trace, cache=cache), refuse
+
+
+def ranks(batch: Batch, layout: Layout) -> jax.Array:
+    """[B, F + steps]: the index of each response slot in the response before anything is generated."""
+    place = jnp.arange(layout.prefill + layout.steps)
+    return jnp.where(place < batch.prefill_length[:, None], place, -1).astype(jnp.int32)

@@ -1,0 +1,126 @@
+"""The loop: one step is one forward pass of the newest token and, where a check is due, of `[CLS]` as a second row.
+
+Weights and cache are read once for both. Both rows write their keys and values first, so the newest token already sees
+the new verdict. Pure functions of (parameters, batch, state); everything static is in `Decoder`.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+
+from safety_align.decoding.config import GateConfig
+from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, extend, record
+from safety_align.decoding.next_token import next_token
+from safety_align.decoding.schedule import Every
+from safety_align.decoding.state import Batch, DecodeState, Stop
+from safety_align.decoding.verdict import Mode, is_malicious, judge_response
+from safety_align.decoding.windows import is_frozen, read_window
+from safety_align.model import Write
+from safety_align.routing import CLS_TOKEN
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
+def decode(decoder: Decoder, params, batch: Batch, state: DecodeState, until: jax.Array) -> DecodeState:
+    """Generates until every row has stopped or `until` (scalar, a multiple of CHUNK) tokens were generated."""
+
+    def running(state: DecodeState):
+        # Rows stop for themselves; the batch stops with its last row. `until` never exceeds the slots there are.
+        return jnp.any(state.stop == Stop.RUNNING) & (state.step < jnp.minimum(until, decoder.layout.steps))
+
+    def chunk(state: DecodeState):
+        return jax.lax.scan(lambda s, _: (step(decoder, params, batch, s), None), state, length=CHUNK)[0]
+
+    return jax.lax.while_loop(running, chunk, state)
+
+
+def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeState:
+    """Processes each row's pending token, checks where due, draws the next token."""
+    layout, gate = decoder.layout, decoder.gate
+    running = state.stop == Stop.RUNNING
+    index = layout.prefill + state.step
+    column = jnp.arange(layout.prefill + layout.steps) == index
+    state = state.replace(
+        rank=jnp.where(column & running[:, None], state.length[:, None], state.rank),
+        tokens=jnp.where(column & running[:, None], state.token[:, None], state.tokens),
+        length=state.length + running,
+        step=state.step + 1,
+    )
+    slot = layout.response + index
+    position = batch.prompt_length + state.length  # [CLS] is 0, the prompt 1 … p, the response p + 1 …
+    token_mask = _token_mask(decoder, batch, state)
+    none = jnp.zeros(running.shape, bool)
+
+    def plain(cache):
+        hidden, cache = extend(
+            decoder, params, state.token[:, None], position[:, None], cache, [Write(0, slot)], token_mask[:, None]
+        )
+        return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), cache
+
+    if not decoder.checks:
+        logits, _, cache = plain(state.cache)
+        return next_token(decoder, batch, state.replace(cache=cache), logits, none, none)
+
+    due = running & _due(gate, state, batch)
+    window = read_window(state.verdict, state.length, gate)
+
+    def checked(cache):
+        mask, write = cls_row(decoder, batch, state, window, due)
+        hidden, cache = extend(
+            decoder,
+            params,
+            jnp.stack([state.token, jnp.full_like(state.token, CLS_TOKEN)], axis=1),
+            jnp.stack([position, jnp.zeros_like(position)], axis=1),
+            cache,
+            [Write(0, slot), write._replace(row=1)],
+            jnp.stack([token_mask, mask], axis=1),
+        )
+        logits = apply(decoder, params, "lm_logits", hidden[:, 0])
+        return logits, apply(decoder, params, "safety_logit", hidden[:, 1]), cache
+
+    if gate.parsed_schedule == Every():
+        logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
+    else:
+        logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
+    verdict, refuse, guard = judge_response(
+        state.verdict, due, is_malicious(logit, gate), state.length, decoder.prefix_length(state.verdict), gate
+    )
+    trace = record(state.trace, decoder.column(state.step), due, logit, window.start, window.stop)
+    state = state.replace(verdict=verdict, trace=trace, cache=cache)
+    return next_token(decoder, batch, state, logits, refuse, guard)
+
+
+def _either(condition: jax.Array, then, otherwise, cache):
+    """`lax.cond(condition, then, otherwise, cache)` as two loops of at most one turn.
+
+    XLA updates what a loop carries in place, but copies the whole cache in and out of a conditional.
+    """
+    out = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(otherwise, cache)[:2])
+    for run, wanted in ((then, condition), (otherwise, ~condition)):
+        _, (*out, cache) = jax.lax.while_loop(
+            lambda carry: carry[0],
+            lambda carry, run=run: (jnp.bool_(False), run(carry[1][-1])),
+            (wanted, (*out, cache)),
+        )
+    return (*out, cache)
+
+
+def _due(gate: GateConfig, state: DecodeState, batch: Batch) -> jax.Array:
+    """[B] bool: is a check due after the token just processed?"""
+    due = gate.parsed_schedule.due(state.step, batch.seed)
+    if gate.confirm_every_step:
+        due |= state.verdict.mode == Mode.ALERT
+    return due & ~is_frozen(state.verdict, state.length, gate)
+
+
+def _token_mask(decoder: Decoder, batch: Batch, state: DecodeState) -> jax.Array:
+    """[B, T]: the slots that the newest token attends to: prompt, signal, kept response."""
+    # Tokens between the newest one and each slot's: the prompt stands before the response.
+    place = jnp.arange(decoder.layout.prompt) - decoder.layout.prompt + batch.prompt_length[:, None]
+    rank = jnp.concatenate([place - batch.prompt_length[:, None], state.rank], axis=1)
+    inside = jnp.concatenate([place >= 0, state.rank >= 0], axis=1)
+    if (window := decoder.model.sliding_window) is not None:
+        inside &= state.length[:, None] - 1 - rank < window
+    signal = jnp.full((inside.shape[0], 2), False).at[:, 0].set(decoder.gate is not None and decoder.gate.visible)
+    prompt, response = jnp.split(inside, [decoder.layout.prompt], axis=1)
+    return jnp.concatenate([prompt, signal, response], axis=1)

@@ -1,0 +1,57 @@
+"""The next token of each row: drawn, or forced where a refusal starts; and which rows stop."""
+
+import jax.numpy as jnp
+
+from safety_align.decoding.decoder import Decoder
+from safety_align.decoding.sampling import sample
+from safety_align.decoding.state import Batch, DecodeState, Stop
+from safety_align.decoding.verdict import Mode, start_refusal
+
+
+def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refuse, guard) -> DecodeState:
+    """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done (`guard` [B])."""
+    gate = decoder.gate
+    refusing = state.verdict.mode == Mode.REFUSING
+    # Greedy while refusing: sampling tricks must not walk a refusal back into compliance.
+    temperature = jnp.where(refusing, 0.0, batch.temperature)
+    drawn = sample(logits, temperature, batch.top_k, batch.top_p, batch.seed, state.step)
+    ended = jnp.isin(drawn, jnp.asarray(decoder.eos))
+    running = state.stop == Stop.RUNNING
+    verdict, length, limit, prefix_left = state.verdict, state.length, state.limit, jnp.zeros_like(running)
+    if gate is not None and gate.refuses:
+        # An answer may not end while an alert is pending: it becomes a refusal (fail closed).
+        pending = running & ended & (verdict.mode == Mode.ALERT)
+        verdict = start_refusal(verdict, pending, length, gate)
+        refuse = (refuse | pending) & running
+        refusing = verdict.mode == Mode.REFUSING
+        length = jnp.where(refuse, verdict.refusal_start, length)
+        limit = jnp.where(refuse, state.step + gate.max_refusal_tokens, limit)
+        # A guard stop takes back what no check has vouched for, never the forced prefix.
+        prefix = decoder.prefix_length(verdict)
+        kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix)
+        length = jnp.where(guard & running, jnp.minimum(length, kept), length)
+        place = length - verdict.refusal_start
+        prefix_left = refusing & (place < prefix)
+        alone, continued = (
+            jnp.asarray(ids, jnp.int32)[jnp.clip(place, 0, len(ids) - 1)]
+            for ids in (decoder.refusal, decoder.continued)
+        )
+        forced = jnp.where(verdict.refusal_start == 0, alone, continued)
+        drawn = jnp.where(prefix_left, forced, drawn)
+        ended = (ended | (gate.dependence == "high") & refusing) & ~prefix_left
+    reasons = [
+        (guard, Stop.GUARD),
+        (ended, jnp.where(refusing, Stop.REFUSAL_END, Stop.EOS)),
+        (state.step >= limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
+    ]
+    stop = jnp.int32(Stop.RUNNING)
+    for condition, reason in reversed(reasons):
+        stop = jnp.where(condition, reason, stop)
+    return state.replace(
+        token=drawn,
+        length=length,
+        rank=jnp.where(state.rank >= length[:, None], -1, state.rank),
+        limit=limit,
+        stop=jnp.where(running, stop, state.stop).astype(jnp.int32),
+        verdict=verdict,
+    )
