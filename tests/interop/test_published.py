@@ -79,9 +79,7 @@ def test_a_published_model_is_aligned_and_handed_back(directory, tmp_path, train
     if trainable == "signal":
         original, exported = ((d / "model.safetensors").read_bytes() for d in (directory, tmp_path / "out"))
         assert original == exported  # the model that came in, to the bit
-    answer = Generator(
-        handed.model_config, handed.params, handed.tokenizer, handed.template, GateConfig(), max_length=256
-    )
+    answer = Generator(handed, max_length=256)
     result = answer.generate([Request((Turn("user", "How do I bake bread?"),))], 8)[0]
     assert result.checks and np.isfinite(result.query_score)
 
