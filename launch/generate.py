@@ -19,12 +19,13 @@ from tqdm import tqdm
 
 from launch import cli, inference
 from safety_align import distributed, sharding
+from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request, Sampling
+from safety_align.decoding.config import describe
 from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
 from safety_align.errors import InputError
 from safety_align.interop import load_unrolled
 from safety_align.text import Turn
-from safety_align.training.checkpoint import Bundle
 
 GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"
 
@@ -61,22 +62,17 @@ def main() -> int:
         raise InputError('--prefill goes with --prompt; rows of --input have their own "prefill"')
     if arguments.batch_size < 1:
         raise InputError(f"--batch-size must be at least 1, got {arguments.batch_size}")
-    values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig()))
-    cli.apply_overrides(values, rest, "gate")
-    gate = GateConfig(**values.to_dict())  # before the model is read: a mistake costs no minute
+    to_gate(GateConfig(), rest)  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     mesh = inference.start(arguments)
     bundle = load_unrolled(arguments.checkpoint, mesh)
-    if bundle.gate is not None:  # the gate that came with the model, then the command line
-        values = ml_collections.ConfigDict(dataclasses.asdict(GateConfig(**bundle.gate)))
-        cli.apply_overrides(values, rest, "gate")
-        gate = GateConfig(**values.to_dict())
-    gate = None if arguments.no_gate else gate
     with distributed.agreed():
-        if gate is not None and not bundle.model_config.safety_signal:
+        if bundle.gate is None and not arguments.no_gate:
             raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
-    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
-    generator = Generator(*tools, gate, max_length=arguments.max_length, mesh=mesh)
+    gate = "off" if arguments.no_gate else to_gate(bundle.gate, rest)
+    generator = Generator(bundle, gate, max_length=arguments.max_length, mesh=mesh)
+    if distributed.is_main():
+        print(describe(generator.gate), file=sys.stderr)
     if arguments.prompt is not None:
         request = Request((Turn("user", arguments.prompt),), arguments.prefill, seed=arguments.seed, sampling=sampling)
         with distributed.agreed():
@@ -85,6 +81,13 @@ def main() -> int:
     else:
         answer_file(generator, bundle, arguments, sampling)
     return cli.EXIT_OK
+
+
+def to_gate(gate: GateConfig, overrides: list[str]) -> GateConfig:
+    """`gate` with the command line's --gate.FIELD=VALUE."""
+    values = ml_collections.ConfigDict(dataclasses.asdict(gate))
+    cli.apply_overrides(values, overrides, "gate")
+    return GateConfig(**values.to_dict())
 
 
 def print_stream(generator: Generator, request: Request, max_new_tokens: int) -> None:

@@ -13,6 +13,7 @@ from launch import cli
 from launch.huge_pages import restart_with_huge_pages
 from safety_align import distributed
 from safety_align.data.pipeline import PipelineConfig
+from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.interop import load_model
 from safety_align.model import preset
@@ -36,6 +37,9 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
         routing = RoutingConfig(**values.pop("routing")) if model.safety_signal else None
         values.pop("routing", None)
+        gate = values.pop("gate", None)
+        if routing is not None and gate is not None:  # a config has only what differs
+            gate = GateConfig(**{name: getattr(routing, name) for name in ("r1", "r2", "r3")} | gate)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
         dpo = values.pop("dpo", None)
@@ -43,6 +47,7 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
             model=model,
             dpo=DpoConfig(**dpo) if dpo else None,
             routing=routing,
+            gate=gate,
             pipeline=PipelineConfig(mixture=mixture, **pipeline),
             data=DataConfig(**data),
             optimizer=OptimizerConfig(**values.pop("optimizer")),

@@ -4,6 +4,7 @@ The model and its routing, the gated decoder, the training objective. Pure funct
 dataclasses; importing them reads no file and keeps no global state.
 """
 
+from safety_align.bundle import Bundle
 from safety_align.decoding import Decoder, GateConfig, Generator, Layout, Request, Result, Sampling, decode, prefill
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, preset
@@ -11,6 +12,7 @@ from safety_align.routing import Check, Kind, Routing, RoutingConfig, Segment, p
 from safety_align.training.losses import cls_loss, lm_loss
 
 __all__ = [
+    "Bundle",
     "Check",
     "Decoder",
     "GateConfig",

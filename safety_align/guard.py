@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from safety_align.bundle import Bundle
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.routing import Routing, Segment, place
 from safety_align.text import Turn
-from safety_align.training.checkpoint import Bundle
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -28,7 +28,7 @@ def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = 
     """What is said of a run: answers (every other sampled), a stream, the head's scores, perplexity; and where it is."""
     bundle = load_unrolled(run, mesh)
     tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
-    generator = Generator(*tools, GATE, mesh=mesh)
+    generator = Generator(bundle, GATE, mesh=mesh)
     asked = requests(rows)
     answers = generator.generate(asked, NEW_TOKENS, BATCH)
     benign = embedded.embedded_benign("test", 6)

@@ -112,7 +112,7 @@ def test_an_interrupted_generation_goes_on_with_any_number_of_processes(trained)
     written = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["id"] for row in written] == [f"row {i}" for i in range(count)]
     bundle = load_model(trained)
-    generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, GATE)
+    generator = Generator(bundle, GATE)
     asked = [row.request for row in read_requests(rows, Sampling(0.8), 0)]
     expected = generator.generate(asked, NEW_TOKENS, BATCH)
     assert [(row["response"], row["status"]) for row in written] == [(r.response, r.status) for r in expected]

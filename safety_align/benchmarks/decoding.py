@@ -8,8 +8,9 @@ import jax
 import numpy as np
 
 from safety_align.benchmarks.timing import median_ratio, paired
-from safety_align.decoding import GateConfig, Layout
-from safety_align.decoding import generate as decoder_module
+from safety_align.decoding import Decoder, GateConfig, Layout, prefill
+from safety_align.decoding import decode as loop
+from safety_align.decoding.decoder import CHUNK
 from safety_align.decoding.state import Batch
 from safety_align.model import init_params, preset
 
@@ -29,8 +30,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
     model = preset(size, dtype=dtype, param_dtype=dtype, scan_layers=False)
     params = jax.jit(lambda key: nn.unbox(init_params(model, key)))(jax.random.key(0))
     params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
-    chunk = decoder_module.CHUNK
-    layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // chunk) * chunk)
+    layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)
     rng = np.random.default_rng(0)
     rows = Batch(
         prompt=rng.integers(0, model.vocab_size, (batch, prompt), np.int32),
@@ -50,17 +50,17 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
     runs, facts = {}, {}
     for name, gate in gates.items():
         # Token -1 never comes: every row runs to its limit.
-        decoder = decoder_module.Decoder(model, gate, (1, 2, 3), -1, layout)
-        state = decoder_module.prefill(decoder, params, rows)
+        decoder = Decoder(model, gate, (1, 2, 3), (1, 2, 3), (-1,), layout)
+        state = prefill(decoder, params, rows)
         if name == "every":
             started = time.perf_counter()
-            compiled = decoder_module.decode.lower(decoder, params, rows, state, until).compile()
+            compiled = loop.lower(decoder, params, rows, state, until).compile()
             facts = _memory(compiled, state) | {"compile_s": time.perf_counter() - started}
 
         def run(decoder=decoder) -> float:
-            state = jax.block_until_ready(decoder_module.prefill(decoder, params, rows))
+            state = jax.block_until_ready(prefill(decoder, params, rows))
             started = time.perf_counter()
-            jax.block_until_ready(decoder_module.decode(decoder, params, rows, state, until).step)
+            jax.block_until_ready(loop(decoder, params, rows, state, until).step)
             return time.perf_counter() - started
 
         run()

@@ -2,9 +2,11 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from safety_align.decoding.schedule import Schedule, parse_schedule
 from safety_align.errors import InputError
+from safety_align.strict_json import check_type
 
 REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
 """What a refusal starts with (paper; method.md section 6); the model itself writes the reason."""
@@ -65,6 +67,14 @@ class GateConfig:
                 raise InputError(f"gate.{name} must be a positive integer, got {value!r}")
         parse_schedule(self.schedule)
 
+    @classmethod
+    def read(cls, values: dict, where: str) -> "GateConfig":
+        """The gate that stored `values` (parsed JSON) spell; InputError, which names `where`, for anything else."""
+        values = check_type(values, dict[str, Any], where)
+        if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(cls)}):
+            raise InputError(f"{where}: the gate has an unknown field {unknown[0]!r}")
+        return check_type(values, cls, where)
+
     @property
     def parsed_schedule(self) -> Schedule:
         """The schedule as an object."""
@@ -89,6 +99,29 @@ class GateConfig:
     def logit_threshold(self) -> float:
         """`threshold` on the scale of the safety logit."""
         return math.log(self.threshold / (1 - self.threshold))
+
+
+WIDTHS = ("r1", "r2", "r3", "visible")
+"""Fields that training decides: a gate that reads or shows more or less than was trained measures something else."""
+
+
+def differences(gate: GateConfig, reference: GateConfig) -> dict[str, tuple]:
+    """{field: (value, the reference's value)} of the fields in which two gates differ."""
+    names = (field.name for field in dataclasses.fields(gate))
+    pairs = {name: (getattr(gate, name), getattr(reference, name)) for name in names}
+    return {name: (ours, theirs) for name, (ours, theirs) in pairs.items() if ours != theirs}
+
+
+def describe(gate: GateConfig | None) -> str:
+    """One line: what the gate is, and what differs from the default."""
+    if gate is None:
+        return "gate: off, nothing is checked"
+    changed = differences(gate, GateConfig())
+    said = ", ".join(f"{name}={ours} (default {theirs})" for name, (ours, theirs) in changed.items())
+    acts = "" if gate.refuses else "; verdicts are only reported"
+    return f"gate: {gate.dependence}, {gate.mode}, threshold {gate.threshold:g}, tau {gate.tau}{acts}; " + (
+        f"not as by default: {said}" if said else "all as by default"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,13 +2,16 @@
 
 import dataclasses
 import hashlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
+from typing import Literal
 
 import jax
 import numpy as np
 
 from safety_align import distributed, sharding
-from safety_align.decoding.config import GateConfig
+from safety_align.bundle import Bundle
+from safety_align.decoding.config import WIDTHS, GateConfig, differences
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
@@ -16,8 +19,8 @@ from safety_align.decoding.requests import Encoded, Request, Result, encode_requ
 from safety_align.decoding.state import DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
-from safety_align.model import TransformerConfig, unroll
-from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer
+from safety_align.model import unroll
+from safety_align.text import StreamDecoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,32 +42,39 @@ class Generator:
     """Generates answers with one set of parameters; compiles once for each bucket of sizes.
 
     Args:
-      model_config: the model that `params` belong to.
-      params: unboxed parameters, scanned (as trained) or unrolled.
-      tokenizer, template: text ↔ ids and spans.
-      gate: the safety gate; None decodes as if there were no `[CLS]`.
+      bundle: the model.
+      gate: the safety gate; None is the model's own, "off" decodes as if there were no `[CLS]`.
       max_length: the longest prompt + answer accepted, in tokens.
       mesh: shards parameters by the rules table and rows over `data` and `fsdp`; None for one device. It may span the
         devices of several processes: then all of them make the same calls with the same requests, each feeds its own
         rows, and all get all results.
+
+    `gate` is the gate in force, None if off; `differences` says in what it reads or shows another part of the text than
+    the model was trained on, one string for each width, and stderr has it too.
+
+    Raises InputError for a model without a safety signal, unless `gate` is "off".
     """
 
     def __init__(
         self,
-        model_config: TransformerConfig,
-        params,
-        tokenizer: Tokenizer,
-        template: ChatTemplate,
-        gate: GateConfig | None = None,
+        bundle: Bundle,
+        gate: GateConfig | Literal["off"] | None = None,
         *,
         max_length: int = 4096,
         mesh: jax.sharding.Mesh | None = None,
     ):
-        self.model_config, self.params = unroll(model_config, params, mesh)
-        self.tokenizer, self.template, self.gate = tokenizer, template, gate
+        self.gate = _chosen(gate, bundle)
+        self.differences = _differences(self.gate, bundle.gate)
+        for line in self.differences if distributed.is_main() else ():
+            print(line, file=sys.stderr)
+        self.model_config, self.params = unroll(bundle.model_config, bundle.params, mesh)
+        self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh
-        refusal = () if gate is None else tokenizer.encode(gate.refusal_text)
-        self.refusal = tuple(int(i) for i in refusal)
+        # By the path of the answers that the model was trained on, or its refusal begins in pieces that it never saw.
+        paths = () if self.gate is None else (self.template.encode_response, self.template.encode_continuation)
+        self.refusals = tuple(
+            tuple(int(i) for i in encode(self.tokenizer, self.gate.refusal_text)) for encode in paths
+        ) or ((), ())
 
     def generate(
         self,
@@ -167,8 +177,32 @@ class Generator:
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
-        decoder = Decoder(self.model_config, self.gate, self.refusal, self.tokenizer.eos_id, layout)
+        decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
         return decoder, sharding.spread_rows(make_batch(encoded, rows, layout, max_new_tokens), self.mesh)
+
+
+def _chosen(gate: GateConfig | str | None, bundle: Bundle) -> GateConfig | None:
+    """The gate in force; None where it was asked to be off."""
+    if isinstance(gate, str):
+        if gate != "off":
+            raise InputError(f'gate {gate!r} is neither a GateConfig nor "off"')
+        return None
+    if not bundle.model_config.safety_signal or (gate is None and bundle.gate is None):
+        raise InputError(
+            'this model has no safety signal to gate on; ask for answers that nothing checks by gate="off"'
+        )
+    return gate or bundle.gate
+
+
+def _differences(gate: GateConfig | None, trained: GateConfig | None) -> list[str]:
+    if gate is None or trained is None:
+        return []
+    found = differences(gate, trained)
+    return [
+        f"gate.{name} is {found[name][0]}, the model was trained with {found[name][1]}"
+        for name in WIDTHS
+        if name in found
+    ]
 
 
 def _bucket(size: int, smallest: int) -> int:

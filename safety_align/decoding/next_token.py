@@ -15,7 +15,7 @@ def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refus
     # Greedy while refusing: sampling tricks must not walk a refusal back into compliance.
     temperature = jnp.where(refusing, 0.0, batch.temperature)
     drawn = sample(logits, temperature, batch.top_k, batch.top_p, batch.seed, state.step)
-    ended = jnp.isin(drawn, jnp.asarray(decoder.eos))
+    ended = jnp.isin(drawn, jnp.asarray(decoder.eos, jnp.int32))
     running = state.stop == Stop.RUNNING
     verdict, length, limit, prefix_left = state.verdict, state.length, state.limit, jnp.zeros_like(running)
     if gate is not None and gate.refuses:

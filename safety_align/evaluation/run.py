@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from safety_align import distributed
 from safety_align.attacks import Direct, Prefill, Published, SamplingGrid, load_behaviors, subsample
+from safety_align.bundle import Bundle
 from safety_align.data.rows import read_csv, read_lines
 from safety_align.data.sources import load_source
 from safety_align.decoding import GateConfig, Generator, score_queries, score_windows
@@ -22,7 +23,6 @@ from safety_align.evaluation.over_refusal import benign_refused
 from safety_align.evaluation.utility import perplexity
 from safety_align.files import write_atomically
 from safety_align.text import Turn
-from safety_align.training.checkpoint import Bundle
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +95,7 @@ def evaluate_variant(
         call with a mesh of all their devices: each feeds its rows, all get the result, the first alone writes parts and
         shows bars. What is done already is as the first finds it.
     """
-    generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate, mesh=mesh)
+    generator = Generator(bundle, gate or "off", mesh=mesh)
     key = hashlib.sha256(repr((config, gate, bundle.config, bundle.step)).encode()).hexdigest()[:12]
 
     def measure(part: str, run: Callable[[Callable[[int], None]], dict], total: int) -> dict:

@@ -7,11 +7,13 @@ import pathlib
 import jax
 
 from safety_align import distributed
+from safety_align.bundle import Bundle
+from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
-from safety_align.interop.huggingface import load_pretrained
+from safety_align.interop.huggingface import SIGNAL_FACTS, load_pretrained
 from safety_align.model import unroll
 from safety_align.text import ImportedTokenizer, get_template, load_template
-from safety_align.training.checkpoint import Bundle, load_run
+from safety_align.training.checkpoint import load_run
 
 FALLBACK_TEMPLATES = ("llama3", "chatml", "llama2")
 """Typed templates for a model that came without one: the first whose control tokens the tokenizer has."""
@@ -48,10 +50,13 @@ def _load_huggingface(path: pathlib.Path, mesh: jax.sharding.Mesh | None, dtype:
         raise InputError(
             f"{path}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model {found.config.vocab_size} embeddings"
         )
-    gate = found.signal["gate"] if found.signal else None
+    gate, calibration = None, None
+    if found.signal:
+        gate = GateConfig.read(found.signal["gate"] or {}, str(path / SIGNAL_FACTS))
+        calibration = found.signal["calibration"]
     changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
     identity = {"checkpoint": str(path.resolve()), "changed": changed}
-    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), identity, None, gate)
+    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), gate, calibration, identity)
 
 
 def is_huggingface(path: pathlib.Path) -> bool:

@@ -78,6 +78,7 @@ def convert(
         elif source_format == "run":
             bundle = load_run(source)
             config, params = bundle.model_config, bundle.params
+            gate = None if bundle.gate is None else dataclasses.asdict(bundle.gate)
             save_tokenizer_files(bundle.tokenizer, bundle.template, assets)
             ids = {"bos_token_id": bundle.tokenizer.bos_id, "eos_token_id": bundle.tokenizer.eos_id}
             values = write_config(config, family_of(config), ids)

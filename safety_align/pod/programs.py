@@ -71,7 +71,7 @@ def _decoder(model: TransformerConfig, serving: Serving, mesh):
     model = dataclasses.replace(model, scan_layers=False, remat="none", param_dtype=model.dtype)
     model = for_mesh(model, mesh)
     layout = Layout(prompt=serving.prompt, prefill=0, steps=-(-(serving.tokens + 48) // 8) * 8)
-    decoder = Decoder(model, GateConfig(), tuple(range(16)), 2, layout)
+    decoder = Decoder(model, GateConfig(), tuple(range(16)), tuple(range(17)), (2,), layout)
     boxed = abstract_params(model)
     params = _placed(nn.unbox(boxed), sharding.param_shardings(mesh, boxed))
     fields = {

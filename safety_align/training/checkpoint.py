@@ -7,7 +7,6 @@ workdir/damaged/<step>/        checkpoints whose checksums were wrong when a run
 """
 
 import contextlib
-import dataclasses
 import json
 import logging
 import os
@@ -21,10 +20,12 @@ import jax
 from orbax.checkpoint import v1 as ocp
 
 from safety_align import distributed, sharding
+from safety_align.bundle import Bundle
+from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params
-from safety_align.text import ChatTemplate, ImportedTokenizer, JinjaTemplate, Tokenizer, load_template, load_tokenizer
+from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
 
@@ -185,23 +186,6 @@ def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
     return InputError(f"checkpoint {path} cannot be read ({_reason(error)}); delete it to use an older one")
 
 
-@dataclasses.dataclass(frozen=True)
-class Bundle:
-    """Everything that inference needs of a trained run.
-
-    params: unboxed, scanned; config: the run's config (of a published model: which files it is); step: training steps
-    done, None of a published model; gate: the gate that came with the model, if any.
-    """
-
-    model_config: TransformerConfig
-    params: dict
-    tokenizer: Tokenizer | ImportedTokenizer
-    template: ChatTemplate | JinjaTemplate
-    config: dict
-    step: int | None
-    gate: dict | None = None
-
-
 def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> Bundle:
     """Reads a run's newest checkpoint (`path` a workdir), or the one of a step (`path` = workdir/checkpoints/STEP).
 
@@ -210,7 +194,7 @@ def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> 
     Raises InputError if it is missing, corrupt, or not a training run.
     """
     with distributed.agreed():
-        workdir, step, config, tokenizer, model_config, template = _identify(pathlib.Path(path).resolve())
+        workdir, step, config, tokenizer, model_config, template, gate = _identify(pathlib.Path(path).resolve())
         boxed = abstract_params(model_config)
         shapes = nn.unbox(boxed)
         one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
@@ -225,11 +209,11 @@ def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> 
         params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
     except Exception as error:
         raise _unreadable(folder, error) from error
-    return Bundle(model_config, params, tokenizer, template, config, step)
+    return Bundle(model_config, params, tokenizer, template, gate, config=config, step=step)
 
 
 def _identify(path: pathlib.Path):
-    """(workdir, step, the run's config, tokenizer, model's config, template) of the checkpoint that `path` means."""
+    """(workdir, step, the run's config, tokenizer, model's config, template, gate) of the checkpoint `path` means."""
     one_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if one_step else path
     if not workdir.is_dir():
@@ -239,6 +223,7 @@ def _identify(path: pathlib.Path):
     try:
         model_config = TransformerConfig(**config["model"])
         template = load_template(config["template"], tokenizer)
+        gate = trained_gate(config, str(workdir / "config.json")) if model_config.safety_signal else None
     except (KeyError, TypeError) as error:
         raise InputError(f"{workdir / 'config.json'} is not a training run's config: {error!r}") from error
     if tokenizer.vocab_size > model_config.vocab_size:
@@ -251,4 +236,10 @@ def _identify(path: pathlib.Path):
         raise InputError(
             f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}"
         )
-    return workdir, step, config, tokenizer, model_config, template
+    return workdir, step, config, tokenizer, model_config, template, gate
+
+
+def trained_gate(config: dict, where: str) -> GateConfig:
+    """The gate of a run, by its config; of a run older than this field, the default with the widths it trained on."""
+    widths = {name: config["routing"][name] for name in ("r1", "r2", "r3")}
+    return GateConfig.read(config.get("gate") or widths, where)

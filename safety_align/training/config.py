@@ -3,6 +3,7 @@
 import dataclasses
 
 from safety_align.data.pipeline import PipelineConfig
+from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
@@ -45,6 +46,8 @@ class TrainConfig:
     Attributes:
       model: the transformer; with `safety_signal` False it is plain SFT.
       routing: windows to train on; None without the safety signal.
+      gate: what the model is to be decoded with; it is stored with the run. Its widths are those of `routing`. None:
+        the default with these widths.
       template: name of the chat template.
       tokenizer_texts: examples per source that the tokenizer is trained on (where `init_from` brings none).
       pipeline, data: the batches.
@@ -66,6 +69,7 @@ class TrainConfig:
     pipeline: PipelineConfig
     data: DataConfig
     optimizer: OptimizerConfig
+    gate: GateConfig | None = None
     template: str = "plain"
     tokenizer_texts: int = 5000
     lambda_cls: float = 0.1
@@ -97,10 +101,25 @@ class TrainConfig:
             )
         if (self.routing is not None) != self.model.safety_signal:
             raise InputError("routing is given if and only if model.safety_signal is true")
+        self._settle_gate()
         if (self.dpo is not None) != (self.pipeline.pairs_per_row is not None):
             raise InputError("data.pairs_per_row is given if and only if dpo is: preference pairs need both")
         if self.dpo is not None and (self.model.safety_signal or not self.init_from):
             raise InputError("dpo needs init_from, its reference model, and a model without the safety signal")
+
+    def _settle_gate(self):
+        if self.routing is None:
+            if self.gate is not None:
+                raise InputError("gate is given only if model.safety_signal is true")
+            return
+        widths = {name: getattr(self.routing, name) for name in ("r1", "r2", "r3")}
+        if self.gate is None:
+            object.__setattr__(self, "gate", GateConfig(**widths))
+        for name, width in widths.items():
+            if getattr(self.gate, name) != width:
+                raise InputError(
+                    f"gate.{name} is {getattr(self.gate, name)}, routing.{name} {width}: set routing.{name} alone"
+                )
 
 
 MAY_DIFFER = (
@@ -116,5 +135,6 @@ MAY_DIFFER = (
     "mesh.fsdp",
     "mesh.sequence",
     "mesh.tensor",
+    *(f"gate.{field.name}" for field in dataclasses.fields(GateConfig)),
 )
-"""Config keys that a resumed run may change: they do not change what is learned."""
+"""Config keys that a resumed run may change: they do not change what is learned. The widths of the gate are routing's."""

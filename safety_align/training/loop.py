@@ -15,6 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
+from safety_align.bundle import Bundle
 from safety_align.data.pipeline import Pipeline, fixed_batches
 from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
@@ -24,7 +25,6 @@ from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
-    Bundle,
     Checkpoints,
     claim_workdir,
     load_run,

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from make import random_params
 
+from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request, Sampling, score_queries
 from safety_align.decoding.jsonl import ResultsFile, read_requests, to_json
 from safety_align.errors import InputError
@@ -30,8 +31,8 @@ def calibrated(seed: int):
 def make(bias: float = 0.0, seed: int = 0, max_length: int = 512, gated: bool = True, **gate) -> Generator:
     params = calibrated(seed)
     params = params | {"safety_bias": params["safety_bias"] + np.float32(bias)}
-    chosen = GateConfig(**gate) if gated else None
-    return Generator(CONFIG, params, TOKENIZER, TEMPLATE, chosen, max_length=max_length)
+    bundle = Bundle(CONFIG, params, TOKENIZER, TEMPLATE, GateConfig())
+    return Generator(bundle, GateConfig(**gate) if gated else "off", max_length=max_length)
 
 
 def requests(count: int = 7):
@@ -118,7 +119,7 @@ def test_prompts_that_cannot_be_answered_are_named():
         make(max_refusal_tokens=2).generate(requests()[:1], 8)
     with pytest.raises(InputError, match="safety signal"):
         config = preset("tiny", vocab_size=TOKENIZER.vocab_size, safety_signal=False)
-        Generator(config, random_params(config), TOKENIZER, TEMPLATE, GateConfig()).generate(requests()[:1], 8)
+        Generator(Bundle(config, random_params(config), TOKENIZER, TEMPLATE), GateConfig())
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

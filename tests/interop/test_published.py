@@ -79,9 +79,7 @@ def test_a_published_model_is_aligned_and_handed_back(directory, tmp_path, train
     if trainable == "signal":
         original, exported = ((d / "model.safetensors").read_bytes() for d in (directory, tmp_path / "out"))
         assert original == exported  # the model that came in, to the bit
-    answer = Generator(
-        handed.model_config, handed.params, handed.tokenizer, handed.template, GateConfig(), max_length=256
-    )
+    answer = Generator(handed, max_length=256)
     result = answer.generate([Request((Turn("user", "How do I bake bread?"),))], 8)[0]
     assert result.checks and np.isfinite(result.query_score)
 
@@ -186,7 +184,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
         prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, 0 * one.astype(np.float32), 0 * one,
         one.astype(np.float32), one.astype(np.uint32),
     )  # fmt: skip
-    decoder = Decoder(config, gate, (), bundle.tokenizer.bos_id, layout)
+    decoder = Decoder(config, gate, (), (), (bundle.tokenizer.bos_id,), layout)
     state = decode(decoder, params, batch, prefill(decoder, params, batch), np.int32(layout.steps))
     return bundle.tokenizer.decode(np.asarray(state.tokens[0])[np.asarray(state.rank[0]) >= 0].tolist())
 

@@ -1,0 +1,83 @@
+"""The first pass over decoding rows: left padding, a prefilled answer, copies of `[CLS]` behind it; on every backend."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make import random_params
+from test_decoder_oracle import CONTINUED, EOS, REFUSAL, make_rows, to_batch
+from test_kernels import stand_in
+
+from safety_align.decoding import Decoder, GateConfig, Layout
+from safety_align.decoding.first_pass import _read_prompt
+from safety_align.model import kernels, preset
+from safety_align.model.kernels import cudnn
+
+LAYOUT = Layout(prompt=19, prefill=13, steps=8)
+GATES = {
+    "visible": GateConfig(r2=4, tau=1, max_refusal_tokens=8),
+    "invisible": GateConfig(r2=4, tau=1, visible=False, max_refusal_tokens=8),
+    "query too": GateConfig(r2=6, tau=1, windows_include_query=True, max_refusal_tokens=8),
+    "off": None,
+}
+
+
+def first_pass(backend: str, dtype: str, gate: GateConfig | None, seed: int):
+    """(last hidden states, safety logits, keys and values of the slots in use) of six rows."""
+    config = preset("tiny", scan_layers=False, dtype=dtype, param_dtype=dtype, attention=backend, head_dim=16)
+    params = random_params(dataclasses.replace(config, dtype="float32", param_dtype="float32", attention="dense"), seed)
+    low = functools.partial(jnp.asarray, dtype=dtype)
+    params = {k: v if k.startswith(("cls", "safety")) else jax.tree.map(low, v) for k, v in params.items()}
+    rows = make_rows(seed, 6, LAYOUT.prompt, LAYOUT.prefill)
+    batch = jax.tree.map(jnp.asarray, to_batch(rows, LAYOUT, 8))
+    decoder = Decoder(config, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+    last, logits, cache = _read_prompt(decoder, params, batch)
+    parts = [last, logits]
+    for row, (prompt, _, fill) in enumerate(rows):
+        start, stop = LAYOUT.prompt - len(prompt), LAYOUT.response + len(fill)
+        used = [slot for slot in range(start, stop) if slot != LAYOUT.guard]
+        parts += [x[row][:, used] for pair in cache for x in pair]
+    return [np.asarray(x, np.float32) for x in parts]
+
+
+def check(backend: str, dtype: str, gate: str, tolerance: float):
+    seed = int(np.random.default_rng().integers(1 << 30))
+    ours, plain = (first_pass(b, dtype, GATES[gate], seed) for b in (backend, "dense"))
+    for a, b in zip(ours, plain, strict=True):
+        np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance, err_msg=f"seed {seed}")
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_blocks_of_queries(gate, monkeypatch):
+    """float32, sums in another order."""
+    monkeypatch.setattr(kernels.xla, "CHUNK", 16)
+    check("chunked", "float32", gate, 5e-5)
+
+
+@pytest.mark.parametrize("gate", ["visible", "invisible"])
+def test_the_tpu_kernel(gate, monkeypatch):
+    """In Pallas' interpreter; float32, sums in another order."""
+    real = kernels.splash_attention
+    monkeypatch.setattr(kernels, "splash_attention", lambda *arguments: real(*arguments[:4], interpret=True))
+    check("splash", "float32", gate, 5e-5)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_cudnn_by_its_contract(gate, monkeypatch):
+    """With a stand-in for cuDNN itself, which must be asked: rows of the decoder are made for it. bfloat16, 8 bits, through
+    two layers."""
+    asked = []
+    monkeypatch.setattr(cudnn, "_packed", lambda *a: asked.append(1) or stand_in(*a))
+    monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
+    check("cudnn", "bfloat16", gate, 0.06)
+    assert len(asked) == 2  # layers
+
+
+@pytest.mark.skipif(jax.default_backend() != "gpu", reason="needs a GPU, Hopper or later")
+@pytest.mark.parametrize("gate", GATES)
+def test_cudnn(gate):
+    """bfloat16, 8 bits, through two layers."""
+    check("cudnn", "bfloat16", gate, 0.06)
