@@ -18,6 +18,9 @@ from safety_align.files import read_bytes
 MAX_DEPTH = 100
 """Levels of nesting; no file that we read has a dozen."""
 
+NO_LIMIT = str(int(1e30))
+"""What `transformers` writes for "no limit" into every tokenizer_config.json; no other number is so long."""
+
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -85,7 +88,7 @@ def _finite(text: str) -> float:
 
 
 def _integer(text: str) -> int:
-    if len(text) > 20:
+    if len(text) > 20 and text != NO_LIMIT:
         raise ValueError(f"the number {text[:20]}… is too large")
     return int(text)
 

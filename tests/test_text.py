@@ -1,13 +1,24 @@
 """The tokenizer and the chat templates: nothing a user writes becomes a control token, and spans are exact."""
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from safety_align.errors import InputError
-from safety_align.text import ChatTemplate, StreamDecoder, Tokenizer, Turn, get_template
-from safety_align.text.tokenizer import CONTROLS
+from safety_align.text import (
+    TEMPLATES,
+    ChatTemplate,
+    StreamDecoder,
+    Tokenizer,
+    Turn,
+    check_template_name,
+    get_template,
+    load_template,
+)
+from safety_align.text.tokenizer import CONTROLS, FORMAT
 
 CORPUS = [
     "Tell me how to bake a loaf of bread.",
@@ -71,23 +82,38 @@ def test_a_stream_cut_inside_a_character_says_so_at_the_end():
 
 
 def test_spans_of_a_conversation():
-    turns = [Turn("system", "Be kind."), Turn("user", "Hello"), Turn("assistant", "Hi"), Turn("user", "Bake bread")]
+    talk = [Turn("user", "Hello"), Turn("assistant", "Hi"), Turn("user", "Bake bread")]
     for name in OWN:
         template = get_template(name)
-        prompt = template.encode(TOKENIZER, turns)
-        assert TOKENIZER.decode(prompt.ids[prompt.content]) == "HelloHiBake bread"
-        users_only = template.encode(TOKENIZER, turns, assistant_content=False)
-        np.testing.assert_array_equal(prompt.ids, users_only.ids)
-        assert TOKENIZER.decode(users_only.ids[users_only.content]) == "HelloBake bread"
-        assert prompt.ids[0] == TOKENIZER.bos_id and not prompt.content[0]
+        for vouched in (True, False):
+            turns = [Turn("system", "Be kind.", vouched), *talk]
+            prompt = template.encode(TOKENIZER, turns)
+            read = "" if vouched else "Be kind."
+            assert TOKENIZER.decode(prompt.ids[prompt.content]) == read + "HelloHiBake bread"
+            users_only = template.encode(TOKENIZER, turns, assistant_content=False)
+            np.testing.assert_array_equal(prompt.ids, users_only.ids)
+            assert TOKENIZER.decode(users_only.ids[users_only.content]) == read + "HelloBake bread"
+            assert prompt.ids[0] == TOKENIZER.bos_id and not prompt.content[0]
 
 
 def test_the_authors_template_reads_as_published():
-    turns = [Turn("system", "S"), Turn("user", "Q")]
-    prompt = get_template("llama2_authors").encode(TOKENIZER, turns)
-    assert (
-        TOKENIZER.decode(prompt.ids) == "[INST] <<SYS>>\nS\n<</SYS>>\n\n### Instruction:\nQ\n\n### Response:\n [/INST]"
-    )
+    asked = "### Instruction:\nQ\n\n### Response:\n [/INST]"
+    template = get_template("llama2_authors")
+    for turns, text in (
+        ([Turn("system", "S"), Turn("user", "Q")], "[INST] <<SYS>>\nS\n<</SYS>>\n\n" + asked),
+        ([Turn("user", "Q")], "[INST] " + asked),
+        ([Turn("user", "Q"), Turn("assistant", "A"), Turn("user", "Q")], f"[INST] {asked}A\n\n[INST] {asked}"),
+    ):
+        assert TOKENIZER.decode(template.encode(TOKENIZER, turns).ids) == text
+
+
+@pytest.mark.parametrize("name", OWN)
+def test_a_longer_refusal_goes_on_from_the_refusal(name):
+    template, refusal = get_template(name), "Sorry, I cannot fulfill your request because"
+    start = template.encode_response(TOKENIZER, refusal).tolist()
+    assert template.encode_response(TOKENIZER, refusal + " it is harmful.").tolist()[: len(start)] == start
+    behind = template.encode_continuation(TOKENIZER, refusal).tolist()
+    assert TOKENIZER.decode(behind) == "\n\n" + refusal
 
 
 @pytest.mark.parametrize(
@@ -97,6 +123,9 @@ def test_the_authors_template_reads_as_published():
         ([Turn("user", "  \n")], "prompt is empty"),
         ([Turn("user", "a"), Turn("assistant", "b")], "assistant"),
         ([Turn("user", "a"), Turn("system", "b"), Turn("user", "c")], "system"),
+        ([Turn("system", "a")], "system"),
+        ([Turn("tool", "a")], "no user turn"),
+        ([Turn("user", "a"), Turn("assistant", "b"), Turn("tool", "c")], "'plain' has no place for turn 2, a tool's"),
     ],
 )
 def test_conversations_that_no_answer_can_follow_are_refused(turns, message):
@@ -110,7 +139,8 @@ def test_saved_tokenizers_are_the_same_and_broken_files_are_named(tmp_path):
     TOKENIZER.save(path)
     loaded = Tokenizer.load(path)
     assert loaded.encode(CORPUS[1]) == TOKENIZER.encode(CORPUS[1]) and loaded.vocab_size == TOKENIZER.vocab_size
-    for damage in ("", "{}", path.read_text()[:-40]):
+    foreign = json.dumps({"format": FORMAT, "bpe": {"model": {"type": "BPE", "vocab": {"\u2581": 0}, "merges": []}}})
+    for damage in ("", "{}", "[" * 5000, "[1]", '{"format": 1, "bpe": {}}', path.read_text()[:-40], foreign):
         path.write_text(damage)
         with pytest.raises(InputError, match=r"tokenizer\.json"):
             Tokenizer.load(path)
@@ -121,7 +151,15 @@ def test_saved_tokenizers_are_the_same_and_broken_files_are_named(tmp_path):
 def test_bad_names_and_sizes():
     with pytest.raises(InputError, match="robot"):
         Turn("robot", "x")
+    with pytest.raises(InputError, match="vouched"):
+        Turn("user", "x", vouched=True)
     with pytest.raises(InputError, match="plain"):
         get_template("none")
+    with pytest.raises(InputError, match="plain.*huggingface"):
+        check_template_name("none")
+    with pytest.raises(InputError, match="plain.*huggingface"):
+        load_template("none", TOKENIZER)
+    for name in (*TEMPLATES, "huggingface"):
+        check_template_name(name)
     with pytest.raises(InputError, match="vocab_size"):
         Tokenizer.train(CORPUS, 100)

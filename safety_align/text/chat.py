@@ -10,10 +10,12 @@ from collections.abc import Sequence
 import numpy as np
 
 from safety_align.errors import InputError
-from safety_align.text.assemble import Part, assemble
+from safety_align.text.assemble import Part, assemble, encode_answer, encode_continuation, split_controls
 from safety_align.text.tokenizer import Tokenizer
+from safety_align.text.turns import Prompt, Turn, check_turns
 
 ROLES = ("system", "user", "assistant")
+"""Roles that a typed template has a place for, in the order of its pieces."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,29 +25,11 @@ class Control:
     text: str
 
 
+EOS = Control("")
+"""The token that ends an answer, whatever its text."""
+
 Piece = int | str | Control
 """A control id of our own `Tokenizer`, text, or a control token by name."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Turn:
-    """One turn of a conversation; role is "system", "user" or "assistant"."""
-
-    role: str
-    text: str
-
-    def __post_init__(self):
-        if self.role not in ROLES:
-            raise InputError(f"turn role {self.role!r} is not one of {', '.join(ROLES)}")
-
-
-@dataclasses.dataclass(frozen=True)
-class Prompt:
-    """ids [P] int32, BOS first where the model has one, ending where the answer starts; content [P] bool. There is no
-    `[CLS]` in it."""
-
-    ids: np.ndarray
-    content: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,51 +59,48 @@ class ChatTemplate:
     def encode(self, tokenizer, turns: Sequence[Turn], assistant_content: bool = True) -> Prompt:
         """Ids and content of a conversation that ends with the user's turn.
 
-        User turns are content; BOS, system turns and template pieces are auxiliary (Rule 4); earlier assistant turns
-        are content if `assistant_content` [ours].
+        User turns and system turns that the operator does not vouch for are content, and so are earlier assistant turns
+        if `assistant_content` [ours]; BOS, the operator's system turn and template pieces are auxiliary (Rule 4).
         """
         check_turns(turns)
-        parts: list[Part] = [tokenizer.bos_id] if self.begin is None else _resolve(tokenizer, self.begin)
+        parts: list[Part] = [tokenizer.bos_id] if self.begin is None else self._resolve(tokenizer, self.begin)
         for number, turn in enumerate(turns):
+            if turn.role not in ROLES:
+                raise InputError(f"chat template {self.name!r} has no place for turn {number}, a {turn.role}'s")
             role = ROLES.index(turn.role)
-            opened = self.system_opens and number == 1 and turns[0].role == "system"
-            is_content = turn.role == "user" or (turn.role == "assistant" and assistant_content)
-            parts += [] if opened else _resolve(tokenizer, self.before[role])
+            opened = self.system_opens and number == 1 and (turns[0].role, turn.role) == ("system", "user")
+            parts += [] if opened else self._resolve(tokenizer, self.before[role])
             text = turn.text
             if self.strip and not (self.system_opens and turn.role == "system"):
                 text = text.rstrip() if opened else text.strip()
-            parts.append((text, is_content))
-            parts += _resolve(tokenizer, self.after[role])
-        return Prompt(*assemble(tokenizer, parts + _resolve(tokenizer, self.answer)))
+            parts.append((text, turn.is_content(assistant_content)))
+            parts += self._resolve(tokenizer, self.after[role])
+        return Prompt(*assemble(tokenizer, parts + self._resolve(tokenizer, self.answer)))
 
     def encode_response(self, tokenizer, text: str) -> np.ndarray:
-        """Ids [R] int32 of an answer, without EOS."""
-        return np.array(tokenizer.encode(self.answer_prefix + text), np.int32)
+        """Ids [R] int32 of an answer, without EOS: those that it has behind a prompt of this template."""
+        asked = [("x", True), *self._resolve(tokenizer, (*self.after[ROLES.index("user")], *self.answer))]
+        return encode_answer(tokenizer, asked, self.answer_prefix, text)
 
+    def encode_continuation(self, tokenizer, text: str) -> np.ndarray:
+        """Ids [R] int32 of `text` behind an answer that already has text, from which a blank line parts it."""
+        return encode_continuation(tokenizer, text)
 
-def _resolve(tokenizer, pieces: Sequence[Piece]) -> list[Part]:
-    """The parts that pieces are for this tokenizer."""
-    return [
-        (piece, False)
-        if isinstance(piece, str)
-        else piece
-        if isinstance(piece, int)
-        else tokenizer.control_id(piece.text)
-        for piece in pieces
-    ]
-
-
-def check_turns(turns: Sequence[Turn]) -> None:
-    """Raises InputError unless `turns` is a conversation that an answer can follow."""
-    if not turns:
-        raise InputError("the conversation is empty; give at least one user turn")
-    if turns[-1].role != "user":
-        raise InputError(f"the last turn is the {turns[-1].role}'s; an answer follows a user turn")
-    for number, turn in enumerate(turns):
-        if turn.role == "user" and not turn.text.strip():
-            raise InputError(f"the prompt is empty (turn {number} of the conversation); give it some text")
-        if turn.role == "system" and number:
-            raise InputError(f"turn {number} is a system turn; only the first may be")
+    def _resolve(self, tokenizer, pieces: Sequence[Piece]) -> list[Part]:
+        """The parts that pieces are for this tokenizer."""
+        parts: list[Part] = []
+        for piece in pieces:
+            if isinstance(piece, str):
+                parts += split_controls(tokenizer, piece)
+            elif isinstance(piece, Control):
+                parts.append(tokenizer.eos_id if piece is EOS else tokenizer.control_id(piece.text))
+            elif isinstance(tokenizer, Tokenizer):
+                parts.append(piece)
+            else:
+                raise InputError(
+                    f"chat template {self.name!r} is for this project's own tokenizer, not a published one"
+                )
+        return parts
 
 
 _T = Tokenizer
@@ -137,9 +118,10 @@ TEMPLATES = {
         # The authors' (method.md section 2): all text, system prompt and query in one instruction.
         ChatTemplate(
             name="llama2_authors",
-            before=(("[INST] <<SYS>>\n",), ("### Instruction:\n",), ()),
-            after=(("\n<</SYS>>\n\n",), ("\n\n### Response:\n",), (_T.eos_id, "\n\n")),
-            answer=(" [/INST]",),
+            before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), ()),
+            after=(("\n<</SYS>>\n\n### Instruction:\n",), ("\n\n### Response:\n [/INST]",), (EOS, "\n\n")),
+            answer=(),
+            system_opens=True,
         ),
         # The families' own, for models that come without a chat template.
         ChatTemplate(

@@ -25,12 +25,18 @@ def load_tokenizer(workdir: pathlib.Path) -> Tokenizer | ImportedTokenizer:
     return Tokenizer.load(workdir / "tokenizer.json")
 
 
+def check_template_name(name: str) -> None:
+    """Raises InputError, which lists all names, unless `load_template` knows `name`."""
+    if name not in (*TEMPLATES, JinjaTemplate.name):
+        raise InputError(f"chat template {name!r} is not one of {', '.join((*TEMPLATES, JinjaTemplate.name))}")
+
+
 def load_template(name: str, tokenizer: Tokenizer | ImportedTokenizer) -> ChatTemplate | JinjaTemplate:
     """The typed template of that name, or, for "huggingface", the one that came with the tokenizer."""
+    check_template_name(name)
     if name != JinjaTemplate.name:
         return get_template(name)
     source = tokenizer.chat_template if isinstance(tokenizer, ImportedTokenizer) else None
     if source is None:
         raise InputError(f"this tokenizer came without a chat template; choose one of {', '.join(TEMPLATES)}")
-    names = {key: tokenizer.named(key) for key in ("bos_token", "eos_token", "pad_token", "unk_token")}
-    return JinjaTemplate(source, {key: text for key, text in names.items() if text is not None})
+    return JinjaTemplate(source, tokenizer.named)

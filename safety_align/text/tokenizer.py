@@ -8,25 +8,45 @@ import codecs
 import json
 import pathlib
 from collections.abc import Iterable, Sequence
+from typing import Any, ClassVar, Literal, TypedDict
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
+from safety_align.strict_json import read_json
 
 CONTROLS = ("pad", "bos", "eos", "system", "user", "assistant", "end_of_turn", "reserved")
 """Control tokens; a token's id is its place here."""
 
 FORMAT = "safety_align byte-level BPE 1"
 
+Before = Literal["nothing", "control", "text"]
+"""What stands before a text: nothing at all, not even BOS; a control token; or text that it goes on from."""
+
+
+class _Saved(TypedDict):
+    format: str
+    bpe: dict[str, Any]
+
 
 class Tokenizer:
     """Text ↔ ids. Encoding and decoding round-trip every string that UTF-8 can hold."""
 
-    leading_space = False
-    """Decoding keeps a first space: encoding adds none."""
+    leading_space = 0
+    """Spaces that decoding drops at the start: encoding adds none."""
+
+    prepends_space = False
+    controls: ClassVar[dict[str, int]] = {}
+    """Control tokens by their text: none has one."""
+    known: frozenset[str] = frozenset()
+    missing: frozenset[str] = frozenset()
+    strips: ClassVar[dict[int, tuple[bool, bool]]] = {}
 
     pad_id, bos_id, eos_id, system_id, user_id, assistant_id, end_of_turn_id = range(7)
+    eos_ids = (eos_id,)
+    """Ids that end an answer, the first of them `eos_id`."""
 
     def __init__(self, bpe: tokenizers.Tokenizer):
         self._bpe = bpe
@@ -56,17 +76,13 @@ class Tokenizer:
     def load(cls, path: str | pathlib.Path) -> "Tokenizer":
         """Reads what `save` wrote."""
         path = pathlib.Path(path)
-        if not path.is_file():
-            raise InputError(f"tokenizer file {path} does not exist")
+        saved = read_json(path, _Saved)
+        if saved["format"] != FORMAT:
+            raise InputError(f"tokenizer file {path} has format {saved['format']!r}, expected {FORMAT!r}")
         try:
-            saved = json.loads(path.read_text("utf-8"))
-            if saved["format"] != FORMAT:
-                raise InputError(f"tokenizer file {path} has format {saved['format']!r}, expected {FORMAT!r}")
             return cls(tokenizers.Tokenizer.from_str(json.dumps(saved["bpe"])))
-        except InputError:
-            raise
-        except Exception as error:  # tokenizers raises bare Exception on a bad model
-            raise InputError(f"tokenizer file {path} is corrupt: {error}; train or copy it again") from error
+        except Exception as error:  # tokenizers raises bare Exception on a bad model, KeyError is a foreign alphabet
+            raise InputError(f"tokenizer file {path} is corrupt: {error!r}; train or copy it again") from error
 
     def to_json(self) -> str:
         """The BPE as tokenizers writes it: ids without the control tokens before them."""
@@ -74,8 +90,7 @@ class Tokenizer:
 
     def save(self, path: str | pathlib.Path) -> None:
         """Writes one JSON file."""
-        text = json.dumps({"format": FORMAT, "bpe": json.loads(self.to_json())})
-        pathlib.Path(path).write_text(text, "utf-8")
+        write_atomically(pathlib.Path(path), json.dumps({"format": FORMAT, "bpe": json.loads(self.to_json())}))
 
     def control_id(self, text: str) -> int:
         """No control token of this tokenizer has a text: templates of published models cannot be used with it."""
@@ -86,12 +101,12 @@ class Tokenizer:
         """V, control ids included."""
         return len(self._bytes) + len(CONTROLS)
 
-    def encode(self, text: str) -> list[int]:
+    def encode(self, text: str, before: Before = "control") -> list[int]:
         """Ids of `text`, every one of them at least `len(CONTROLS)`. Lone surrogates, which UTF-8 cannot hold, become "?"."""
-        return self.encode_spans(text)[0]
+        return self.encode_spans(text, before)[0]
 
-    def encode_spans(self, text: str, first: bool = False) -> tuple[list[int], list[tuple[int, int]]]:
-        """Ids, and the characters `[start, stop)` behind each; `first` makes no difference to this tokenizer."""
+    def encode_spans(self, text: str, before: Before = "control") -> tuple[list[int], list[tuple[int, int]]]:
+        """Ids, and the characters `[start, stop)` behind each; what stands `before` makes no difference here."""
         text = text.encode("utf-8", "replace").decode("utf-8") if not text.isascii() else text
         found = self._bpe.encode(text, add_special_tokens=False)
         return [i + len(CONTROLS) for i in found.ids], found.offsets
@@ -109,19 +124,26 @@ class StreamDecoder:
     """Decodes ids as they come, never handing out half a character."""
 
     def __init__(self, tokenizer: Tokenizer):
-        self._tokenizer, self._started = tokenizer, not tokenizer.leading_space
+        self._tokenizer, self._spaces = tokenizer, tokenizer.leading_space
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def feed(self, ids: Sequence[int]) -> str:
         """The text that `ids` complete."""
         data = self._tokenizer.piece_bytes(ids)
-        if data and not self._started:
-            self._started, data = True, data.removeprefix(b" ")
+        if data and self._spaces:
+            data, self._spaces = drop_spaces(data, self._spaces)
         return self._decoder.decode(data)
 
     def flush(self) -> str:
         """What is left at the end, broken bytes as U+FFFD."""
         return self._decoder.decode(b"", final=True)
+
+
+def drop_spaces(data: bytes, most: int) -> tuple[bytes, int]:
+    """`data` without its first spaces, at most so many, and how many may still go if nothing else came."""
+    rest = data.lstrip(b" ")
+    dropped = min(len(data) - len(rest), most)
+    return data[dropped:], 0 if dropped < len(data) else most - dropped
 
 
 def byte_alphabet() -> dict[str, int]:

@@ -144,12 +144,11 @@ def test_content_is_the_turns_and_nothing_else(model):
         without = own.encode(ours, turns, assistant_content=False)
         read = ours.piece_bytes(prompt.ids[prompt.content].tolist()).decode()
         for turn in turns:
-            if turn.role != "system":
-                assert turn.text.strip() in read
-        spoken = "".join(t.text.strip() for t in turns if t.role != "system")
+            assert turn.text.strip() in read
+        spoken = "".join(t.text.strip() for t in turns)
         # A token may reach over the edge of a turn by white space; nothing of the template is in it.
         assert "".join(read.split()) == "".join(spoken.split())
-        users = "".join(t.text for t in turns if t.role == "user")
+        users = "".join(t.text for t in turns if t.role != "assistant")
         read = ours.piece_bytes(without.ids[without.content].tolist()).decode()
         assert "".join(read.split()) == "".join(users.split())
 
@@ -218,13 +217,13 @@ def test_sentencepiece_text_is_encoded_as_sentencepiece_does(tmp_path):
     rng = np.random.default_rng(3)
     for _ in range(500):
         text = " ".join(WORDS[i] for i in rng.integers(len(WORDS), size=3)).lstrip()
-        assert ours.encode_spans(text, first=True)[0] == reference.encode(text)
+        assert ours.encode_spans(text, before="nothing")[0] == reference.encode(text)
 
 
 BAD = {
     "{{ raise_exception('no') }}": "refuses this conversation: no",
     "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}": "does not come to an end",
-    "{% for i in range(9999) %}{{ 'long text to write' * 99 }}{% endfor %}": "does not come to an end",
+    "{% for i in range(9999) %}{{ 'long text to write' * 99 }}{% endfor %}": "computes too much",
     "{{ 'x' * 999999999 }}": "too large",
     "{{ ''.__class__.__mro__ }}": "refuses this conversation",
     "{{ messages.append(1) }}": "refuses this conversation",
@@ -247,7 +246,7 @@ def test_directories_without_a_usable_tokenizer(tmp_path):
     with pytest.raises(InputError, match="neither tokenizer.json nor tokenizer.model"):
         ImportedTokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{")
-    with pytest.raises(InputError, match=r"tokenizer.json is malformed"):
+    with pytest.raises(InputError, match=r"tokenizer.json is not JSON"):
         ImportedTokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text('{"model": {"type": "Unigram"}}')
     with pytest.raises(InputError, match="Unigram"):
