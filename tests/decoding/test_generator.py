@@ -1,8 +1,10 @@
 """The generator: buckets, order, streaming, files of requests."""
 
+import dataclasses
 import functools
 import json
 
+import jax
 import numpy as np
 import pytest
 from make import random_params
@@ -17,6 +19,7 @@ from safety_align.text import Tokenizer, Turn, get_template
 TOKENIZER = Tokenizer.train(["How do I bake bread? Sorry, I cannot fulfill your request because"] * 9, 300)
 TEMPLATE = get_template("plain")
 CONFIG = preset("tiny", vocab_size=TOKENIZER.vocab_size)
+WORD = TOKENIZER.encode("b")[0]
 
 
 @functools.cache
@@ -75,10 +78,79 @@ def test_a_stream_is_the_answer_and_takes_nothing_back(gate):
             pieces = list(generator.stream(request, 24))
             assert pieces[-1].result.token_ids == whole.token_ids
             assert all(piece.result is None for piece in pieces[:-1])
-            if gate.get("mode") == "insert" and whole.stop_reason != "guard":
-                assert "".join(p.text for p in pieces) == whole.response
-            elif gate.get("mode", "rewind") == "rewind":
-                assert "".join(p.text for p in pieces) == whole.response
+            assert "".join(p.text for p in pieces) == whole.response
+
+
+@pytest.mark.parametrize("mode", ["insert", "rewind"])
+def test_nothing_is_released_that_no_benign_check_vouches_for(mode):
+    """Each released token before a refusal, or before an alert at the end, was among those that a benign check had seen as
+    the latest: an attacker who feeds back what was released has nothing that was condemned."""
+    seen = set()
+    for seed in range(3):
+        generator = make(-0.3, seed, mode=mode, r2=4)
+        asked = [dataclasses.replace(q, prefill="Sure, here is how to" * (i % 3)) for i, q in enumerate(requests(9))]
+        for result in generator.generate(asked, 24, batch_size=9):
+            benign = [c.stop for c in result.checks if c.probability < 0.5 and c.start < c.stop]
+            if result.refused:
+                released = result.refusal_start
+                seen.add("mid-answer" if released else "at once")
+            elif result.status == "alert":
+                released = len(result.token_ids)
+                seen.add("alert")
+            else:
+                continue
+            assert released in (0, *benign)
+    assert {"mid-answer", "at once"} <= seen
+
+
+def test_a_refusal_behind_text_starts_a_paragraph_and_one_alone_does_not():
+    texts = set()
+    for mode in ("insert", "rewind"):
+        for seed in range(3):
+            for result in make(-0.3, seed, mode=mode, r2=4).generate(requests(9), 24, batch_size=9):
+                if result.refused:
+                    kept, _, rest = result.response.partition("Sorry, I cannot fulfill your request because")
+                    assert rest is not None and (not kept or kept.endswith("\n\n"))
+                    texts.add(bool(kept))
+    assert texts == {True, False}
+
+
+def reads_the_word(word: int) -> dict:
+    """Parameters of a head that measures one thing: the share of `word` in what `[CLS]` reads. Attention is uniform; all
+    tokens are alike but for this one, whose mark the first layer carries to `[CLS]`."""
+    params = jax.tree.map(np.zeros_like, calibrated(0))
+    for norm in [params["final_norm"], *(params["layers"]["block"][name] for name in ("attention_norm", "mlp_norm"))]:
+        norm["scale"] = np.ones_like(norm["scale"])
+    params["embedding"][:, 0] = params["cls_embedding"][0] = 1
+    params["embedding"][word, 1] = 1
+    attention = params["layers"]["block"]["attention"]
+    attention["wv"][0, 1, 0, 0] = attention["wo"][0, 0, 0, 2] = 1
+    params["safety_kernel"][2] = 10
+    return params | {"safety_bias": np.float32(-42)}
+
+
+@pytest.mark.parametrize("at", ["start", "middle", "end"])
+def test_a_malicious_stretch_anywhere_in_a_prefilled_answer_is_found(at):
+    """A head that reads one thing, the share of a word's tokens in its window: what stands in a long benign prefill is
+    found wherever it is, and what a benign window has vouched for before it stays."""
+    params = reads_the_word(WORD)
+    generator = Generator(
+        Bundle(CONFIG, params, TOKENIZER, TEMPLATE, GateConfig(r1=4, r2=4, r3=4, visible=False)), max_length=512
+    )
+    filler, bad = TOKENIZER.encode("a"), [WORD] * 8
+    before, behind = {"start": (0, 40), "middle": (20, 20), "end": (40, 0)}[at]
+    ids = tuple(filler * before + bad + filler * behind)
+    plain, hidden = generator.generate(
+        [
+            Request((Turn("user", "go on"),), prefill_ids=tuple(filler * 48)),
+            Request((Turn("user", "go on"),), prefill_ids=ids),
+        ],
+        8,
+    )
+    assert not plain.refused and plain.token_ids[:48] == filler * 48
+    # A window of four tokens with one such word is benign, with two it is not; what was vouched for stays.
+    assert hidden.refused and hidden.refusal_start == (before + 1 if before else 0)
+    assert hidden.token_ids[: hidden.refusal_start] == list(ids[: hidden.refusal_start])
 
 
 def test_a_malicious_query_is_refused_at_once_and_explained_by_the_model():

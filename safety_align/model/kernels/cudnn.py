@@ -23,17 +23,26 @@ def cudnn_attention(q, k, v, segments, positions) -> jax.Array:
     """
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         raise InputError(f"model.attention cudnn needs model.dtype bfloat16, got {q.dtype}; or use model.attention xla")
-    offsets, lengths, fits = runs(segments, min(MAX_RUNS, segments.shape[1]))
-    return jax.lax.cond(
-        fits,
-        lambda: _packed(q, k.swapaxes(1, 2), v.swapaxes(1, 2), offsets, lengths),
-        lambda: chunked_attention(q, k, v, segments, positions),
-    )
+    length = q.shape[1]
+    offsets, lengths, fits = runs(_even(segments), min(MAX_RUNS, length + length % 2))
+
+    def packed():
+        # Keys and values once for each query head: JAX counts a run's place in them as if they had as many heads.
+        groups = q.shape[2] // k.shape[1]
+        keys, values = (jnp.repeat(x.swapaxes(1, 2), groups, axis=2) for x in (k, v))
+        return _packed(_even(q), _even(keys), _even(values), offsets, lengths)[:, :length]
+
+    return jax.lax.cond(fits, packed, lambda: chunked_attention(q, k, v, segments, positions))
+
+
+def _even(x: jax.Array) -> jax.Array:
+    """x [B, S, …] with a slot more where S is odd, which cuDNN's backward pass does not take."""
+    return jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), *((0, 0),) * (x.ndim - 2)))
 
 
 def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-    """Maximal runs of equal segment ids: segments [B, S] → first slots [B, most + 1] (the last run's is followed by S),
-    lengths [B, most], both -1 where a row has fewer runs, and whether cuDNN can serve them (scalar bool): every row has at
+    """Maximal runs of equal segment ids: segments [B, S] → first slots [B, most + 1] and lengths [B, most], both -1
+    behind a row's last run, and whether cuDNN can serve them (scalar bool): every row has at
     most `most`, and every segment of ordinary tokens (its id is positive) is one run."""
     batch, length = segments.shape
     starts = jnp.concatenate([jnp.ones((batch, 1), bool), segments[:, 1:] != segments[:, :-1]], axis=1)
@@ -43,9 +52,9 @@ def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Arra
     rows = jnp.arange(batch)[:, None]
     first = first.at[rows, jnp.where(starts, number, most + 1)].set(slots, mode="drop")
     count = number[:, -1] + 1
-    first = first.at[jnp.arange(batch), count].set(length, mode="drop")
     exists = jnp.arange(most) < count[:, None]
-    lengths = jnp.where(exists, first[:, 1:] - first[:, :-1], -1)
+    ends = jnp.where(jnp.arange(1, most + 1) < count[:, None], first[:, 1:], length)
+    lengths = jnp.where(exists, ends - first[:, :-1], -1)
     ordered = jnp.sort(segments, axis=1)
     new = jnp.concatenate([jnp.ones((batch, 1), bool), ordered[:, 1:] != ordered[:, :-1]], axis=1)
     whole = jnp.sum(starts & (segments > 0), axis=1) == jnp.sum(new & (ordered > 0), axis=1)
@@ -53,8 +62,9 @@ def runs(segments: jax.Array, most: int) -> tuple[jax.Array, jax.Array, jax.Arra
 
 
 def _packed(q, k, v, offsets, lengths) -> jax.Array:
-    """cuDNN: q [B, S, H, E]; k, v [B, S, K, E]; run i of a row is `lengths[:, i]` slots from `offsets[:, i]` on, and each
-    of its slots attends to the run's slots up to itself."""
+    """cuDNN: q, k, v [B, S, H, E]; run i of a row is `lengths[:, i]` slots from `offsets[:, i]` on, and each of its slots
+    attends to the run's slots up to itself. JAX strings the rows' offsets, and their lengths, together by dropping what is
+    -1: a row has as many of the one as of the other."""
     from jax._src.cudnn.fused_attention_stablehlo import MaskType, dot_product_attention
 
     return dot_product_attention(
