@@ -1,4 +1,4 @@
-"""Numbers that come from a user or a file: of the right type, finite, within bounds. Else an InputError of one line."""
+"""Values that come from a user or a file: of the right type, finite, within bounds. Else an InputError of one line."""
 
 import numbers
 from typing import Any
@@ -33,3 +33,16 @@ def boolean(name: str, value: Any) -> None:
     """Raises InputError unless `value` is true or false: the text "false" would count as true."""
     if not isinstance(value, bool):
         raise InputError(f"{name} must be true or false, got {shown(value)}")
+
+
+def check_text(name: str, value: Any) -> None:
+    """Raises InputError unless `value` is a str that can be written as UTF-8: half a surrogate pair is no character."""
+    if not isinstance(value, str):
+        raise InputError(f"{name}: the text must be a string, got {shown(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{name}: the text holds half of a surrogate pair ({value[error.start]!r} at {error.start}), which is no "
+            "character"
+        ) from None

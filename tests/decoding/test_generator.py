@@ -114,11 +114,33 @@ def test_prompts_that_cannot_be_answered_are_named():
         generator.generate(requests(), 0)
     with pytest.raises(InputError, match="vocabulary"):
         generator.generate([Request((Turn("user", "x"),), prefill_ids=(10**6,))], 8)
+    for ids in ((2**40,), (10**30,), (-1,), (True,), (1.0,), ("1",)):
+        with pytest.raises(InputError, match="vocabulary"):
+            generator.encode([Request((Turn("user", "x"),), prefill_ids=ids)], 8)
     with pytest.raises(InputError, match="max_refusal_tokens"):
         make(max_refusal_tokens=2).generate(requests()[:1], 8)
     with pytest.raises(InputError, match="safety signal"):
         config = preset("tiny", vocab_size=TOKENIZER.vocab_size, safety_signal=False)
         Generator(config, random_params(config), TOKENIZER, TEMPLATE, GateConfig()).generate(requests()[:1], 8)
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, 1.0, "1"])
+def test_a_seed_that_is_none_is_named(seed):
+    with pytest.raises(InputError, match="request seed"):
+        Request((Turn("user", "x"),), seed=seed)
+
+
+@pytest.mark.parametrize("turns, prefill", [("half \ud83d", ""), ("x", "\udfff"), (3, "")])
+def test_text_that_no_file_can_hold_is_refused_at_once(turns, prefill):
+    with pytest.raises(InputError, match="surrogate|string"):
+        Request((Turn("user", turns),), prefill=prefill)
+
+
+def test_equal_requests_without_a_seed_draw_different_tokens_and_the_same_call_the_same():
+    generator, asked = make(), [Request((Turn("user", "x"),), sampling=Sampling(1.0))] * 6
+    seeds = [e.request.seed for e in generator.encode(asked, 8)]
+    assert len(set(seeds)) == 6 and seeds == [e.request.seed for e in generator.encode(asked, 8)]
+    assert [e.request.seed for e in generator.encode([Request((Turn("user", "x"),), seed=0)], 8)] == [0]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
