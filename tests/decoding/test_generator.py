@@ -162,22 +162,35 @@ def test_rows_of_a_file(tmp_path):
     "line, named",
     [
         (b"{", "not JSON"),
-        (b'{"id": 1, "prompt": "\xff"}', "not JSON in UTF-8"),
+        (b'{"id": 1, "prompt": "\xff"}', "not UTF-8"),
         (b"[]", "object"),
-        (b'{"prompt": "x"}', '"id"'),
-        (b'{"id": true, "prompt": "x"}', '"id"'),
-        (b'{"id": 1, "prompt": " "}', '"prompt"'),
+        (b'{"id": 1, "prompt": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"id": 1, "prompt": ' + b"[" * 200 + b"]" * 200 + b"}", "nested too deeply"),
+        (b'{"id": 1, "prompt": "\\ud83d"}', "surrogate"),
+        (b'{"id": "\\udfff", "prompt": "x"}', "surrogate"),
+        (b'{"id": 1, "id": 2, "prompt": "x"}', "'id' is there twice"),
+        (b'{"prompt": "x"}', "id"),
+        (b'{"id": true, "prompt": "x"}', "id"),
+        (b'{"id": 1.0, "prompt": "x"}', "id"),
+        (b'{"id": 1' + b"0" * 5000 + b', "prompt": "x"}', "too large"),
+        (b'{"id": NaN, "prompt": "x"}', "NaN"),
+        (b'{"id": 1, "prompt": " "}', "prompt is empty"),
+        ('{"id": 1, "prompt": "\u3000\u2029\\n\\t"}'.encode(), "prompt is empty"),
+        (b'{"id": 1, "prompt": null}', "prompt"),
         (b'{"id": 1, "prompt": "x", "prefil": "y"}', "prefil"),
-        (b'{"id": 1, "prompt": "x", "prefill": 3}', '"prefill"'),
-        (b'{"id": 1, "prompt": "x", "history": [["a"]]}', '"history"'),
+        (b'{"id": 1, "prompt": "x", "prefill": 3}', "prefill"),
+        (b'{"id": 1, "prompt": "x", "history": [["a"]]}', "history"),
+        (b'{"id": 1, "prompt": "x", "history": "ab"}', "history"),
+        (b'{"id": 1, "prompt": "x", "history": [["a", " "]]}', "history has an empty turn"),
         (b'{"id": 0, "prompt": "again"}', "already used in line 1"),
     ],
 )
 def test_bad_rows_of_a_file_are_named_by_line(tmp_path, line, named):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": 0, "prompt": "fine"}\n' + line + b"\n")
-    with pytest.raises(InputError, match="line 2.*" + named):
+    with pytest.raises(InputError, match="line 2.*" + named) as caught:
         read_requests(path, Sampling(), 0)
+    assert len(str(caught.value).removeprefix(str(path))) < 200 and "\n" not in str(caught.value)
 
 
 def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
