@@ -60,7 +60,7 @@ def read_labelled(directory: str | pathlib.Path) -> list[Example]:
         try:
             rows = [row for _, row in read_json_lines(path, _Row)]
         except InputError as error:
-            raise InputError(f"{error}; delete the file and run launch.label again") from error
+            raise InputError(f"{path} is corrupt ({error}); delete it and run launch.label again") from error
         if len(rows) != (expected := min(PART, passages - part * PART)):
             raise InputError(f"{path} holds {len(rows)} passages of {expected}; delete it and run launch.label again")
         examples += [Example((), r["text"], None, None, True, r["source"], r["id"], r["unsafe"]) for r in rows]

@@ -59,7 +59,7 @@ def read_reference(directory: pathlib.Path, pairs: int) -> dict[tuple[str, str],
             for _, row in read_json_lines(path, _Row):
                 found[row["source"], row["id"]] = row["chosen"], row["rejected"]
         except InputError as error:
-            raise InputError(f"{error}; delete the file and run launch.reference again") from error
+            raise InputError(f"{path} is corrupt ({error}); delete it and run launch.reference again") from error
     if len(found) != pairs:
         raise InputError(f"{directory} holds {len(found)} pairs of {pairs}; delete it and run launch.reference again")
     return found

@@ -6,11 +6,13 @@ import pathlib
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from safety_align.errors import InputError
 from safety_align.model import RopeScaling, TransformerConfig, preset
 from safety_align.model.attention import rotary_angles, rotary_frequencies
-from safety_align.model.huggingface_config import ARCHITECTURES, family_of, write_config
+from safety_align.model.huggingface_config import _FIXED, ARCHITECTURES, _Read, family_of, write_config
 
 BASE = dict(
     model_type="llama", vocab_size=97, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48
@@ -97,6 +99,40 @@ def test_what_is_wrong_is_one_line_that_names_the_field(change, named):
 def test_a_config_that_is_no_object(value):
     with pytest.raises(InputError, match="config.json.*object"):
         read(value)
+
+
+_NAMES = st.sampled_from(sorted(_Read.__annotations__) + sorted(_FIXED) + ["use_cache", "other"])
+_ROPES = [
+    "rope_theta",
+    "rope_type",
+    "type",
+    "factor",
+    "original_max_position_embeddings",
+    "beta_fast",
+    "mscale",
+    "low_freq_factor",
+]
+_LEAVES = st.one_of(
+    st.none(), st.booleans(), st.floats(), st.integers(-2, 70), st.integers(),
+    st.sampled_from(["", "llama", "qwen2", "yarn", "linear", "default", "llama3", "silu", "full_attention", "\ud800\n"]),
+)  # fmt: skip
+_ANYTHING = st.recursive(
+    _LEAVES,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_ROPES), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(_NAMES, _ANYTHING, min_size=1, max_size=4))
+@settings(max_examples=400, deadline=None)
+def test_anything_is_a_config_or_one_line(change):
+    try:
+        config = read(BASE | change)
+    except InputError as error:
+        assert str(error).startswith(("config.json", "model.")) and "\n" not in str(error)
+    else:
+        if config.head_dim <= 1024:
+            assert np.isfinite(rotary_frequencies(config)).all()
 
 
 def test_two_spellings_of_one_setting_never_lose_one():
