@@ -106,8 +106,9 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
         prefill = np.asarray(template.encode_response(tokenizer, request.prefill) if request.prefill else [], np.int32)
     else:
         prefill = np.asarray(request.prefill_ids)
-        inside = prefill.dtype.kind in "iu" and 0 <= prefill.min() and prefill.max() < tokenizer.vocab_size
-        if prefill.size and not inside:
+        if prefill.size and not (
+            prefill.dtype.kind in "iu" and 0 <= prefill.min() and prefill.max() < tokenizer.vocab_size
+        ):
             raise InputError(f"prefill_ids are not all in the vocabulary (0 … {tokenizer.vocab_size - 1})")
     if request.seed is None:
         digest = hashlib.sha256(f"request {number}".encode()).digest()

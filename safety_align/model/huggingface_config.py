@@ -66,28 +66,27 @@ _FIXED = {
 
 # Neither shapes nor arithmetic at inference: what the reference implementation and well-known tools write.
 _HARMLESS = {
-    "max_position_embeddings", "initializer_range", "use_cache", "pad_token_id", "bos_token_id", "eos_token_id",
-    "sep_token_id", "decoder_start_token_id", "transformers_version", "torch_dtype", "dtype", "use_bfloat16",
-    "torchscript", "is_decoder", "tf_legacy_loss", "output_hidden_states", "output_attentions", "return_dict",
-    "chunk_size_feed_forward", "tie_last_hidden_states", "id2label", "label2id", "num_labels", "problem_type",
-    "finetuning_task", "task_specific_params", "tokenizer_class", "prefix", "name_or_path", "auto_map",
-    "attn_implementation", "experts_implementation", "cache_implementation", "gradient_checkpointing",
-    "unsloth_version", "unsloth_fixed", "transformers.js_config", "is_llama_config", "model_max_length",
-    "max_sequence_length", "max_seq_len", "seq_length",
+    "max_position_embeddings", "initializer_range", "initializer_factor", "use_cache", "transformers_version",
+    "torch_dtype", "dtype", "use_bfloat16", "torchscript", "is_decoder", "tf_legacy_loss", "output_hidden_states",
+    "output_attentions", "return_dict", "chunk_size_feed_forward", "tie_last_hidden_states", "id2label", "label2id",
+    "num_labels", "problem_type", "finetuning_task", "task_specific_params", "tokenizer_class", "prefix",
+    "name_or_path", "auto_map", "attn_implementation", "experts_implementation", "cache_implementation",
+    "gradient_checkpointing", "unsloth_version", "unsloth_fixed", "transformers.js_config", "is_llama_config",
+    "model_max_length", "max_sequence_length", "max_seq_len", "seq_length",
     # Settings of `generate` that older files hold: the decoder has its own.
     "max_length", "min_length", "max_new_tokens", "min_new_tokens", "do_sample", "early_stopping", "num_beams",
     "num_beam_groups", "diversity_penalty", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff",
     "eta_cutoff", "repetition_penalty", "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size",
     "encoder_no_repeat_ngram_size", "bad_words_ids", "num_return_sequences", "output_scores", "output_logits",
-    "return_dict_in_generate", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values",
-    "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "renormalize_logits",
+    "return_dict_in_generate", "remove_invalid_values", "exponential_decay_length_penalty", "suppress_tokens",
+    "begin_suppress_tokens", "renormalize_logits",
 }  # fmt: skip
 
 
 def _matters(name: str, value: Any) -> bool:
-    """A field that nothing here knows may change the result: it is not private, not off, and no dropout."""
+    """A field that nothing here knows may change the result: it is not private, not off, no dropout and no token id."""
     off = value is None or value is False or value in ("", [], {})
-    return not (off or name.startswith("_") or name.endswith(("dropout", "pdrop")))
+    return not (off or name.startswith("_") or name.endswith(("dropout", "pdrop", "dropout_prob", "_token_id")))
 
 
 def read_config(values: dict) -> dict:

@@ -140,7 +140,8 @@ def test_equal_requests_without_a_seed_draw_different_tokens_and_the_same_call_t
     generator, asked = make(), [Request((Turn("user", "x"),), sampling=Sampling(1.0))] * 6
     seeds = [e.request.seed for e in generator.encode(asked, 8)]
     assert len(set(seeds)) == 6 and seeds == [e.request.seed for e in generator.encode(asked, 8)]
-    assert [e.request.seed for e in generator.encode([Request((Turn("user", "x"),), seed=0)], 8)] == [0]
+    given = [Request((Turn("user", "x"),), seed=0, prefill_ids=ids) for ids in ((), np.zeros(0, np.int32), (3, 4))]
+    assert [(e.request.seed, e.prefill.tolist()) for e in generator.encode(given, 8)] == [(0, []), (0, []), (0, [3, 4])]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------

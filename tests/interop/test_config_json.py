@@ -33,7 +33,9 @@ read = TransformerConfig.from_huggingface
         dict(_attn_implementation_autoset=True, _model_name_or_path="x/y", _anything={"a": 1}),
         dict(torchscript=False, is_decoder=True, do_sample=True, top_k=50, temperature=0.6, pruned_heads={}),
         dict(quantization_config=None, rope_scaling=None, rope_parameters={}, head_dim=None, tie_word_embeddings=None),
-        dict(hidden_dropout=0.1, resid_pdrop=0, embd_pdrop=0.0),
+        dict(
+            hidden_dropout=0.1, resid_pdrop=0, attention_probs_dropout_prob=0.1, pad_token_id=0, forced_eos_token_id=[2]
+        ),
         dict(rope_scaling={"type": None}, rope_parameters={"rope_type": "default", "rope_theta": 10_000.0}),
         dict(rope_scaling={"type": "default", "rope_type": "default", "partial_rotary_factor": 1.0, "factor": None}),
         dict(sliding_window=0, layer_types=["full_attention"] * 2),
