@@ -1,12 +1,20 @@
 """Files from outside, read safely; and files of ours that are there only once they are whole."""
 
+import codecs
 import contextlib
+import gzip
+import itertools
 import os
 import pathlib
 import stat
+import zlib
 from collections.abc import Iterator
+from typing import IO
 
 from safety_align.errors import InputError
+
+MAX_LINE = 64 << 20
+"""Bytes of a line, unpacked: a small gzip file can hold one that fills the memory."""
 
 
 def check_file(path: pathlib.Path) -> None:
@@ -29,6 +37,46 @@ def read_bytes(path: pathlib.Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def read_bounded(path: pathlib.Path, most: int = MAX_LINE) -> bytes:
+    """The bytes of a file, unpacked if its name ends in `.gz`; InputError where they are more than `most`."""
+    with _opened(path) as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise InputError(f"{path} holds more than {most >> 20} MiB; is it the right file?")
+    return data
+
+
+def read_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+    """`(number, line)` of each line that is not blank, unpacked if the name ends in `.gz`; numbers count from 1.
+
+    Lines end at `\\n` only (texts hold other Unicode separators). A byte order mark before the first is dropped.
+    """
+    with _opened(path) as file:
+        for number in itertools.count(1):
+            line = file.readline(MAX_LINE + 1)
+            if not line:
+                return
+            if len(line) > MAX_LINE:
+                raise InputError(f"{path}, line {number} is longer than {MAX_LINE >> 20} MiB")
+            if number == 1:
+                line = line.removeprefix(codecs.BOM_UTF8)
+            if line.strip():
+                yield number, line
+
+
+@contextlib.contextmanager
+def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
+    """A regular file, open; what goes wrong while it is read is an InputError that names it."""
+    check_file(path)
+    try:
+        with gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb") as file:
+            yield file
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise InputError(f"{path} is truncated or not gzip: {error}; copy it again") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
 @contextlib.contextmanager

@@ -28,6 +28,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from safety_align.bounds import integer
 from safety_align.errors import InputError
 
 CLS_TOKEN = -1
@@ -225,10 +226,8 @@ class RoutingConfig:
 
     def __post_init__(self):
         for name in ("r1", "r2", "r3"):
-            if getattr(self, name) < 1:
-                raise InputError(f"routing.{name} must be at least 1, got {getattr(self, name)}")
-        if self.windows < 0:
-            raise InputError(f"routing.windows must be at least 0, got {self.windows}")
+            integer(f"routing.{name}", getattr(self, name), 1, 10**6)
+        integer("routing.windows", self.windows, 0, 10**6)
 
 
 def rule1_window(r1: int) -> tuple[int, int]:

@@ -8,12 +8,13 @@ import json
 import math
 import pathlib
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from safety_align.errors import InputError
-from safety_align.files import read_bytes
+from safety_align.files import read_bytes, read_lines
 
 MAX_DEPTH = 100
 """Levels of nesting; no file that we read has a dozen."""
@@ -24,9 +25,23 @@ NO_LIMIT = str(int(1e30))
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
+class JsonError(InputError):
+    """Text that is not what it should be. `reason`: which kind of wrong, in a few words that name no place."""
+
+    def __init__(self, message: str, reason: str):
+        super().__init__(message)
+        self.reason = reason
+
+
 def read_json(path: pathlib.Path, schema: Any = Any) -> Any:
     """The JSON file at `path`, as `parse_json` gives it."""
     return parse_json(read_bytes(path), str(path), schema)
+
+
+def read_json_lines(path: pathlib.Path, schema: Any = Any) -> Iterator[tuple[int, Any]]:
+    """`(line number, value)` of each line of a (gzipped) JSON-lines file, as `parse_json` gives it."""
+    for number, line in read_lines(path):
+        yield number, parse_json(line, f"{path}, line {number}", schema)
 
 
 def parse_json(data: str | bytes, where: str, schema: Any = Any) -> Any:
@@ -38,7 +53,7 @@ def parse_json(data: str | bytes, where: str, schema: Any = Any) -> Any:
       schema: a type as msgspec knows it: a Struct, a TypedDict (fields that it does not name are dropped), `dict[str,
         str]` …; `Any` is whatever stands there.
 
-    Raises InputError, which names the place and the field, for what is not JSON or not of `schema`.
+    Raises JsonError, which names the place and the field, for what is not JSON or not of `schema`.
     """
     try:
         text = data.decode("utf-8-sig") if isinstance(data, bytes) else data
@@ -49,24 +64,26 @@ def parse_json(data: str | bytes, where: str, schema: Any = Any) -> Any:
         if _SURROGATE.search(text):
             json.dumps(value, ensure_ascii=False).encode()  # a pair of surrogates is one character by now
     except RecursionError:
-        raise InputError(f"{where} is nested too deeply") from None
+        raise JsonError(f"{where} is nested too deeply", "nested too deeply") from None
     except UnicodeEncodeError:
-        raise InputError(f"{where} holds half of a surrogate pair (\\ud800 … \\udfff), which is no character") from None
+        what = "half of a surrogate pair"
+        raise JsonError(f"{where} holds {what} (\\ud800 … \\udfff), which is no character", what) from None
     except UnicodeDecodeError as error:
-        raise InputError(f"{where} is not UTF-8 (byte {error.start})") from None
+        raise JsonError(f"{where} is not UTF-8 (byte {error.start})", "not UTF-8") from None
     except ValueError as error:
-        raise InputError(f"{where} is not JSON: {error}") from None
+        raise JsonError(f"{where} is not JSON: {error}", "not JSON") from None
     return value if schema is Any else check_type(value, schema, where)
 
 
 def check_type(value: Any, schema: Any, where: str) -> Any:
-    """`value` (of JSON types) converted to `schema`; InputError names the field that has another type."""
+    """`value` (of JSON types) converted to `schema`; JsonError names the field that is missing or has another type."""
     try:
         return msgspec.convert(value, schema, strict=True)
     except msgspec.ValidationError as error:
         what, _, field = str(error).partition(" - at `$")
         field = field.rstrip("`").lstrip(".")
-        raise InputError(f"{where}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}") from None
+        reason = "missing field" if "missing required" in what else "wrong type"
+        raise JsonError(f"{where}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}", reason) from None
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -98,7 +98,7 @@ def test_generate_prints_an_answer_and_its_verdict(trained):
         f"--checkpoint={trained}",
         "--prompt=Hello",
         "--max-new-tokens=8",
-        "--gate.threshold=0.000001",
+        "--gate.threshold=0.0001",
     )
     assert (
         refused.stdout.startswith("Sorry, I cannot fulfill your request because")

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from safety_align.data import embedded
+from safety_align.data import embedded, labelled
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
 from safety_align.data.leakage import LeakIndex, drop_leaks, remembered_drop_leaks
@@ -50,6 +50,9 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
         pair(response=3),
         pair("x" * (MAX_CHARACTERS + 1)),
         b"[1]",
+        b'{"prompt": ' + b"[" * 100_000,
+        b'{"prompt": "half \\ud83d emoji", "response": "x"}',
+        b'{"prompt": "x", "prompt": "y", "response": "z"}',
     ]
     write(path, lines)
 
@@ -62,13 +65,14 @@ def test_bad_rows_are_counted_by_reason(tmp_path):
     found = [value for _, value in read_json_rows(path, {"prompt": str, "response": str}, report, parse)]
     assert found == [f"prompt {i}" for i in range(20)]
     assert report.bad == {
-        "missing field": 1, "empty": 1, "not UTF-8": 1, "not JSON": 1, "wrong type": 2, "over length": 1,
+        "missing field": 1, "empty": 1, "not UTF-8": 1, "not JSON": 2, "wrong type": 2, "over length": 1,
+        "nested too deeply": 1, "half of a surrogate pair": 1,
     }  # fmt: skip
     report.close()
     report.max_bad_fraction = 0.2
-    with pytest.raises(InputError, match="7 of 27 rows are bad"):
+    with pytest.raises(InputError, match="10 of 30 rows are bad"):
         report.close()
-    assert "20 rows used, 7 not" in str(report)
+    assert "20 rows used, 10 not" in str(report)
 
 
 def test_lines_end_at_newlines_only(tmp_path):
@@ -119,6 +123,51 @@ def test_too_many_bad_rows_leave_nothing_prepared(tmp_path):
     write(path, [pair()])
     with pytest.raises(InputError, match="too few rows"):
         load_source("safe_responses", **options)
+
+
+@pytest.mark.parametrize(
+    "source, row",
+    [
+        ("lima", {"instruction": "x", "input": "", "output": "y", "history": 5}),
+        ("lima", {"instruction": "x", "input": "", "output": "y", "history": {"a": "b"}}),
+        ("lima", {"instruction": "x", "input": "", "output": "y", "history": [["a", 1]]}),
+        ("lima", {"instruction": ["x"], "input": "", "output": "y"}),
+        ("beavertails", {"prompt": "x", "response": "y", "is_safe": "no"}),
+        ("text_books", {"text": 5}),
+    ],
+)
+def test_a_row_of_wrong_types_is_one_bad_row(tmp_path, source, row):
+    good = row | {"history": [], "instruction": "x", "is_safe": True, "text": "some words"}
+    write(tmp_path / SPECS[source].file, [json.dumps(r).encode() for r in (good, row, good)])
+    assert len(list(source_examples(source, tmp_path, max_bad_fraction=0.4, announce=False))) == 2
+    with pytest.raises(InputError, match="1 of 3 rows are bad.*wrong type"):
+        list(source_examples(source, tmp_path, max_bad_fraction=0.3, announce=False))
+
+
+def test_labelled_text_is_whole_or_refused(tmp_path):
+    examples = [Example((), f"text {i}", None, None, True, "s", str(i)) for i in range(3)]
+    about, part = tmp_path / "about.json", labelled.part_path(tmp_path, 0)
+    about.write_text('{"passages": 3}')
+    with pytest.raises(InputError, match="missing"):
+        labelled.read_labelled(tmp_path)
+    labelled.write_part(part, examples, [0.0, 0.5, 1.0])
+    assert [e.text_label for e in labelled.read_labelled(tmp_path)] == [0.0, 0.5, 1.0]
+    for text in ("{}", "[]", '{"passages": 0}', '{"passages": "3"}', '{"passages": true}', "[" * 10**5):
+        about.write_text(text)
+        with pytest.raises(InputError, match="holds no labelled text"):
+            labelled.read_labelled(tmp_path)
+    about.write_text('{"passages": 4}')
+    with pytest.raises(InputError, match="3 passages of 4"):
+        labelled.read_labelled(tmp_path)
+    about.write_text('{"passages": 3}')
+    labelled.write_part(part, examples, [0.0, 0.5, 1.5])
+    with pytest.raises(InputError, match="line 3.*unsafe.*launch.label"):
+        labelled.read_labelled(tmp_path)
+    whole = part.read_bytes()
+    for damaged in (whole[:-4], whole[:20] + b"\0\0\0" + whole[23:], b"not gzip"):
+        part.write_bytes(damaged)
+        with pytest.raises(InputError, match="launch.label again"):
+            labelled.read_labelled(tmp_path)
 
 
 def test_unknown_sources_and_absent_files_are_named(tmp_path):

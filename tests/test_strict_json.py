@@ -1,5 +1,6 @@
 """The reader of JSON from outside: what it refuses, and that everything else is what Python reads."""
 
+import gzip
 import json
 import os
 import pathlib
@@ -10,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from safety_align import files
 from safety_align.errors import InputError
-from safety_align.strict_json import MAX_DEPTH, parse_json, read_json
+from safety_align.strict_json import MAX_DEPTH, parse_json, read_json, read_json_lines
 
 _VALUES = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**63) | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -76,3 +78,20 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
     for path in (tmp_path, tmp_path / "absent", loop, pipe, pathlib.Path("/dev/null"), pathlib.Path("a\0b")):
         with pytest.raises(InputError, match=re.escape(str(path))):
             read_json(path)
+        with pytest.raises(InputError, match=re.escape(str(path))):
+            list(read_json_lines(path))
+
+
+def test_lines_are_numbered_as_they_stand_and_may_not_fill_the_memory(tmp_path, monkeypatch):
+    path = tmp_path / "rows.jsonl.gz"
+
+    def read(raw: bytes):
+        path.write_bytes(gzip.compress(raw))
+        return list(read_json_lines(path, dict[str, int]))
+
+    assert read(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"b": 2}') == [(1, {"a": 1}), (4, {"b": 2})]
+    with pytest.raises(InputError, match="line 3: .*expected `int`"):
+        read(b'{"a": 1}\n\n{"a": "1"}\n')
+    monkeypatch.setattr(files, "MAX_LINE", 1000)
+    with pytest.raises(InputError, match="line 2 is longer than"):
+        read(b'{"a": 1}\n' + b" " * 10**6)

@@ -1,17 +1,22 @@
 """Sets of harmful behaviours: the published files, and the embedded corpus."""
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Sequence
+from typing import Annotated, TypedDict
 
+import msgspec
 import numpy as np
 
 from safety_align.attacks.base import Behavior
 from safety_align.data import embedded
 from safety_align.data.grammar import frames
-from safety_align.data.rows import read_csv, read_lines
+from safety_align.data.rows import read_csv, read_text_lines
 from safety_align.errors import InputError
+from safety_align.strict_json import read_json, read_json_lines
+
+_Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
+"""Text that is not blank."""
 
 
 def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Behavior]:
@@ -22,7 +27,9 @@ def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Beha
     """
     if name not in _LOADERS:
         raise InputError(f"behaviour set {name!r} is not one of {', '.join(_LOADERS)}")
-    return subsample(_LOADERS[name](pathlib.Path(data_dir) / "eval"), n, seed)
+    if not (behaviors := _LOADERS[name](pathlib.Path(data_dir) / "eval")):
+        raise InputError(f"behaviour set {name!r} below {data_dir} is empty")
+    return subsample(behaviors, n, seed)
 
 
 def subsample(items: Sequence, n: int, seed: int = 0) -> list:
@@ -37,15 +44,15 @@ def _target(goal: str) -> str:
 
 
 def _advbench(folder: pathlib.Path) -> list[Behavior]:
-    rows = read_csv(folder / "advbench.csv")
+    rows = read_csv(folder / "advbench.csv", ("goal", "target"))
     return [Behavior(r["goal"], r["target"], id=f"advbench{i}") for i, r in enumerate(rows)]
 
 
 def _harmbench(folder: pathlib.Path) -> list[Behavior]:
-    targets = json.loads((folder / "harmbench_targets.json").read_text("utf-8"))
+    targets = read_json(folder / "harmbench_targets.json", dict[str, str])
     made = []
-    for row in read_csv(folder / "harmbench_behaviors.csv"):
-        goal, context = row["Behavior"], row.get("ContextString") or ""
+    for row in read_csv(folder / "harmbench_behaviors.csv", ("Behavior", "BehaviorID", "SemanticCategory")):
+        goal, context = row["Behavior"], row.get("ContextString")
         prompt = f"{context}\n\n{goal}" if context else goal
         made.append(
             Behavior(
@@ -56,20 +63,33 @@ def _harmbench(folder: pathlib.Path) -> list[Behavior]:
 
 
 def _malicious_instruct(folder: pathlib.Path) -> list[Behavior]:
-    goals = [line.decode("utf-8").strip() for line in read_lines(folder / "malicious_instruct.txt")]
+    goals = read_text_lines(folder / "malicious_instruct.txt")
     return [Behavior(goal, _target(goal), id=f"malicious_instruct{i}") for i, goal in enumerate(goals)]
 
 
+class _Nested(TypedDict):
+    topic: _Text
+    plain_attack: _Text
+    inception_attack: _Text
+
+
 def _deepinception(folder: pathlib.Path) -> list[Behavior]:
-    rows = json.loads((folder / "deepinception.json").read_text("utf-8"))
+    rows = read_json(folder / "deepinception.json", list[_Nested])
     return [
         Behavior(r["plain_attack"], _target(r["plain_attack"]), r["topic"], f"deepinception{i}", r["inception_attack"])
         for i, r in enumerate(rows)
     ]
 
 
+class _Suffixed(TypedDict):
+    source_model: str
+    goal: _Text
+    target: _Text
+    suffix: str
+
+
 def _gcg(folder: pathlib.Path) -> list[Behavior]:
-    rows = [json.loads(line) for line in read_lines(folder / "gcg_suffixes.jsonl.gz")]
+    rows = [row for _, row in read_json_lines(folder / "gcg_suffixes.jsonl.gz", _Suffixed)]
     return [
         Behavior(r["goal"], r["target"], r["source_model"], f"gcg{i}", f"{r['goal']} {r['suffix']}")
         for i, r in enumerate(rows)

@@ -7,12 +7,15 @@ DIR/part-00000.jsonl.gz   PART passages each, in order: {"source", "id", "text",
 import gzip
 import json
 import pathlib
-import zlib
 from collections.abc import Sequence
+from typing import Annotated, TypedDict
+
+import msgspec
 
 from safety_align.data.examples import Example
 from safety_align.errors import InputError
 from safety_align.files import written_whole
+from safety_align.strict_json import read_json, read_json_lines
 
 PART = 512
 """Passages of a part; what is lost at most when labelling is interrupted."""
@@ -31,29 +34,34 @@ def write_part(path: pathlib.Path, examples: Sequence[Example], probabilities: S
             file.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
+class _About(TypedDict):
+    passages: Annotated[int, msgspec.Meta(ge=1)]
+
+
+class _Row(TypedDict):
+    source: str
+    id: str
+    text: str
+    unsafe: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
 def read_labelled(directory: str | pathlib.Path) -> list[Example]:
     """All passages of `directory`, in order, `text_label` set; InputError where it is incomplete or a row is bad."""
     directory = pathlib.Path(directory)
     try:
-        about = json.loads((directory / "about.json").read_text("utf-8"))
-        parts = -(-int(about["passages"]) // PART)
-    except (OSError, ValueError, KeyError) as error:
+        passages = read_json(directory / "about.json", _About)["passages"]
+    except InputError as error:
         raise InputError(f"{directory} holds no labelled text ({error}); make it with launch.label") from error
     examples = []
-    for part in range(parts):
+    for part in range(-(-passages // PART)):
         path = part_path(directory, part)
+        if not path.exists():
+            raise InputError(f"{path} is missing: run the same launch.label command again")
         try:
-            with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-                examples += [_example(json.loads(line)) for line in file]
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing: run the same launch.label command again") from None
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            rows = [row for _, row in read_json_lines(path, _Row)]
+        except InputError as error:
             raise InputError(f"{path} is corrupt ({error}); delete it and run launch.label again") from error
+        if len(rows) != (expected := min(PART, passages - part * PART)):
+            raise InputError(f"{path} holds {len(rows)} passages of {expected}; delete it and run launch.label again")
+        examples += [Example((), r["text"], None, None, True, r["source"], r["id"], r["unsafe"]) for r in rows]
     return examples
-
-
-def _example(row: dict) -> Example:
-    label = float(row["unsafe"])
-    if not 0 <= label <= 1:
-        raise ValueError(f"passage {row['id']}: unsafe is {label}, not a probability")
-    return Example((), row["text"], None, None, True, row["source"], row["id"], label)

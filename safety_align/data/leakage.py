@@ -6,12 +6,15 @@ import json
 import pathlib
 import re
 from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 from safety_align.data import examples as examples_module
 from safety_align.data import sources as sources_module
 from safety_align.data.examples import Example
-from safety_align.data.rows import read_csv, read_lines
+from safety_align.data.rows import read_csv, read_text_lines
+from safety_align.errors import InputError
 from safety_align.files import write_atomically
+from safety_align.strict_json import read_json, read_json_lines
 
 SHINGLE = 3
 """Words of a shingle."""
@@ -69,6 +72,11 @@ def drop_leaks(examples: Sequence[Example], index: LeakIndex) -> tuple[list[int]
     return kept, dropped
 
 
+class _Kept(TypedDict):
+    kept: list[int]
+    dropped: dict[str, int]
+
+
 def remembered_drop_leaks(
     examples: Sequence[Example], fingerprint: str, prompts: Sequence[str], cache_dir: pathlib.Path
 ) -> tuple[list[int], collections.Counter]:
@@ -81,23 +89,35 @@ def remembered_drop_leaks(
     key = hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:24]
     path = cache_dir / "leaks" / f"{key}.json"
     try:
-        found = json.loads(path.read_text("utf-8"))
+        found = read_json(path, _Kept)
         return found["kept"], collections.Counter(found["dropped"])
-    except (OSError, ValueError, KeyError):  # not there, or not whole
+    except InputError:  # not there, or not whole
         kept, dropped = drop_leaks(examples, LeakIndex(prompts))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps({"kept": kept, "dropped": dropped}))
     return kept, dropped
 
 
+class _Nested(TypedDict):
+    plain_attack: str
+
+
+class _Goal(TypedDict):
+    goal: str
+
+
+class _Prompt(TypedDict):
+    prompt: str
+
+
 def evaluation_prompts(data_dir: pathlib.Path) -> list[str]:
     """Every prompt of the evaluation files below `data_dir`."""
     folder = pathlib.Path(data_dir) / "eval"
-    prompts = [row["goal"] for row in read_csv(folder / "advbench.csv")]
-    prompts += [row["Behavior"] for row in read_csv(folder / "harmbench_behaviors.csv")]
-    prompts += [row["prompt"] for row in read_csv(folder / "xstest_prompts.csv")]
-    prompts += [line.decode("utf-8").strip() for line in read_lines(folder / "malicious_instruct.txt")]
-    prompts += [row["plain_attack"] for row in json.loads((folder / "deepinception.json").read_text("utf-8"))]
-    prompts += [json.loads(line)["goal"] for line in read_lines(folder / "gcg_suffixes.jsonl.gz")]
-    prompts += [json.loads(line)["prompt"] for line in read_lines(folder / "beavertails_test.jsonl.gz")]
+    prompts = [row["goal"] for row in read_csv(folder / "advbench.csv", ["goal"])]
+    prompts += [row["Behavior"] for row in read_csv(folder / "harmbench_behaviors.csv", ["Behavior"])]
+    prompts += [row["prompt"] for row in read_csv(folder / "xstest_prompts.csv", ["prompt"])]
+    prompts += read_text_lines(folder / "malicious_instruct.txt")
+    prompts += [row["plain_attack"] for row in read_json(folder / "deepinception.json", list[_Nested])]
+    prompts += [row["goal"] for _, row in read_json_lines(folder / "gcg_suffixes.jsonl.gz", _Goal)]
+    prompts += [row["prompt"] for _, row in read_json_lines(folder / "beavertails_test.jsonl.gz", _Prompt)]
     return [prompt for prompt in prompts if prompt.strip()]

@@ -9,12 +9,13 @@ import gzip
 import hashlib
 import json
 import pathlib
-import zlib
 from collections.abc import Iterable, Sequence
+from typing import TypedDict
 
 from safety_align.data.examples import Example
 from safety_align.errors import InputError
 from safety_align.files import written_whole
+from safety_align.strict_json import read_json_lines
 
 PART = 1024
 """Pairs of a part; what is lost at most when the work is interrupted."""
@@ -40,18 +41,24 @@ def missing_parts(directory: pathlib.Path, pairs: int) -> list[int]:
     return [part for part in range(-(-pairs // PART)) if not part_path(directory, part).is_file()]
 
 
+class _Row(TypedDict):
+    source: str
+    id: str
+    chosen: float
+    rejected: float
+
+
 def read_reference(directory: pathlib.Path, pairs: int) -> dict[tuple[str, str], Sums]:
     """(source, id) → (chosen, rejected) of all `pairs` pairs; InputError where one is missing or a file is corrupt."""
     found: dict[tuple[str, str], Sums] = {}
     for part in range(-(-pairs // PART)):
         path = part_path(directory, part)
+        if not path.exists():
+            raise InputError(f"{path} is missing: run launch.reference with the same config")
         try:
-            with gzip.open(path, "rt", encoding="utf-8", newline="\n") as file:
-                for row in map(json.loads, file):
-                    found[row["source"], row["id"]] = float(row["chosen"]), float(row["rejected"])
-        except FileNotFoundError:
-            raise InputError(f"{path} is missing: run launch.reference with the same config") from None
-        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
+            for _, row in read_json_lines(path, _Row):
+                found[row["source"], row["id"]] = row["chosen"], row["rejected"]
+        except InputError as error:
             raise InputError(f"{path} is corrupt ({error}); delete it and run launch.reference again") from error
     if len(found) != pairs:
         raise InputError(f"{directory} holds {len(found)} pairs of {pairs}; delete it and run launch.reference again")

@@ -1,14 +1,19 @@
 """Raw files → checked rows: JSON lines and CSV, with bad rows counted by reason and refused beyond a fraction."""
 
+import codecs
 import collections
 import csv
-import gzip
 import io
-import json
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
+from safety_align.bounds import shown
 from safety_align.errors import InputError
+from safety_align.files import read_bounded, read_lines
+from safety_align.strict_json import JsonError, parse_json
+
+MAX_CSV = 256 << 20
+"""Bytes of a CSV file, unpacked."""
 
 MAX_CHARACTERS = 20_000
 """A field longer than this is a bad row ("over length")."""
@@ -39,29 +44,15 @@ class RowReport:
             )
 
 
-def read_lines(path: pathlib.Path) -> Iterator[bytes]:
-    """Lines of a file, gzipped or not, split at `\\n` only (texts hold other Unicode separators)."""
-    if not path.is_file():
-        raise InputError(f"data file {path} does not exist; put it there or set data.data_dir")
-    opened = gzip.open(path, "rb") if path.suffix == ".gz" else open(path, "rb")
-    try:
-        with opened as file:
-            for line in file:
-                if line.strip():
-                    yield line
-    except (EOFError, gzip.BadGzipFile) as error:
-        raise InputError(f"data file {path} is truncated or not gzip: {error}; copy it again") from error
-
-
 def read_json_rows(
     path: pathlib.Path, fields: dict[str, type], report: RowReport, parse: Callable[[dict], object]
 ) -> Iterator:
-    """`(line number, parse(row))` for each good row.
+    """`(row number, parse(row))` for each good row; rows count from 0.
 
-    A row is bad if it is not UTF-8, not JSON, lacks a field of `fields`, has one of another type, is over length, or
-    if `parse` raises `BadRow`. Counts go to `report`, which the caller closes.
+    A row is bad if `parse_json` refuses it, if it lacks a field of `fields`, has one of another type, is over length,
+    or if `parse` raises `BadRow`. Counts go to `report`, which the caller closes.
     """
-    for number, line in enumerate(read_lines(path)):
+    for number, (_, line) in enumerate(read_lines(path)):
         try:
             value = parse(_checked(line, fields))
         except BadRow as error:
@@ -73,11 +64,9 @@ def read_json_rows(
 
 def _checked(line: bytes, fields: dict[str, type]) -> dict:
     try:
-        row = json.loads(line.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise BadRow("not UTF-8") from None
-    except ValueError:
-        raise BadRow("not JSON") from None
+        row = parse_json(line, "row")
+    except JsonError as error:
+        raise BadRow(error.reason) from None
     if not isinstance(row, dict):
         raise BadRow("wrong type")
     for name, kind in fields.items():
@@ -97,9 +86,62 @@ def require_text(text: str) -> str:
     return text.strip()
 
 
-def read_csv(path: pathlib.Path) -> list[dict[str, str]]:
-    """Rows of a (gzipped) CSV file with a header."""
-    if not path.is_file():
-        raise InputError(f"data file {path} does not exist; put it there or set data_dir")
-    raw = gzip.open(path, "rb").read() if path.suffix == ".gz" else path.read_bytes()
-    return list(csv.DictReader(io.StringIO(raw.decode("utf-8"), newline="")))
+def read_csv(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
+    """Rows of a (gzipped) CSV file with a header; UTF-8, or UTF-16 with a byte order mark.
+
+    Raises InputError, naming the file and the line, unless the header has `columns`, none of them is blank in any row,
+    every row has as many fields as the header, quotes are closed, and there is a row.
+    """
+    rows: list[dict[str, str]] = []
+    reader = csv.reader(io.StringIO(_csv_text(path), newline=""), strict=True)
+    try:
+        header = next(reader, [])
+        if missing := [column for column in columns if column not in header]:
+            raise InputError(f"{path} has no column {missing[0]!r}; its columns are {shown(header)}")
+        if len(set(header)) < len(header):
+            raise InputError(f"{path} has two columns of one name: {shown(header)}")
+        for fields in reader:
+            if not fields:  # an empty line
+                continue
+            if len(fields) != len(header):
+                raise InputError(f"{path}, line {reader.line_num}: {len(fields)} fields under {len(header)} columns")
+            rows.append(dict(zip(header, fields, strict=True)))
+            if blank := [column for column in columns if not rows[-1][column].strip()]:
+                raise InputError(f"{path}, line {reader.line_num}: the column {blank[0]!r} is blank")
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num} is not CSV: {error}") from None
+    if not rows:
+        raise InputError(f"{path} has no rows")
+    return rows
+
+
+def _csv_text(path: pathlib.Path) -> str:
+    raw = read_bounded(path, MAX_CSV)
+    encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
+    try:
+        text = raw.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}, line {line} is not {encoding.upper().removesuffix('-SIG')} (byte 0x{raw[error.start]:02x} at "
+            f"{error.start}); save it as UTF-8"
+        ) from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise InputError(f"{path}, line {line} holds a NUL character; save it as UTF-8 text")
+    return text
+
+
+def read_text_lines(path: pathlib.Path) -> list[str]:
+    """Lines of a text file in UTF-8, stripped, without blank ones; InputError names a line that is none."""
+    lines = []
+    for number, line in read_lines(path):
+        try:
+            lines.append(line.decode("utf-8").strip())
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"{path}, line {number} is not UTF-8 (byte 0x{line[error.start]:02x}); save it as UTF-8"
+            ) from None
+    if not (lines := [line for line in lines if line]):
+        raise InputError(f"{path} has no lines")
+    return lines

@@ -55,7 +55,8 @@ def _user(text: str) -> Turn:
 
 def _instruction(row: dict) -> list[Draft]:
     turns = []
-    for exchange in row.get("history") or []:
+    history = row.get("history") or []
+    for exchange in history if isinstance(history, list) else [None]:
         if not (isinstance(exchange, list) and len(exchange) == 2 and all(isinstance(t, str) for t in exchange)):
             raise BadRow("wrong type")
         turns += [_user(exchange[0]), Turn("assistant", require_text(exchange[1]))]
@@ -80,6 +81,8 @@ def _gsm8k(row: dict) -> list[Draft]:
 
 
 def _passages(row: dict) -> list[Draft]:
+    if not isinstance(row["text"], str):
+        raise BadRow("wrong type")
     words = require_text(row["text"].replace("<br />", " ")).split(" ")
     cuts = range(0, len(words), PASSAGE_WORDS)
     return [((), " ".join(words[i : i + PASSAGE_WORDS]).strip() or "-") for i in cuts]

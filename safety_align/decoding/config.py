@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from safety_align.bounds import boolean, integer, number, shown
 from safety_align.decoding.schedule import Schedule, parse_schedule
 from safety_align.errors import InputError
 from safety_align.strict_json import check_type
@@ -13,6 +14,13 @@ REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
 
 FIXED_REFUSAL = "Sorry, I cannot fulfill your request."
 """The whole answer under dependence "high"."""
+
+THRESHOLDS = 1e-4, 1 - 1e-4
+"""Bounds of a gate's threshold: logits of -9.2 and 9.2. A head that was trained is rarely surer, so that beyond them the
+gate is one that always or never refuses: what `dependence` is for."""
+
+MOST = 10**6
+"""Upper bound of widths, counts and steps in tokens: more than any answer has, and sums of them fit int32."""
 
 DEPENDENCES, MODES, READS = ("low", "medium", "high"), ("insert", "rewind"), ("windows", "all")
 
@@ -26,7 +34,7 @@ class GateConfig:
         explained refusal, "high" ends it with `FIXED_REFUSAL` at the first malicious verdict.
       mode: where a refusal starts: "insert" at the present token, "rewind" at the last benign check [ours] (the
         tokens since then are dropped; a prefilled answer that never passed a check is dropped whole).
-      threshold: probability from which a verdict is malicious, in (0, 1).
+      threshold: probability from which a verdict is malicious, within `THRESHOLDS`.
       tau: consecutive malicious checks (not steps) that confirm an alert; 1 under "high".
       r1, r2, r3: widths of the windows of rules 1-3, in tokens.
       schedule: when to re-evaluate, as `parse_schedule` reads it.
@@ -58,13 +66,14 @@ class GateConfig:
     def __post_init__(self):
         for name, known in (("dependence", DEPENDENCES), ("mode", MODES), ("reads", READS)):
             if getattr(self, name) not in known:
-                raise InputError(f"gate.{name} {getattr(self, name)!r} is not one of {', '.join(known)}")
-        if not 0 < self.threshold < 1:
-            raise InputError(f"gate.threshold must be between 0 and 1, got {self.threshold}")
+                raise InputError(f"gate.{name} {shown(getattr(self, name))} is not one of {', '.join(known)}")
+        number("gate.threshold", self.threshold, *THRESHOLDS)
         for name in ("tau", "r1", "r2", "r3", "max_refusal_tokens"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"gate.{name} must be a positive integer, got {value!r}")
+            integer(f"gate.{name}", getattr(self, name), 1, MOST)
+        for name in ("confirm_every_step", "windows_include_query", "visible"):
+            boolean(f"gate.{name}", getattr(self, name))
+        if not isinstance(self.schedule, str):
+            raise InputError(f"gate.schedule must be text, got {shown(self.schedule)}")
         parse_schedule(self.schedule)
 
     @classmethod
@@ -124,14 +133,18 @@ def describe(gate: GateConfig | None) -> str:
     )
 
 
+TEMPERATURES = 1e-4, 1e4
+"""Bounds of a temperature that is not 0: below, a draw is the most likely token; above, any token of the vocabulary."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Sampling:
     """How one row draws its tokens.
 
     Attributes:
-      temperature: 0 is greedy.
+      temperature: 0 is greedy; else within `TEMPERATURES`.
       top_k: keep the k most likely tokens; 0 keeps all.
-      top_p: then keep the smallest set of tokens with at least this probability, in (0, 1].
+      top_p: then keep the smallest set of tokens with at least this probability, in [1e-6, 1].
     """
 
     temperature: float = 0.0
@@ -139,9 +152,7 @@ class Sampling:
     top_p: float = 1.0
 
     def __post_init__(self):
-        if not (self.temperature >= 0 and math.isfinite(self.temperature)):
-            raise InputError(f"sampling.temperature must be finite and not negative, got {self.temperature}")
-        if not isinstance(self.top_k, int) or self.top_k < 0:
-            raise InputError(f"sampling.top_k must be an integer from 0 on, got {self.top_k!r}")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"sampling.top_p must be in (0, 1], got {self.top_p}")
+        if isinstance(self.temperature, bool) or self.temperature != 0:
+            number("sampling.temperature (0 is greedy)", self.temperature, *TEMPERATURES)
+        integer("sampling.top_k (0 keeps all)", self.top_k, 0)
+        number("sampling.top_p", self.top_p, 1e-6, 1)

@@ -158,7 +158,7 @@ class Generator:
         encoded = []
         for number, request in enumerate(requests):
             try:
-                item = encode_request(request, self.tokenizer, self.template)
+                item = encode_request(request, self.tokenizer, self.template, number)
             except InputError as error:
                 raise InputError(f"request {number}: {error}") from error
             prompt, prefilled = len(item.prompt.ids), len(item.prefill)

@@ -7,9 +7,13 @@ import math
 import pathlib
 from collections.abc import Iterator, Sequence
 
+import msgspec
+
+from safety_align.bounds import shown
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.requests import Request, Result
 from safety_align.errors import InputError
+from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
 
 
@@ -21,59 +25,43 @@ class Row:
     request: Request
 
 
+class _Line(msgspec.Struct, forbid_unknown_fields=True):
+    """A line as it stands in the file."""
+
+    id: str | int
+    prompt: str
+    prefill: str = ""
+    history: list[tuple[str, str]] | None = None
+
+
 def read_requests(path: pathlib.Path, sampling: Sampling, seed: int) -> list[Row]:
-    """Rows `{"id", "prompt", optional "prefill", optional "history"}` of a file.
+    """Rows `{"id", "prompt", optional "prefill", optional "history"}` of a (gzipped) file.
 
     history is a list of earlier [user, assistant] exchanges. A row's sampling seed is drawn from `seed` and its id, so
     it does not depend on the other rows. Raises InputError, naming the line, for any row that is not right.
     """
-    if not path.is_file():
-        raise InputError(f"input file {path} does not exist")
     rows, seen = [], {}
-    for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
-        if not line.strip():
-            continue
+    for number, line in read_json_lines(path, _Line):
         where = f"{path}, line {number}"
-        try:
-            row = json.loads(line.decode("utf-8"))
-        except ValueError as error:
-            raise InputError(f"{where}: not JSON in UTF-8 ({error})") from None
-        rows.append(_row(row, where, sampling, seed))
-        if rows[-1].id in seen:
-            raise InputError(f"{where}: id {rows[-1].id!r} is already used in line {seen[rows[-1].id]}")
-        seen[rows[-1].id] = number
+        rows.append(_row(line, where, sampling, seed))
+        if line.id in seen:
+            raise InputError(f"{where}: id {shown(line.id)} is already used in line {seen[line.id]}")
+        seen[line.id] = number
     if not rows:
         raise InputError(f"input file {path} has no rows")
     return rows
 
 
-def _row(row, where: str, sampling: Sampling, seed: int) -> Row:
-    if not isinstance(row, dict):
-        raise InputError(f'{where}: expected an object with "id" and "prompt"')
-    if unknown := sorted(row.keys() - {"id", "prompt", "prefill", "history"}):
-        raise InputError(f"{where}: unknown field {unknown[0]!r}; the fields are id, prompt, prefill, history")
-    identity, prompt, prefill = row.get("id"), row.get("prompt"), row.get("prefill", "")
-    if not isinstance(identity, str | int) or isinstance(identity, bool):
-        raise InputError(f'{where}: "id" must be a string or an integer')
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise InputError(f'{where}: "prompt" must be a string that is not empty')
-    if not isinstance(prefill, str):
-        raise InputError(f'{where}: "prefill" must be a string')
+def _row(line: _Line, where: str, sampling: Sampling, seed: int) -> Row:
+    if not line.prompt.strip():
+        raise InputError(f"{where}: prompt is empty")
     turns = []
-    history = row.get("history") or []
-    for exchange in history if isinstance(history, list) else [None]:
-        if not (
-            isinstance(exchange, list)
-            and len(exchange) == 2
-            and all(isinstance(t, str) and t.strip() for t in exchange)
-        ):
-            raise InputError(f'{where}: "history" must be a list of [user, assistant] pairs of strings')
-        turns += [Turn("user", exchange[0]), Turn("assistant", exchange[1])]
-    drawn = hashlib.sha256(f"{seed} {identity!r}".encode("utf-8", "surrogatepass")).digest()
-    request = Request(
-        (*turns, Turn("user", prompt)), prefill=prefill, seed=int.from_bytes(drawn[:4]), sampling=sampling
-    )
-    return Row(identity, request)
+    for user, assistant in line.history or []:
+        if not (user.strip() and assistant.strip()):
+            raise InputError(f"{where}: history has an empty turn")
+        turns += [Turn("user", user), Turn("assistant", assistant)]
+    drawn = int.from_bytes(hashlib.sha256(f"{seed} {line.id!r}".encode()).digest()[:4])
+    return Row(line.id, Request((*turns, Turn("user", line.prompt)), line.prefill, seed=drawn, sampling=sampling))
 
 
 def to_json(identity: str | int, result: Result) -> str:

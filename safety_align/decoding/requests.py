@@ -1,10 +1,12 @@
 """What goes into the decoder and what comes out: plain values, no arrays of the device."""
 
 import dataclasses
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 
+from safety_align.bounds import check_text, integer
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop
@@ -21,21 +23,26 @@ class Request:
       turns: the conversation, ending with the user's turn.
       prefill: text that the answer already starts with (an attacker's, usually).
       prefill_ids: the same as token ids, in place of `prefill`.
-      seed: of this row's sampling and random schedule, 0 … 2³² - 1.
+      seed: of this row's sampling and random schedule, 0 … 2³² - 1; None: one that follows from the request's place
+        in the call, so that equal requests draw different tokens and the same call the same.
       sampling: how to draw tokens.
+
+    Raises InputError for a seed that is none, and for text that no UTF-8 can hold.
     """
 
     turns: tuple[Turn, ...]
     prefill: str = ""
     prefill_ids: tuple[int, ...] | None = None
-    seed: int = 0
+    seed: int | None = None
     sampling: Sampling = Sampling()
 
     def __post_init__(self):
         if self.prefill and self.prefill_ids is not None:
             raise InputError("a request has both prefill and prefill_ids; give one")
-        if not 0 <= self.seed < 2**32:
-            raise InputError(f"request seed {self.seed} is not in 0 … 2**32 - 1")
+        if self.seed is not None:
+            integer("request seed", self.seed, 0, 2**32 - 1)
+        for text in (*(turn.text for turn in self.turns), self.prefill):
+            check_text("request", text)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,24 +91,31 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A request as ids."""
+    """A request as ids; it has a seed."""
 
     request: Request
     prompt: Prompt
     prefill: np.ndarray
 
 
-def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplate) -> Encoded:
-    """Ids and spans of a request; raises InputError for an empty prompt or ids outside the vocabulary."""
+def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplate, number: int = 0) -> Encoded:
+    """Ids and spans of a call's request `number`, which gives it a seed if it has none.
+
+    Raises InputError for an empty prompt or ids outside the vocabulary.
+    """
     prompt = template.encode(tokenizer, request.turns)
     if request.prefill_ids is None:
-        prefill = template.encode_response(tokenizer, request.prefill) if request.prefill else []
+        prefill = np.asarray(template.encode_response(tokenizer, request.prefill) if request.prefill else [], np.int32)
     else:
-        prefill = request.prefill_ids
-    prefill = np.asarray(prefill, np.int32)
-    if prefill.size and not (0 <= prefill.min() and prefill.max() < tokenizer.vocab_size):
-        raise InputError(f"prefill_ids are not all in the vocabulary (0 … {tokenizer.vocab_size - 1})")
-    return Encoded(request, prompt, prefill)
+        prefill = np.asarray(request.prefill_ids)
+        if prefill.size and not (
+            prefill.dtype.kind in "iu" and 0 <= prefill.min() and prefill.max() < tokenizer.vocab_size
+        ):
+            raise InputError(f"prefill_ids are not all in the vocabulary (0 … {tokenizer.vocab_size - 1})")
+    if request.seed is None:
+        digest = hashlib.sha256(f"request {number}".encode()).digest()
+        request = dataclasses.replace(request, seed=int.from_bytes(digest[:4]))
+    return Encoded(request, prompt, prefill.astype(np.int32))
 
 
 def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int) -> Batch:

@@ -4,11 +4,13 @@ Steps count generated tokens from 1. Step 0, the query itself, is always checked
 """
 
 import dataclasses
+import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from safety_align.bounds import integer, number, shown
 from safety_align.errors import InputError
 
 
@@ -47,8 +49,7 @@ class Periodic:
     interval: int = 10
 
     def __post_init__(self):
-        if self.interval < 1:
-            raise InputError(f"schedule periodic:{self.interval}: the interval must be at least 1")
+        integer(f"schedule periodic:{shown(self.interval)}: the interval", self.interval, 1)
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
         """See `Every.due`."""
@@ -69,9 +70,11 @@ class Annealing:
     def __post_init__(self):
         if not self.stages:
             raise InputError("schedule annealing has no stages; give (until step, interval) pairs")
+        for value in itertools.chain(*self.stages):
+            integer("schedule annealing: each step and interval", value, 1)
         untils = [until for until, _ in self.stages]
-        if untils != sorted(set(untils)) or untils[0] < 1 or any(interval < 1 for _, interval in self.stages):
-            raise InputError(f"schedule annealing {self.stages}: steps must rise from 1 on and intervals be at least 1")
+        if untils != sorted(set(untils)):
+            raise InputError(f"schedule annealing {shown(self.stages)}: steps must rise")
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
         """See `Every.due`."""
@@ -94,8 +97,7 @@ class Random:
     p: float = 0.3
 
     def __post_init__(self):
-        if not 0 < self.p <= 1:
-            raise InputError(f"schedule random:{self.p}: the probability must be in (0, 1]")
+        number(f"schedule random:{self.p}: the probability", self.p, 1e-6, 1)
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
         """See `Every.due`."""
@@ -143,6 +145,8 @@ Schedule = Every | First | Periodic | Annealing | Random | Union
 def parse_schedule(text: str) -> Schedule:
     """The schedule written as `every`, `first`, `periodic[:10]`, `annealing[:8/1,32/4,128/16]`, `random[:0.3]`, or
     several joined by `+` (a check is due where any of them says so). Raises InputError for anything else."""
+    if len(text) > 500:
+        raise InputError(f"schedule {shown(text)} is longer than 500 characters")
     parts = [_parse_one(part.strip()) for part in text.split("+")]
     return parts[0] if len(parts) == 1 else Union(tuple(parts))
 
@@ -165,6 +169,6 @@ def _parse_one(text: str) -> Schedule:
         if isinstance(error, InputError):
             raise
     raise InputError(
-        f"schedule {text!r} is not understood; write every, first, periodic:10, annealing:8/1,32/4, random:0.3, "
+        f"schedule {shown(text)} is not understood; write every, first, periodic:10, annealing:8/1,32/4, random:0.3, "
         "or several joined by +"
     )

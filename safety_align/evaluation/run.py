@@ -6,6 +6,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Callable
+from typing import TypedDict
 
 from jax.sharding import Mesh
 from tqdm import tqdm
@@ -13,7 +14,7 @@ from tqdm import tqdm
 from safety_align import distributed
 from safety_align.attacks import Direct, Prefill, Published, SamplingGrid, load_behaviors, subsample
 from safety_align.bundle import Bundle
-from safety_align.data.rows import read_csv, read_lines
+from safety_align.data.rows import read_csv
 from safety_align.data.sources import load_source
 from safety_align.decoding import GateConfig, Generator, score_queries, score_windows
 from safety_align.errors import InputError
@@ -22,6 +23,7 @@ from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.over_refusal import benign_refused
 from safety_align.evaluation.utility import perplexity
 from safety_align.files import write_atomically
+from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
 
 
@@ -181,7 +183,7 @@ def _benign_prompts(config: EvalConfig) -> dict[str, list[tuple[Turn, ...]]]:
 
         lookalikes = embedded.embedded_lookalikes("test", config.benign)
         return {"benign": [e.turns for e in _benign_examples(config)], "lookalikes": [e.turns for e in lookalikes]}
-    xstest = read_csv(pathlib.Path(config.data_dir) / "eval" / "xstest_prompts.csv")
+    xstest = read_csv(pathlib.Path(config.data_dir) / "eval" / "xstest_prompts.csv", ["prompt", "label"])
     safe = [(Turn("user", r["prompt"]),) for r in xstest if r["label"] == "safe"]
     return {
         "alpaca": [e.turns for e in _benign_examples(config)],
@@ -225,16 +227,22 @@ def _head(bundle: Bundle, gate: GateConfig, config: EvalConfig, mesh: Mesh | Non
     folder = pathlib.Path(config.data_dir) / "eval"
     sets = {s: load_behaviors(s, config.data_dir, n, seed) for s in ("advbench", "harmbench", "malicious_instruct")}
     result = {f"{name}_vs_alpaca": compare(queries([b.goal for b in found]), benign) for name, found in sets.items()}
-    xstest = read_csv(folder / "xstest_prompts.csv")
+    xstest = read_csv(folder / "xstest_prompts.csv", ["prompt", "label"])
     safe, unsafe = (queries([r["prompt"] for r in xstest if r["label"] == label]) for label in ("safe", "unsafe"))
     result["xstest_unsafe_vs_safe"] = compare(unsafe, safe)
-    pairs = [json.loads(line) for line in read_lines(folder / "beavertails_test.jsonl.gz")]
+    pairs = [row for _, row in read_json_lines(folder / "beavertails_test.jsonl.gz", _Judged)]
     unsafe_answers = subsample([_pair(p) for p in pairs if not p["is_safe"] and p["response"].strip()], n, seed)
     bad_windows = windows(unsafe_answers)
     result["windows_unsafe_vs_benign"] = compare(bad_windows, windows(benign_examples))
     refusals = subsample(_held_out(config, "malicious_prompts"), n, seed)
     result["windows_unsafe_vs_refusals"] = compare(bad_windows, windows(refusals))
     return result
+
+
+class _Judged(TypedDict):
+    prompt: str
+    response: str
+    is_safe: bool
 
 
 @dataclasses.dataclass(frozen=True)

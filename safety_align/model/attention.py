@@ -25,16 +25,30 @@ def rotary_frequencies(config: TransformerConfig) -> np.ndarray:
     stretched = frequencies / scaling.factor
     if scaling.kind == "linear":
         return stretched.astype(np.float32)
-    # llama3: turns within the original context decide; few turns: stretched, many: as they were, between: a blend.
-    turns = scaling.original_length * frequencies / (2 * np.pi)
-    kept = np.clip((turns - scaling.low_frequency) / (scaling.high_frequency - scaling.low_frequency), 0.0, 1.0)
+    # Turns within the original context decide; few turns: stretched, many: as they were, between: a blend.
+    few, many = scaling.low_frequency, scaling.high_frequency
+    if scaling.kind == "llama3":  # linear in the turns
+        turns = scaling.original_length * frequencies / (2 * np.pi)
+        kept = np.clip((turns - few) / (many - few), 0.0, 1.0)
+    else:  # yarn: linear in the number of the pair, between the whole pairs around those that turn so often
+        pair = np.log(scaling.original_length / (2 * np.pi * np.array([many, few]))) / np.log(config.rope_theta)
+        first, last = pair * config.head_dim / 2
+        first, last = max(np.floor(first), 0), min(np.ceil(last), config.head_dim - 1)
+        last += 0.001 * (first == last)
+        kept = 1 - np.clip((np.arange(len(frequencies)) - first) / (last - first), 0.0, 1.0)
     return (kept * frequencies + (1 - kept) * stretched).astype(np.float32)
 
 
 def rotary_angles(positions: jax.Array, config: TransformerConfig) -> tuple[jax.Array, jax.Array]:
-    """Cosine and sine [B, S, E/2], float32, of the rotary embedding at explicit position ids [B, S]."""
+    """Cosine and sine [B, S, E/2], float32, of the rotary embedding at explicit position ids [B, S].
+
+    YaRN multiplies both, so that logits of queries and keys grow by the square of its attention factor.
+    """
     angles = positions[..., None].astype(jnp.float32) * rotary_frequencies(config)
-    return jnp.cos(angles), jnp.sin(angles)
+    cos, sin = jnp.cos(angles), jnp.sin(angles)
+    if config.rope_scaling is None or config.rope_scaling.attention_factor == 1:
+        return cos, sin
+    return cos * config.rope_scaling.attention_factor, sin * config.rope_scaling.attention_factor
 
 
 def rotate(x: jax.Array, angles: tuple[jax.Array, jax.Array]) -> jax.Array:

@@ -1,14 +1,29 @@
 """The shape of a transformer, and the presets."""
 
 import dataclasses
+import math
 
+from safety_align.bounds import boolean, integer, number, shown
 from safety_align.errors import InputError
 
 REMAT_POLICIES = ("none", "full", "dots")
 
 ATTENTION = ("auto", "dense", "chunked", "splash", "cudnn", "xla")
 
-ROPE_KINDS = ("linear", "llama3")
+ROPE_KINDS = ("linear", "llama3", "yarn")
+
+SIZES = {
+    "vocab_size": 10**8, "width": 10**6, "layers": 10**4, "heads": 10**5, "kv_heads": 10**5, "head_dim": 10**5,
+    "mlp_width": 10**7,
+}  # fmt: skip
+"""Fields that are sizes → the largest that is taken for one: ten times and more what any published model has."""
+
+NORM_EPS = 1e-12, 1e-3
+"""Bounds of `norm_eps`. A larger one outweighs the activations that it is added to: hidden states shrink to nothing,
+and every verdict becomes the same benign constant. Published models have 1e-5 or 1e-6."""
+
+ROPE_THETA = 2.0, 1e15
+"""Bounds of `rope_theta`: at 1 all frequencies are one; the longest published contexts have some 1e10."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,25 +31,42 @@ class RopeScaling:
     """How rotary frequencies are stretched for contexts longer than the pretrained one.
 
     Attributes:
-      kind: "linear" (all frequencies divided by `factor`) or "llama3" (only those whose wavelength exceeds
-        `original_length / low_frequency`; blended down to `original_length / high_frequency`).
-      factor: how much longer.
-      low_frequency, high_frequency, original_length: of "llama3" only.
+      kind: "linear" (all frequencies divided by `factor`), "llama3" or "yarn" (only the low ones; a blend in between).
+      factor: how much longer, at least 1.
+      low_frequency, high_frequency: turns within `original_length` up to which a frequency is stretched, and from which
+        it is kept. None is 1 and 4 for "llama3", 1 and 32 for "yarn" (`beta_slow` and `beta_fast` there).
+      original_length: the pretrained context, in tokens; of "llama3" and "yarn".
+      attention_factor: of "yarn": what cosines and sines are multiplied by; None is `0.1 ln(factor) + 1`.
     """
 
     kind: str
     factor: float
-    low_frequency: float = 1.0
-    high_frequency: float = 4.0
+    low_frequency: float | None = None
+    high_frequency: float | None = None
     original_length: int = 8192
+    attention_factor: float | None = None
 
     def __post_init__(self):
         if self.kind not in ROPE_KINDS:
-            raise InputError(f"model.rope_scaling.kind {self.kind!r} is not one of {', '.join(ROPE_KINDS)}")
-        if not self.factor >= 1 or self.original_length < 1:
-            raise InputError("model.rope_scaling: factor must be at least 1 and original_length positive")
-        if self.kind == "llama3" and not 0 < self.low_frequency < self.high_frequency:
-            raise InputError("model.rope_scaling: 0 < low_frequency < high_frequency is required")
+            raise InputError(f"model.rope_scaling.kind {shown(self.kind)} is not one of {', '.join(ROPE_KINDS)}")
+        number("model.rope_scaling.factor", self.factor, 1, 1e6)
+        integer("model.rope_scaling.original_length", self.original_length, 1)
+        defaults = {
+            "low_frequency": 1.0,
+            "high_frequency": 32.0 if self.kind == "yarn" else 4.0,
+            "attention_factor": 0.1 * math.log(self.factor) + 1 if self.kind == "yarn" else 1.0,
+        }
+        for name, default in defaults.items():
+            if getattr(self, name) is None:
+                object.__setattr__(self, name, default)
+            number(f"model.rope_scaling.{name}", getattr(self, name), 1e-3, 1e3)
+        if not self.low_frequency < self.high_frequency:
+            raise InputError(
+                f"model.rope_scaling: low_frequency ({self.low_frequency}) must be below high_frequency "
+                f"({self.high_frequency})"
+            )
+        if self.kind != "yarn" and self.attention_factor != 1:
+            raise InputError(f"model.rope_scaling.attention_factor is of yarn only, not of {self.kind}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,27 +119,31 @@ class TransformerConfig:
 
     def __post_init__(self):
         if isinstance(self.rope_scaling, dict):  # as read from JSON
+            fields = {field.name for field in dataclasses.fields(RopeScaling)}
+            if odd := sorted({"kind", "factor"} - self.rope_scaling.keys() | self.rope_scaling.keys() - fields):
+                raise InputError(f"model.rope_scaling: field {odd[0]!r} is missing or unknown")
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
-        for name in ("vocab_size", "width", "layers", "heads", "kv_heads", "head_dim", "mlp_width"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise InputError(f"model.{name} must be a positive integer, got {value!r}")
+        if not isinstance(self.rope_scaling, RopeScaling | None):
+            raise InputError(f"model.rope_scaling must be a RopeScaling or None, got {shown(self.rope_scaling)}")
+        for name, most in SIZES.items():
+            integer(f"model.{name}", getattr(self, name), 1, most)
+        for name in ("qkv_bias", "qk_norm", "tied_embeddings", "safety_signal", "scan_layers"):
+            boolean(f"model.{name}", getattr(self, name))
+        number("model.norm_eps", self.norm_eps, *NORM_EPS)
+        number("model.rope_theta", self.rope_theta, *ROPE_THETA)
+        if self.sliding_window is not None:
+            integer("model.sliding_window", self.sliding_window, 1)
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
         if self.head_dim % 2:
             raise InputError(f"model.head_dim ({self.head_dim}) must be even: RoPE rotates pairs")
         if self.remat not in REMAT_POLICIES:
-            raise InputError(f"model.remat {self.remat!r} is not one of {', '.join(REMAT_POLICIES)}")
+            raise InputError(f"model.remat {shown(self.remat)} is not one of {', '.join(REMAT_POLICIES)}")
         if self.attention not in ATTENTION:
-            raise InputError(f"model.attention {self.attention!r} is not one of {', '.join(ATTENTION)}")
+            raise InputError(f"model.attention {shown(self.attention)} is not one of {', '.join(ATTENTION)}")
         for name in ("dtype", "param_dtype"):
             if getattr(self, name) not in ("float32", "bfloat16"):
-                raise InputError(f"model.{name} {getattr(self, name)!r} is not float32 or bfloat16")
-        for name in ("rope_theta", "norm_eps"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"model.{name} must be positive, got {getattr(self, name)!r}")
-        if self.sliding_window is not None and self.sliding_window < 1:
-            raise InputError(f"model.sliding_window must be at least 1, got {self.sliding_window}")
+                raise InputError(f"model.{name} {shown(getattr(self, name))} is not float32 or bfloat16")
 
     @classmethod
     def from_huggingface(cls, values: dict, **overrides) -> "TransformerConfig":

@@ -28,12 +28,12 @@ class MetricsWriter:
         path = workdir / "metrics.jsonl"
         kept = []
         if path.is_file():
-            for line in path.read_text("utf-8").splitlines():
+            for line in path.read_text("utf-8", errors="replace").split("\n"):
                 try:
-                    entry = json.loads(line)
-                except ValueError:
+                    step = json.loads(line)["step"]  # a loss may be NaN here, which strict JSON would not have
+                except (ValueError, KeyError, TypeError, RecursionError):
                     continue  # half a line, cut off by an interruption
-                if entry["step"] <= resume_step:
+                if isinstance(step, int) and step <= resume_step:
                     kept.append(line + "\n")
         path.write_text("".join(kept), "utf-8")
         self._file = path.open("a", encoding="utf-8")

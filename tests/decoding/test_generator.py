@@ -187,11 +187,34 @@ def test_prompts_that_cannot_be_answered_are_named():
         generator.generate(requests(), 0)
     with pytest.raises(InputError, match="vocabulary"):
         generator.generate([Request((Turn("user", "x"),), prefill_ids=(10**6,))], 8)
+    for ids in ((2**40,), (10**30,), (-1,), (True,), (1.0,), ("1",)):
+        with pytest.raises(InputError, match="vocabulary"):
+            generator.encode([Request((Turn("user", "x"),), prefill_ids=ids)], 8)
     with pytest.raises(InputError, match="max_refusal_tokens"):
         make(max_refusal_tokens=2).generate(requests()[:1], 8)
     with pytest.raises(InputError, match="safety signal"):
         config = preset("tiny", vocab_size=TOKENIZER.vocab_size, safety_signal=False)
         Generator(Bundle(config, random_params(config), TOKENIZER, TEMPLATE), GateConfig())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True, 1.0, "1"])
+def test_a_seed_that_is_none_is_named(seed):
+    with pytest.raises(InputError, match="request seed"):
+        Request((Turn("user", "x"),), seed=seed)
+
+
+@pytest.mark.parametrize("turns, prefill", [("half \ud83d", ""), ("x", "\udfff"), (3, "")])
+def test_text_that_no_file_can_hold_is_refused_at_once(turns, prefill):
+    with pytest.raises(InputError, match="surrogate|string"):
+        Request((Turn("user", turns),), prefill=prefill)
+
+
+def test_equal_requests_without_a_seed_draw_different_tokens_and_the_same_call_the_same():
+    generator, asked = make(), [Request((Turn("user", "x"),), sampling=Sampling(1.0))] * 6
+    seeds = [e.request.seed for e in generator.encode(asked, 8)]
+    assert len(set(seeds)) == 6 and seeds == [e.request.seed for e in generator.encode(asked, 8)]
+    given = [Request((Turn("user", "x"),), seed=0, prefill_ids=ids) for ids in ((), np.zeros(0, np.int32), (3, 4))]
+    assert [(e.request.seed, e.prefill.tolist()) for e in generator.encode(given, 8)] == [(0, []), (0, []), (0, [3, 4])]
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -213,22 +236,35 @@ def test_rows_of_a_file(tmp_path):
     "line, named",
     [
         (b"{", "not JSON"),
-        (b'{"id": 1, "prompt": "\xff"}', "not JSON in UTF-8"),
+        (b'{"id": 1, "prompt": "\xff"}', "not UTF-8"),
         (b"[]", "object"),
-        (b'{"prompt": "x"}', '"id"'),
-        (b'{"id": true, "prompt": "x"}', '"id"'),
-        (b'{"id": 1, "prompt": " "}', '"prompt"'),
+        (b'{"id": 1, "prompt": ' + b"[" * 100_000, "nested too deeply"),
+        (b'{"id": 1, "prompt": ' + b"[" * 200 + b"]" * 200 + b"}", "nested too deeply"),
+        (b'{"id": 1, "prompt": "\\ud83d"}', "surrogate"),
+        (b'{"id": "\\udfff", "prompt": "x"}', "surrogate"),
+        (b'{"id": 1, "id": 2, "prompt": "x"}', "'id' is there twice"),
+        (b'{"prompt": "x"}', "id"),
+        (b'{"id": true, "prompt": "x"}', "id"),
+        (b'{"id": 1.0, "prompt": "x"}', "id"),
+        (b'{"id": 1' + b"0" * 5000 + b', "prompt": "x"}', "too large"),
+        (b'{"id": NaN, "prompt": "x"}', "NaN"),
+        (b'{"id": 1, "prompt": " "}', "prompt is empty"),
+        ('{"id": 1, "prompt": "\u3000\u2029\\n\\t"}'.encode(), "prompt is empty"),
+        (b'{"id": 1, "prompt": null}', "prompt"),
         (b'{"id": 1, "prompt": "x", "prefil": "y"}', "prefil"),
-        (b'{"id": 1, "prompt": "x", "prefill": 3}', '"prefill"'),
-        (b'{"id": 1, "prompt": "x", "history": [["a"]]}', '"history"'),
+        (b'{"id": 1, "prompt": "x", "prefill": 3}', "prefill"),
+        (b'{"id": 1, "prompt": "x", "history": [["a"]]}', "history"),
+        (b'{"id": 1, "prompt": "x", "history": "ab"}', "history"),
+        (b'{"id": 1, "prompt": "x", "history": [["a", " "]]}', "history has an empty turn"),
         (b'{"id": 0, "prompt": "again"}', "already used in line 1"),
     ],
 )
 def test_bad_rows_of_a_file_are_named_by_line(tmp_path, line, named):
     path = tmp_path / "in.jsonl"
     path.write_bytes(b'{"id": 0, "prompt": "fine"}\n' + line + b"\n")
-    with pytest.raises(InputError, match="line 2.*" + named):
+    with pytest.raises(InputError, match="line 2.*" + named) as caught:
         read_requests(path, Sampling(), 0)
+    assert len(str(caught.value).removeprefix(str(path))) < 200 and "\n" not in str(caught.value)
 
 
 def test_an_output_file_resumes_and_refuses_another_run(tmp_path):

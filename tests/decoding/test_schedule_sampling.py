@@ -4,6 +4,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.sampling import filter_logits, sample
@@ -59,6 +62,12 @@ def plain_filter(logits: np.ndarray, k: int, p: float) -> set[int]:
     return kept
 
 
+@pytest.mark.parametrize("text", ["periodic:99999999999", "annealing:8/0", "annealing:3000000000/1", "every+" * 200])
+def test_schedules_stay_within_int32(text):
+    with pytest.raises(InputError, match="schedule"):
+        parse_schedule(text)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_filters_equal_plain_numpy(seed):
     rng = np.random.default_rng(seed)
@@ -86,15 +95,70 @@ def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
     assert np.array(cold)[[1, 3]].tolist() == drawn[[1, 3]].tolist()  # a neighbour's temperature is no matter
 
 
+NUMBERS = st.one_of(
+    st.floats(-30, 30, width=32),
+    st.sampled_from([0.0, 1.0, -np.inf, np.inf, np.nan, 3.4e38, -3.4e38, 1e-45, 1e30]),
+)
+SETTINGS = st.tuples(
+    st.sampled_from([1e-30, 1e-6, 0.1, 1.0, 7.0, 1e4, 1e30, np.inf]),
+    st.sampled_from([-1, 0, 1, 3, 16, 40, 2**31 - 1]),
+    st.sampled_from([0.0, 1e-50, 1e-45, 1e-6, 0.3, 0.9, 1 - 1e-12, 1.0, np.nan]),
+)
+draw = jax.jit(sample)
+drawn = jax.jit(jax.vmap(sample, in_axes=(None, None, None, None, None, 0)))
+
+
+@given(hnp.arrays(np.float32, (3, 16), elements=NUMBERS), st.lists(SETTINGS, min_size=3, max_size=3))
+@settings(max_examples=150, deadline=None)
+def test_draws_are_tokens_that_the_settings_allow(logits, rows):
+    """On numbers of every kind, 64 draws of each row lie in the set that plain numpy keeps."""
+    temperature, top_k, top_p = (np.array(c, d) for c, d in zip(zip(*rows, strict=True), "fif", strict=True))
+    tokens = np.array(drawn(logits, temperature, top_k, top_p, SEEDS[:3], jnp.arange(64)))
+    for row in range(3):
+        values = np.nan_to_num(logits[row], nan=np.finfo(np.float32).min).astype(np.float64)
+        with np.errstate(over="ignore"):
+            below = np.float32(values - values.max()).astype(np.float64) / np.clip(temperature[row], 1e-4, 1e4)
+        order = np.argsort(-below, kind="stable")
+        kept = order[: top_k[row] if top_k[row] > 0 else 16]
+        chance = np.exp(below[kept])
+        before = np.cumsum(chance) / chance.sum() - chance / chance.sum()
+        # float32 sums of 16 shares are good to 1e-5; a nucleus that ends that near to top_p may end a token later.
+        inside = before < top_p[row] + 1e-5 if top_p[row] < 1 else np.ones(len(kept), bool)
+        inside[0] = True
+        # The last one's ties are kept too, and what rounds to it.
+        allowed = below >= below[kept[inside][-1]] * (1 + 1e-5) - 1e-5
+        assert set(tokens[:, row]) <= set(np.flatnonzero(allowed & (below > -110)))
+
+
+def test_the_most_likely_token_survives_every_setting():
+    logits = jnp.array([[0.0, 1.0, 5.0, 2.0, -jnp.inf, jnp.nan]])
+    for temperature in (0.0, 1e-30, 1.0, 1e30):
+        for top_k, top_p in ((1, 1.0), (0, 1e-50), (0, 0.0), (0, jnp.nan), (2**31 - 1, 1e-45)):
+            arguments = (jnp.array([temperature]), jnp.array([top_k]), jnp.array([top_p]))
+            assert draw(logits, *arguments, SEEDS[:1], jnp.int32(0)).tolist() == [2]
+    # All equal: none is better, all are kept. All impossible: still a token of the vocabulary.
+    assert np.isfinite(filter_logits(jnp.zeros((1, 5)), jnp.array([1]), jnp.array([1e-6]))).all()
+    assert 0 <= int(sample(jnp.full((1, 5), jnp.nan), *map(jnp.array, ([1.0], [0], [1.0])), SEEDS[:1], 0)[0]) < 5
+
+
 @pytest.mark.parametrize(
     "change, named",
     [
-        (dict(temperature=-1.0), "temperature"),
-        (dict(temperature=float("nan")), "temperature"),
-        (dict(top_k=-1), "top_k"),
-        (dict(top_p=0.0), "top_p"),
+        *((dict(temperature=t), "temperature") for t in (-1.0, float("nan"), float("inf"), 1e-30, 1e30, True, "1")),
+        *((dict(top_k=k), "top_k") for k in (-1, 3_000_000_000, 1.0, True, None)),
+        *((dict(top_p=p), "top_p") for p in (0.0, 1e-50, 1.1, float("nan"), True, "0.5")),
     ],
 )
 def test_impossible_sampling_is_named(change, named):
     with pytest.raises(InputError, match=named):
+        Sampling(**change)
+
+
+def test_possible_sampling_is_taken():
+    for change in (
+        dict(temperature=0),
+        dict(top_k=2**31 - 1),
+        dict(top_p=1),
+        dict(temperature=np.float64(0.7), top_p=1e-6),
+    ):
         Sampling(**change)

@@ -25,6 +25,7 @@ SIZES = dict(
 LLAMA3 = dict(
     rope_type="llama3", factor=8.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=32
 )
+YARN = dict(rope_type="yarn", factor=4.0, original_max_position_embeddings=16, beta_fast=2.0, beta_slow=0.5)
 CASES = {
     "llama_mha": ("Llama", dict(num_key_value_heads=8, rms_norm_eps=1e-5)),
     "llama_gqa_tied": ("Llama", dict(num_key_value_heads=2, tie_word_embeddings=True)),
@@ -34,7 +35,7 @@ CASES = {
     "mistral": ("Mistral", dict(num_key_value_heads=2, sliding_window=None)),
     "mistral_window": ("Mistral", dict(num_key_value_heads=4, sliding_window=9)),
     "qwen2": ("Qwen2", dict(num_key_value_heads=2, rope_theta=1e6)),
-    "qwen2_tied_mha": ("Qwen2", dict(num_key_value_heads=8, tie_word_embeddings=True)),
+    "qwen2_tied_mha_yarn": ("Qwen2", dict(num_key_value_heads=8, tie_word_embeddings=True, rope_scaling=YARN)),
     "qwen3": ("Qwen3", dict(num_key_value_heads=2, rope_theta=1e6, tie_word_embeddings=True)),
     "qwen3_window": (
         "Qwen3",
