@@ -118,10 +118,11 @@ TEMPLATES = {
         # The authors' (method.md section 2): all text, system prompt and query in one instruction.
         ChatTemplate(
             name="llama2_authors",
-            before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), ()),
+            before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), (" ",)),
             after=(("\n<</SYS>>\n\n### Instruction:\n",), ("\n\n### Response:\n [/INST]",), (EOS, "\n\n")),
             answer=(),
             system_opens=True,
+            answer_prefix=" ",
         ),
         # The families' own, for models that come without a chat template.
         ChatTemplate(
