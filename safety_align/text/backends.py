@@ -280,11 +280,15 @@ def _stripped_spaces(decoder: dict | None) -> int:
 
 
 def _byte_level_pieces(vocabulary: dict[str, int]) -> dict[int, bytes]:
+    """Bytes of each id; a piece with a character that stands for no byte is text, as `tokenizers` decodes it."""
     alphabet = byte_alphabet()
-    return {
-        i: bytes(alphabet[c] for c in piece) if all(c in alphabet for c in piece) else piece.encode()
-        for piece, i in vocabulary.items()
-    }
+    pieces = {}
+    for piece, number in vocabulary.items():
+        try:
+            pieces[number] = bytes([alphabet[c] for c in piece])
+        except KeyError:
+            pieces[number] = piece.encode()
+    return pieces
 
 
 def _piece_bytes(piece: str) -> bytes:
