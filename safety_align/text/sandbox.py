@@ -8,6 +8,7 @@ read. Filters and methods that no chat template needs and that are hard to bound
 """
 
 import datetime
+import functools
 import json
 import re
 import string
@@ -47,6 +48,11 @@ _FILTERS = (
 ).split()
 
 
+_NO_COPY = frozenset("first last length count default d map select reject selectattr rejectattr".split())
+"""Filters that make nothing, or one item at a time."""
+_WIDTH_OF_ANOTHER = re.compile(r"%(\([^%]*\))?[-+ #0]*\d*\.?\*")
+
+
 class _Namespace(jinja2.utils.Namespace):
     """Its text says nothing of what it holds, which may be itself."""
 
@@ -75,8 +81,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             "<made>": _made,
             "<concat>": _concat,
             "<loop>": _loop,
+            "<step>": _step,
         }
-        self.filters["<step>"] = _step
+        self.tests |= {name: _stepped(test) for name, test in self.tests.items()}
         given = dict(
             dict=dict, namespace=_Namespace, range=jinja2.sandbox.safe_range, raise_exception=_raise, strftime_now=_now
         )
@@ -125,7 +132,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             if sizes and counts:
                 used.check(sizes[0] * counts[0])
         if operator == "%" and isinstance(left, str):
-            _check_format(used, left, [right], r"%[^a-zA-Z%]*(\d{4}|\*)")
+            _check_format(used, left, [right])
         return used.weigh(super().call_binop(context, operator, left, right))
 
 
@@ -153,11 +160,6 @@ class _Counting(jinja2.visitor.NodeTransformer):
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         node = self.generic_visit(node)
         node.expr = _filtered(node.expr, "<step>")
-        return node
-
-    def visit_Test(self, node: nodes.Test) -> nodes.Node:
-        node = self.generic_visit(node)
-        node.node = _filtered(node.node, "<step>")
         return node
 
     def visit_List(self, node: nodes.List | nodes.Tuple | nodes.Dict) -> nodes.Node:
@@ -239,42 +241,46 @@ def _counted(name: str, function):
     def counted(context, value, *args, **kwargs):
         used = budget.current()
         used.step()
+        if name == "join" and not hasattr(value, "__len__"):
+            value = list(value)
         _check_filter(used, name, value, args, kwargs)
         return used.weigh(function(*given(context), value, *args, **kwargs))
 
     return counted
 
 
+def _stepped(test):
+    """A test that is counted: `select` may ask it of many items."""
+
+    @functools.wraps(test)
+    def stepped(*args, **kwargs):
+        budget.current().step()
+        return test(*args, **kwargs)
+
+    return stepped
+
+
 def _check_filter(used: Budget, name: str, value, args: tuple, kwargs: dict) -> None:
     """Refuses what a filter would make too large."""
-    options = [*args, *kwargs.values()]
-    if name in (
-        "first",
-        "last",
-        "length",
-        "count",
-        "default",
-        "d",
-        "map",
-        "select",
-        "reject",
-        "selectattr",
-        "rejectattr",
-    ):
+    if name in _NO_COPY:
         return
+    options = [*args, *kwargs.values()]
+    if any(isinstance(x, int) and abs(x) > 10_000 for x in options):
+        raise RunsAway(f"the model's chat template gives the filter {name!r} too large a number")
     for item in (value, *options):
         used.weigh(item)
     if name == "format":
-        _check_format(used, str(value), options, r"%[^a-zA-Z%]*(\d{4}|\*)")
+        _check_format(used, str(value), options)
     elif name == "replace":
-        _check_replaced(used, str(value), *map(str, (*args, *kwargs.values())))
+        old, new = (*args, "", "")[:2]
+        _check_replaced(used, str(value), str(kwargs.get("old", old)), str(kwargs.get("new", new)))
     elif name in ("indent", "tojson"):
         widths = [len(x) if isinstance(x, str) else x for x in options if isinstance(x, (int, str))]
         if sum(abs(width) for width in widths) > 100:
             raise RunsAway(f"the model's chat template gives the filter {name!r} too large a width")
     elif name == "join":
         separators = sum(len(str(x)) for x in options)
-        used.check(separators * (len(value) if hasattr(value, "__len__") else 1))
+        used.check(separators * len(value))
     elif name == "sum" and any(not isinstance(x, (int, float, str)) for x in options):
         raise RunsAway("the model's chat template sums what are no numbers")
     elif name == "trim" and any(len(x) > PATTERN for x in options if isinstance(x, str)):
@@ -305,12 +311,12 @@ def _check_call(used: Budget, callables: tuple, target, args: tuple, kwargs: dic
     if not isinstance(owner, str):
         return
     if name == "format":
-        fields = list(string.Formatter().parse(owner))
-        if any(spec and re.search(r"\d{4}|\{", spec) for _, _, spec, _ in fields):
-            raise RunsAway("the model's chat template formats a value too wide")
-        _check_format(used, owner, [*args, *kwargs.values()], r"(?!)")
+        if any("{" in (spec or "") for _, _, spec, _ in string.Formatter().parse(owner)):
+            raise RunsAway("the model's chat template formats a value as wide as another says")
+        _check_format(used, owner, [*args, *kwargs.values()])
     elif name == "replace":
-        _check_replaced(used, owner, *(x for x in (*args, *kwargs.values()) if isinstance(x, str)))
+        old, new = (*args, "", "")[:2]
+        _check_replaced(used, owner, str(old), str(new))
     elif name == "join":
         items = list(args[0]) if args else []
         used.weigh(items)
@@ -319,15 +325,17 @@ def _check_call(used: Budget, callables: tuple, target, args: tuple, kwargs: dic
         raise RunsAway(f"the model's chat template gives {name} too long a text")
 
 
-def _check_format(used: Budget, form: str, values: list, wide: str) -> None:
+def _check_format(used: Budget, form: str, values: list) -> None:
+    """`form` has fields for `values`; every number in it may be a width."""
     used.weigh(values)
+    if _WIDTH_OF_ANOTHER.search(form):
+        raise RunsAway("the model's chat template formats a value as wide as another says")
     longest = max((len(str(value)) for value in values), default=0)
-    if re.search(wide, form):
-        raise RunsAway("the model's chat template formats a value too wide")
-    used.check(len(form) + (form.count("%") + form.count("{")) * longest)
+    widths = sum(int(number[:12]) for number in re.findall(r"\d+", form))
+    used.check(len(form) + widths + (form.count("%") + form.count("{")) * longest)
 
 
-def _check_replaced(used: Budget, text: str, old: str = "", new: str = "", *_: str) -> None:
+def _check_replaced(used: Budget, text: str, old: str, new: str) -> None:
     if len(old) > PATTERN:
         raise RunsAway("the model's chat template replaces too long a text")
     used.check(len(text) + (text.count(old) if old else len(text) + 1) * len(new))

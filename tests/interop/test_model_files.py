@@ -237,7 +237,7 @@ def test_added_tokens_of_sentencepiece(tmp_path):
 def test_the_published_qwen():
     if not (QWEN / "tokenizer.json").is_file():
         pytest.skip(f"the published tokenizer is not at {QWEN}")
-    ours, theirs = assert_same(QWEN, ["Hello\n\nthere", "<tool_call>\n</tool_call> x"])
+    ours, theirs = assert_same(QWEN, ["Hello\n\nthere e\u0301 \u1e9b\u0323 각", "<tool_call>\n</tool_call> x"])
     template = template_for(ours)
     start = template.encode_response(ours, REFUSAL).tolist()
     assert theirs.convert_ids_to_tokens(start)[:2] == ["Sorry", ","]
@@ -308,7 +308,16 @@ def test_a_control_token_that_the_vocabulary_lacks_is_named(tmp_path):
     assert ours.decode(template_for(ours).encode(ours, [Turn("user", "x")]).ids) == "<|user|>\nx\n<|assistant|>"
 
 
-TOKEN = added("<a>", first=259)[0]
+def test_a_character_that_the_vocabulary_lacks_is_no_silent_loss(tmp_path):
+    directory = byte_level(tmp_path / "model")
+    saved = json.loads((directory / "tokenizer.json").read_text("utf-8"))
+    saved["model"]["vocab"]["qq"] = saved["model"]["vocab"].pop("q")
+    ours = ImportedTokenizer(write(directory, tokenizer=saved))
+    assert ours.decode(ours.encode("hello  e\u0301 ☃\n")) == "hello  e\u0301 ☃\n"
+    with pytest.raises(InputError, match="no token for 'q'"):
+        template_for(ours).encode(ours, [Turn("user", "equal")])
+
+
 BAD = {
     "two ids": (dict(added_tokens={"<|im_end|>": 300}), "the ids 258 and 300"),
     "one id twice": (dict(added_tokens={"<x>": 258}), "'<|im_end|>' and '<x>' both have id 258"),
@@ -329,6 +338,9 @@ BAD = {
     "piece id": (dict(tokenizer={"model": {"type": "BPE", "vocab": {"a": -1}, "merges": []}}), r"tokenizer\.json: model"),
     "no vocabulary": (dict(tokenizer={"model": {"type": "BPE"}}), r"tokenizer\.json: model"),
     "no model": (dict(tokenizer=[]), r"tokenizer\.json"),
+    "decoder": (dict(tokenizer={"model": {"type": "BPE", "vocab": {}, "merges": []}, "decoder": "x"}), r"tokenizer\.json"),
+    "normaliser": (dict(tokenizer={"model": {"type": "BPE", "vocab": {}, "merges": []}, "normalizer": [7]}), r"tokenizer\.json"),
+    "merges": (dict(tokenizer={"model": {"type": "BPE", "vocab": {"a": 0}, "merges": ["a b"]}}), r"tokenizer\.json"),
     "suffix": (dict(tokenizer={"model": {"type": "BPE", "end_of_word_suffix": "</w>"}}), "end_of_word_suffix"),
     "added": (dict(tokenizer={"model": {"type": "BPE", "vocab": {}}, "added_tokens": [7]}), r"tokenizer\.json: added_tokens"),
     "same piece id": (dict(tokenizer={"model": {"type": "BPE", "vocab": {"a": 1, "b": 1}, "merges": []}}), "both have id 1"),
