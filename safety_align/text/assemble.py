@@ -95,4 +95,7 @@ def _encode_run(tokenizer, texts: Sequence[tuple[str, bool]], before: Before) ->
     marked = np.repeat([is_content for _, is_content in texts], [len(text) for text, _ in texts])
     seen = np.concatenate([[0], np.cumsum(marked)])  # content characters before each character
     ids, spans = tokenizer.encode_spans(whole, before)
-    return ids, [bool(seen[max(stop, start)] > seen[start]) for start, stop in spans]
+    if not ids:  # a normaliser may take all of it
+        return [], []
+    starts, stops = np.array(spans).T
+    return ids, (seen[np.maximum(starts, stops)] > seen[starts]).tolist()

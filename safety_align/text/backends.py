@@ -57,7 +57,6 @@ class JsonBackend:
         elif byte_level and _sets_byte_level_space(files):
             saved = _with_byte_level_space(saved, bool(files.config.get("add_prefix_space")))
         saved = saved | {"post_processor": None, "truncation": None, "padding": None}
-        self.leading_space = _stripped_spaces(saved.get("decoder"))
         vocabulary = {piece: i for piece, i in model["vocab"].items() if piece not in self.closed}
         vocabulary |= {text: token.id for text, token in self.tokens.items()}
         self.pieces = (
@@ -66,6 +65,7 @@ class JsonBackend:
         # A token that stands for "something is before this text"; no text can guess it.
         self._anchor = f"<{secrets.token_hex(16)}>"
         self._tokenizer = self._load(saved, path)
+        self.leading_space = _stripped_spaces(saved.get("decoder"))
         bare = _without_spaces(saved)
         self._goes_on = self._load(bare, path) if bare != saved else self._tokenizer
         self._plain = frozenset(token.id for text, token in self.tokens.items() if text not in self.closed)
@@ -280,11 +280,15 @@ def _stripped_spaces(decoder: dict | None) -> int:
 
 
 def _byte_level_pieces(vocabulary: dict[str, int]) -> dict[int, bytes]:
+    """Bytes of each id; a piece with a character that stands for no byte is text, as `tokenizers` decodes it."""
     alphabet = byte_alphabet()
-    return {
-        i: bytes(alphabet[c] for c in piece) if all(c in alphabet for c in piece) else piece.encode()
-        for piece, i in vocabulary.items()
-    }
+    pieces = {}
+    for piece, number in vocabulary.items():
+        try:
+            pieces[number] = bytes([alphabet[c] for c in piece])
+        except KeyError:
+            pieces[number] = piece.encode()
+    return pieces
 
 
 def _piece_bytes(piece: str) -> bytes:

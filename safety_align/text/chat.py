@@ -77,6 +77,11 @@ class ChatTemplate:
             parts += self._resolve(tokenizer, self.after[role])
         return Prompt(*assemble(tokenizer, parts + self._resolve(tokenizer, self.answer)))
 
+    def check(self, tokenizer) -> None:
+        """Raises InputError if the tokenizer lacks a control token of this template."""
+        for pieces in (self.begin or (), *self.before, *self.after, self.answer):
+            self._resolve(tokenizer, pieces)
+
     def encode_response(self, tokenizer, text: str) -> np.ndarray:
         """Ids [R] int32 of an answer, without EOS: those that it has behind a prompt of this template."""
         asked = [("x", True), *self._resolve(tokenizer, (*self.after[ROLES.index("user")], *self.answer))]
@@ -118,10 +123,11 @@ TEMPLATES = {
         # The authors' (method.md section 2): all text, system prompt and query in one instruction.
         ChatTemplate(
             name="llama2_authors",
-            before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), ()),
+            before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), (" ",)),
             after=(("\n<</SYS>>\n\n### Instruction:\n",), ("\n\n### Response:\n [/INST]",), (EOS, "\n\n")),
             answer=(),
             system_opens=True,
+            answer_prefix=" ",
         ),
         # The families' own, for models that come without a chat template.
         ChatTemplate(

@@ -35,7 +35,9 @@ def load_template(name: str, tokenizer: Tokenizer | ImportedTokenizer) -> ChatTe
     """The typed template of that name, or, for "huggingface", the one that came with the tokenizer."""
     check_template_name(name)
     if name != JinjaTemplate.name:
-        return get_template(name)
+        template = get_template(name)
+        template.check(tokenizer)
+        return template
     source = tokenizer.chat_template if isinstance(tokenizer, ImportedTokenizer) else None
     if source is None:
         raise InputError(f"this tokenizer came without a chat template; choose one of {', '.join(TEMPLATES)}")

@@ -124,6 +124,7 @@ class ImportedTokenizer:
             # Where a merge spells a control token, the text is cut inside it, and the pieces are encoded by themselves.
             hits = [span for i, span in zip(new, found, strict=True) if i in self._control_ids]
             if not hits:
+                _check_covered(text, start, stop, found)
                 ids += new
                 spans += found
                 continue
@@ -140,3 +141,12 @@ class ImportedTokenizer:
     def piece_bytes(self, ids: Sequence[int]) -> bytes:
         """The bytes behind `ids`, special ids (and ids beyond the vocabulary) dropped."""
         return b"".join(self._pieces.get(i, b"") for i in ids if i not in self._silent)
+
+
+def _check_covered(text: str, start: int, stop: int, spans: Sequence[Span]) -> None:
+    """Raises InputError if a character of `text[start:stop]`, white space apart, is in no token's span: a vocabulary
+    without bytes drops what it does not know, and neither the model nor a check would see it."""
+    for begin, end in (*spans, (stop, stop)):
+        if begin > start and (dropped := text[start:begin].strip()):
+            raise InputError(f"this tokenizer has no token for {dropped[0]!r}; take it out of the text")
+        start = max(start, end)

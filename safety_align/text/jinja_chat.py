@@ -5,6 +5,7 @@ where the first has text of a turn, so that only what the *template* wrote is se
 turn is there, once and whole.
 """
 
+import collections
 import json
 import re
 import secrets
@@ -14,8 +15,9 @@ import numpy as np
 
 from safety_align.errors import InputError
 from safety_align.text.assemble import Part, assemble, encode_answer, encode_continuation, split_controls
+from safety_align.text.budget import RunsAway, rendering, visible
 from safety_align.text.model_files import unknown_marks
-from safety_align.text.sandbox import RunsAway, Sandbox, budget, visible
+from safety_align.text.sandbox import Sandbox
 from safety_align.text.turns import Prompt, Turn, check_turns
 
 _SPACE = re.compile(r"\s*")
@@ -60,7 +62,7 @@ class JinjaTemplate:
         """What the template writes; `answer` opens the assistant's turn."""
         messages = [{"role": turn.role, "content": turn.text} for turn in turns]
         try:
-            with budget(sum(len(turn.text) for turn in turns)):
+            with rendering(sum(100 + len(turn.text) for turn in turns)):
                 return self._template.render(
                     messages=messages, add_generation_prompt=answer, tools=None, documents=None, **self.variables
                 )
@@ -118,8 +120,9 @@ class JinjaTemplate:
 
 def _check_numbers(turns: Sequence[Turn], numbers: list[int]) -> None:
     """Raises InputError unless each turn that says something stands there once, and the exchange is in order."""
+    counts = collections.Counter(numbers)
     for number, turn in enumerate(turns):
-        if (count := numbers.count(number)) != 1 and turn.text.strip():
+        if (count := counts[number]) != 1 and turn.text.strip():
             what = f"writes turn {number} {count} times" if count else f"leaves out turn {number}"
             raise InputError(f"the model's chat template {what} (role {turn.role}); use a typed template")
     exchange = [number for number in numbers if turns[number].role != "system"]

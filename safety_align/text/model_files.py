@@ -181,12 +181,10 @@ class ModelFiles:
         for text in self.named.values():
             if text in found:
                 found[text].special = True
-        owners: dict[int | None, str] = {number: piece for piece, number in vocabulary.items()}
-        for token in found.values():
-            if owners.setdefault(token.id, token.content) != token.content:
-                raise InputError(
-                    f"{self.directory}: added token {token.content!r} and {owners[token.id]!r} both have id {token.id}"
-                )
+        owners: dict[int | None, str] = {}
+        for text, number in (*vocabulary.items(), *((text, token.id) for text, token in found.items())):
+            if owners.setdefault(number, text) != text:
+                raise InputError(f"{self.directory}: the tokens {owners[number]!r} and {text!r} both have id {number}")
         return found
 
     def closed(self, tokens: dict[str, AddedToken]) -> set[str]:

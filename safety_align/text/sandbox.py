@@ -7,13 +7,11 @@ containers taken apart), so that no single step that Jinja or Python then takes 
 read. Filters and methods that no chat template needs and that are hard to bound are not there.
 """
 
-import contextlib
-import contextvars
 import datetime
+import functools
 import json
 import re
 import string
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
@@ -25,21 +23,11 @@ import jinja2.sandbox
 import jinja2.visitor
 
 from safety_align.errors import InputError
+from safety_align.text import budget
+from safety_align.text.budget import DEPTH, FLAT, Budget, RunsAway, visible
 
-SECONDS = 0.5
-"""Processor time of one rendering."""
-STEPS = 100_000
-"""Turns of loops, calls, filters and outputs of one rendering, beside ten for each character of the conversation."""
-VALUE = 200_000
-"""Weight of one value, beside ten for each character of the conversation."""
-MADE = 100
-"""Weight of everything that is made, in units of the largest value."""
-DEPTH = 40
-"""Calls within calls."""
 SOURCE = 100_000
 """Characters of a template."""
-ITEM = 10
-"""Weight of a container's item, beside what it holds."""
 PATTERN = 1_000
 """Characters of a text that is looked for."""
 
@@ -58,12 +46,11 @@ _FILTERS = (
     "list lower map max min reject rejectattr replace reverse round safe select selectattr sort string sum title trim "
     "truncate unique upper urlencode wordcount"
 ).split()
-_VIEWS = (type({}.keys()), type({}.values()), type({}.items()))
-_PLAIN = (str, bytes, range)
 
 
-class RunsAway(InputError):
-    """A template that leaves its bounds."""
+_NO_COPY = frozenset("first last length count default d map select reject selectattr rejectattr".split())
+"""Filters that make nothing, or one item at a time."""
+_WIDTH_OF_ANOTHER = re.compile(r"%(\([^%]*\))?[-+ #0]*\d*\.?\*")
 
 
 class _Namespace(jinja2.utils.Namespace):
@@ -76,67 +63,6 @@ class _Namespace(jinja2.utils.Namespace):
 
     def __repr__(self) -> str:
         return "<Namespace>"
-
-
-class Budget:
-    """What one rendering may still use."""
-
-    def __init__(self, characters: int):
-        self.steps = STEPS + 10 * characters
-        self.value = VALUE + 10 * characters
-        self.made = MADE * self.value
-        self.depth = 0
-        self.end = time.thread_time() + SECONDS + characters / 1e6
-
-    def step(self) -> None:
-        """One turn of a loop, a call, an output."""
-        self.steps -= 1
-        if self.steps < 0 or time.thread_time() > self.end:
-            raise RunsAway("the model's chat template does not come to an end")
-
-    def check(self, weight: int) -> None:
-        """Refuses a value of that weight before it is made."""
-        if weight > self.value:
-            raise RunsAway("the model's chat template computes something too large")
-
-    def weigh(self, value: Any) -> Any:
-        """`value`, weighed."""
-        weight = 0
-        waiting = [value]
-        while waiting:
-            item = waiting.pop()
-            if isinstance(item, _PLAIN):
-                weight += len(item)
-            elif isinstance(item, int):
-                weight += item.bit_length() // 64 * 1000  # numbers stay small
-            elif isinstance(item, dict):
-                weight += 2 * ITEM * len(item)
-                self.check(weight)
-                waiting += [*item.keys(), *item.values()]
-            elif isinstance(item, (list, tuple, set, frozenset, *_VIEWS)):
-                weight += ITEM * len(item)
-                self.check(weight)
-                waiting += item
-            weight += 1
-            if weight > self.value:
-                self.check(weight)
-        self.made -= weight
-        if self.made < 0:
-            raise RunsAway("the model's chat template computes too much")
-        return value
-
-
-_BUDGET: contextvars.ContextVar[Budget] = contextvars.ContextVar("budget")
-
-
-@contextlib.contextmanager
-def budget(characters: int) -> Iterator[None]:
-    """Renderings in the body share a budget for a conversation of so many characters."""
-    token = _BUDGET.set(Budget(characters))
-    try:
-        yield
-    finally:
-        _BUDGET.reset(token)
 
 
 class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
@@ -155,8 +81,9 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
             "<made>": _made,
             "<concat>": _concat,
             "<loop>": _loop,
+            "<step>": _step,
         }
-        self.filters["<step>"] = _step
+        self.tests |= {name: _stepped(test) for name, test in self.tests.items()}
         given = dict(
             dict=dict, namespace=_Namespace, range=jinja2.sandbox.safe_range, raise_exception=_raise, strftime_now=_now
         )
@@ -180,33 +107,33 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
 
     def call(__self, __context, __obj, *args, **kwargs):
         """Calls macros, loops, our own functions, and methods of texts and containers that are known to be small."""
-        current = _BUDGET.get()
-        current.step()
-        _check_call(current, __self._callables, __obj, args, kwargs)
+        used = budget.current()
+        used.step()
+        _check_call(used, __self._callables, __obj, args, kwargs)
         if isinstance(__obj, jinja2.runtime.LoopContext):
-            args = (_steps(current, args[0]), *args[1:])
-        current.depth += 1
-        if current.depth > DEPTH:
+            args = (_steps(used, args[0]), *args[1:])
+        used.depth += 1
+        if used.depth > DEPTH:
             raise RunsAway("the model's chat template calls itself too deeply")
         try:
-            return current.weigh(super().call(__context, __obj, *args, **kwargs))
+            return used.weigh(super().call(__context, __obj, *args, **kwargs))
         finally:
-            current.depth -= 1
+            used.depth -= 1
 
     def call_binop(self, context, operator: str, left, right):
         """An operator that can make a value larger than its parts."""
-        current = _BUDGET.get()
-        current.step()
+        used = budget.current()
+        used.step()
         if operator == "**":
             raise RunsAway("the model's chat template computes something too large")
         if operator == "*":
-            sizes = [len(x) for x in (left, right) if isinstance(x, (*_PLAIN, list, tuple))]
+            sizes = [len(x) for x in (left, right) if isinstance(x, (*FLAT, list, tuple))]
             counts = [x for x in (left, right) if isinstance(x, int)]
             if sizes and counts:
-                current.check(sizes[0] * counts[0])
+                used.check(sizes[0] * counts[0])
         if operator == "%" and isinstance(left, str):
-            _check_format(current, left, [right], r"%[^a-zA-Z%]*(\d{4}|\*)")
-        return current.weigh(super().call_binop(context, operator, left, right))
+            _check_format(used, left, [right])
+        return used.weigh(super().call_binop(context, operator, left, right))
 
 
 class _Counting(jinja2.visitor.NodeTransformer):
@@ -235,11 +162,6 @@ class _Counting(jinja2.visitor.NodeTransformer):
         node.expr = _filtered(node.expr, "<step>")
         return node
 
-    def visit_Test(self, node: nodes.Test) -> nodes.Node:
-        node = self.generic_visit(node)
-        node.node = _filtered(node.node, "<step>")
-        return node
-
     def visit_List(self, node: nodes.List | nodes.Tuple | nodes.Dict) -> nodes.Node:
         node = self.generic_visit(node)
         if all(isinstance(item, nodes.Const) for item in node.iter_child_nodes()):
@@ -263,19 +185,13 @@ class _Generation(jinja2.ext.Extension):
         return caller()
 
 
-def visible(error: object) -> str:
-    """The text of an error, short and on one line; what no terminal should get is escaped."""
-    text = str(error)[:300]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
-
-
 def _filtered(node: nodes.Expr, name: str) -> nodes.Filter:
     return nodes.Filter(node, name, [], [], None, None, lineno=node.lineno)
 
 
-def _steps(current: Budget, items: Iterable) -> Iterator:
+def _steps(used: Budget, items: Iterable) -> Iterator:
     for item in items:
-        current.step()
+        used.step()
         yield item
 
 
@@ -284,31 +200,32 @@ def _steps(current: Budget, items: Iterable) -> Iterator:
 
 @jinja2.pass_context
 def _loop(context, items) -> Iterator:
-    return _steps(_BUDGET.get(), items)
+    return _steps(budget.current(), items)
 
 
 @jinja2.pass_context
 def _step(context, value):
-    _BUDGET.get().step()
+    budget.current().step()
     return value
 
 
 @jinja2.pass_context
 def _made(context, value):
-    return _BUDGET.get().weigh(value)
+    return budget.current().weigh(value)
 
 
 @jinja2.pass_context
 def _concat(context, values: list) -> str:
-    _BUDGET.get().weigh(values)
-    return (jinja2.runtime.markup_join if context.eval_ctx.autoescape else jinja2.runtime.str_join)(values)
+    used = budget.current()
+    used.weigh(values)
+    return used.weigh((jinja2.runtime.markup_join if context.eval_ctx.autoescape else jinja2.runtime.str_join)(values))
 
 
 @jinja2.pass_context
 def _written(context, value):
-    current = _BUDGET.get()
-    current.step()
-    return current.weigh(value)
+    used = budget.current()
+    used.step()
+    return used.weigh(value)
 
 
 def _counted(name: str, function):
@@ -322,51 +239,55 @@ def _counted(name: str, function):
 
     @jinja2.pass_context
     def counted(context, value, *args, **kwargs):
-        current = _BUDGET.get()
-        current.step()
-        _check_filter(current, name, value, args, kwargs)
-        return current.weigh(function(*given(context), value, *args, **kwargs))
+        used = budget.current()
+        used.step()
+        if name == "join" and not hasattr(value, "__len__"):
+            value = list(value)
+        _check_filter(used, name, value, args, kwargs)
+        return used.weigh(function(*given(context), value, *args, **kwargs))
 
     return counted
 
 
-def _check_filter(current: Budget, name: str, value, args: tuple, kwargs: dict) -> None:
+def _stepped(test):
+    """A test that is counted: `select` may ask it of many items."""
+
+    @functools.wraps(test)
+    def stepped(*args, **kwargs):
+        budget.current().step()
+        return test(*args, **kwargs)
+
+    return stepped
+
+
+def _check_filter(used: Budget, name: str, value, args: tuple, kwargs: dict) -> None:
     """Refuses what a filter would make too large."""
-    options = [*args, *kwargs.values()]
-    if name in (
-        "first",
-        "last",
-        "length",
-        "count",
-        "default",
-        "d",
-        "map",
-        "select",
-        "reject",
-        "selectattr",
-        "rejectattr",
-    ):
+    if name in _NO_COPY:
         return
+    options = [*args, *kwargs.values()]
+    if any(isinstance(x, int) and abs(x) > 10_000 for x in options):
+        raise RunsAway(f"the model's chat template gives the filter {name!r} too large a number")
     for item in (value, *options):
-        current.weigh(item)
+        used.weigh(item)
     if name == "format":
-        _check_format(current, str(value), options, r"%[^a-zA-Z%]*(\d{4}|\*)")
+        _check_format(used, str(value), options)
     elif name == "replace":
-        _check_replaced(current, str(value), *map(str, (*args, *kwargs.values())))
+        old, new = (*args, "", "")[:2]
+        _check_replaced(used, str(value), str(kwargs.get("old", old)), str(kwargs.get("new", new)))
     elif name in ("indent", "tojson"):
         widths = [len(x) if isinstance(x, str) else x for x in options if isinstance(x, (int, str))]
         if sum(abs(width) for width in widths) > 100:
             raise RunsAway(f"the model's chat template gives the filter {name!r} too large a width")
     elif name == "join":
         separators = sum(len(str(x)) for x in options)
-        current.check(separators * (len(value) if hasattr(value, "__len__") else 1))
+        used.check(separators * len(value))
     elif name == "sum" and any(not isinstance(x, (int, float, str)) for x in options):
         raise RunsAway("the model's chat template sums what are no numbers")
     elif name == "trim" and any(len(x) > PATTERN for x in options if isinstance(x, str)):
         raise RunsAway("the model's chat template trims too many characters")
 
 
-def _check_call(current: Budget, callables: tuple, target, args: tuple, kwargs: dict) -> None:
+def _check_call(used: Budget, callables: tuple, target, args: tuple, kwargs: dict) -> None:
     """Refuses calls that are not known to be small."""
     if isinstance(target, (jinja2.runtime.Macro, jinja2.runtime.LoopContext, jinja2.runtime.BlockReference)):
         return
@@ -390,32 +311,34 @@ def _check_call(current: Budget, callables: tuple, target, args: tuple, kwargs: 
     if not isinstance(owner, str):
         return
     if name == "format":
-        fields = list(string.Formatter().parse(owner))
-        if any(spec and re.search(r"\d{4}|\{", spec) for _, _, spec, _ in fields):
-            raise RunsAway("the model's chat template formats a value too wide")
-        _check_format(current, owner, [*args, *kwargs.values()], r"(?!)")
+        if any("{" in (spec or "") for _, _, spec, _ in string.Formatter().parse(owner)):
+            raise RunsAway("the model's chat template formats a value as wide as another says")
+        _check_format(used, owner, [*args, *kwargs.values()])
     elif name == "replace":
-        _check_replaced(current, owner, *(x for x in (*args, *kwargs.values()) if isinstance(x, str)))
+        old, new = (*args, "", "")[:2]
+        _check_replaced(used, owner, str(old), str(new))
     elif name == "join":
         items = list(args[0]) if args else []
-        current.weigh(items)
-        current.check(len(owner) * len(items))
+        used.weigh(items)
+        used.check(len(owner) * len(items))
     elif any(isinstance(x, str) and len(x) > PATTERN for x in args):
         raise RunsAway(f"the model's chat template gives {name} too long a text")
 
 
-def _check_format(current: Budget, form: str, values: list, wide: str) -> None:
-    current.weigh(values)
+def _check_format(used: Budget, form: str, values: list) -> None:
+    """`form` has fields for `values`; every number in it may be a width."""
+    used.weigh(values)
+    if _WIDTH_OF_ANOTHER.search(form):
+        raise RunsAway("the model's chat template formats a value as wide as another says")
     longest = max((len(str(value)) for value in values), default=0)
-    if re.search(wide, form):
-        raise RunsAway("the model's chat template formats a value too wide")
-    current.check(len(form) + (form.count("%") + form.count("{")) * longest)
+    widths = sum(int(number[:12]) for number in re.findall(r"\d+", form))
+    used.check(len(form) + widths + (form.count("%") + form.count("{")) * longest)
 
 
-def _check_replaced(current: Budget, text: str, old: str = "", new: str = "", *_: str) -> None:
+def _check_replaced(used: Budget, text: str, old: str, new: str) -> None:
     if len(old) > PATTERN:
         raise RunsAway("the model's chat template replaces too long a text")
-    current.check(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
+    used.check(len(text) + (text.count(old) if old else len(text) + 1) * len(new))
 
 
 def _to_json(value, **options) -> str:
