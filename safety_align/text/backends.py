@@ -22,6 +22,10 @@ Span = tuple[int, int]
 
 _BYTE = re.compile(r"<0x([0-9A-F]{2})>")
 _SPACE = "\u2581"
+_QWEN2_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
 
 
 class _Model(TypedDict):
@@ -42,6 +46,7 @@ class JsonBackend:
       closed: texts of those that are control tokens.
       pieces: bytes of each id.
       leading_space: how many spaces its decoder drops at the start.
+      drops: whether it may silently drop a character, having neither all bytes nor a token for unknown ones.
     """
 
     def __init__(self, files: ModelFiles):
@@ -52,8 +57,10 @@ class JsonBackend:
         self.tokens = files.tokens(model["vocab"], parts["added_tokens"])
         self.closed = files.closed(self.tokens)
         byte_level = '"ByteLevel"' in json.dumps([saved.get(k) for k in ("normalizer", "pre_tokenizer", "decoder")])
-        if files.rebuilt_as_llama and not byte_level:
+        if files.rebuilt_as == "LlamaTokenizer" and not byte_level:
             saved = _as_llama(saved, files)
+        elif files.rebuilt_as == "Qwen2Tokenizer" and byte_level:
+            saved = _as_qwen2(saved, files)
         elif byte_level and _sets_byte_level_space(files):
             saved = _with_byte_level_space(saved, bool(files.config.get("add_prefix_space")))
         saved = saved | {"post_processor": None, "truncation": None, "padding": None}
@@ -62,6 +69,11 @@ class JsonBackend:
         self.pieces = (
             _byte_level_pieces(vocabulary) if byte_level else {i: _piece_bytes(p) for p, i in vocabulary.items()}
         )
+        model = saved["model"]
+        bytes_of = (
+            byte_alphabet() if byte_level else [f"<0x{b:02X}>" for b in range(256)] * bool(model.get("byte_fallback"))
+        )
+        self.drops = not (bytes_of and model["vocab"].keys() >= set(bytes_of)) and model.get("unk_token") is None
         # A token that stands for "something is before this text"; no text can guess it.
         self._anchor = f"<{secrets.token_hex(16)}>"
         self._tokenizer = self._load(saved, path)
@@ -135,6 +147,8 @@ def _check_parts(saved: dict[str, Any], path) -> dict[str, Any]:
 class SentencePieceBackend:
     """`tokenizer.model`; attributes as `JsonBackend`. Added tokens cut the text, as in `transformers`."""
 
+    drops = False
+
     def __init__(self, files: ModelFiles):
         path = files.directory / "tokenizer.model"
         model = sentencepiece_model_pb2.ModelProto()
@@ -174,8 +188,9 @@ class SentencePieceBackend:
 
     def _set_spaces(self, files: ModelFiles, model) -> None:
         """Where a space is put before a text: before the first ("first"), or before each that is cut out ("always")."""
-        legacy = files.config.get("legacy", not files.rebuilt_as_llama)
-        if files.rebuilt_as_llama:
+        llama = files.rebuilt_as == "LlamaTokenizer"
+        legacy = files.config.get("legacy", not llama)
+        if llama:
             prefix = files.config.get("add_prefix_space")
             adds, self._doubles = True if prefix is None else prefix, False
         else:
@@ -234,10 +249,23 @@ def _as_llama(saved: dict, files: ModelFiles) -> dict:
     }
 
 
+def _as_qwen2(saved: dict, files: ModelFiles) -> dict:
+    """The normalising and splitting of `transformers`' Qwen2Tokenizer in place of the file's."""
+    byte_level = {"type": "ByteLevel", "add_prefix_space": bool(files.config.get("add_prefix_space"))}
+    byte_level |= {"trim_offsets": True, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": _QWEN2_SPLIT}, "behavior": "Isolated", "invert": False}
+    return saved | {
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "decoder": byte_level,
+        "model": saved["model"] | {"unk_token": None, "byte_fallback": False, "ignore_merges": False},
+    }
+
+
 def _sets_byte_level_space(files: ModelFiles) -> bool:
     """Whether `transformers` takes `add_prefix_space` from the configuration, for tokenizers of GPT-2's kind."""
     name = (files.config.get("tokenizer_class") or "").removesuffix("Fast")
-    return name in ("GPT2Tokenizer", "Qwen2Tokenizer", "GPTNeoXTokenizer", "CohereTokenizer")
+    return name in ("GPT2Tokenizer", "GPTNeoXTokenizer", "CohereTokenizer")
 
 
 def _with_byte_level_space(node: Any, adds: bool) -> Any:

@@ -47,7 +47,7 @@ class ImportedTokenizer:
         else:
             raise InputError(f"{directory} has neither tokenizer.json nor tokenizer.model")
         # Where a LlamaTokenizer or a tokenizer.model does not name BOS and EOS, they have their usual names.
-        self._names_all = "tokenizer.json" in self.files.data and not self.files.rebuilt_as_llama
+        self._names_all = "tokenizer.json" in self.files.data and self.files.rebuilt_as != "LlamaTokenizer"
         tokens, closed = self._backend.tokens, self._backend.closed
         if odd := [text for text in closed if tokens[text].single_word]:
             raise InputError(f"{directory}: control token {odd[0]!r} is for single words, which is not implemented")
@@ -124,7 +124,8 @@ class ImportedTokenizer:
             # Where a merge spells a control token, the text is cut inside it, and the pieces are encoded by themselves.
             hits = [span for i, span in zip(new, found, strict=True) if i in self._control_ids]
             if not hits:
-                _check_covered(text, start, stop, found)
+                if self._backend.drops:
+                    _check_covered(text, start, stop, found)
                 ids += new
                 spans += found
                 continue
@@ -144,9 +145,11 @@ class ImportedTokenizer:
 
 
 def _check_covered(text: str, start: int, stop: int, spans: Sequence[Span]) -> None:
-    """Raises InputError if a character of `text[start:stop]`, white space apart, is in no token's span: a vocabulary
-    without bytes drops what it does not know, and neither the model nor a check would see it."""
+    """Raises InputError if part of `text[start:stop]` is in no token's span: neither the model nor a check would see
+    it."""
     for begin, end in (*spans, (stop, stop)):
-        if begin > start and (dropped := text[start:begin].strip()):
-            raise InputError(f"this tokenizer has no token for {dropped[0]!r}; take it out of the text")
+        if begin > start:
+            raise InputError(
+                f"this tokenizer has no token for some character of {text[max(0, start - 20) : stop]!r:.60}"
+            )
         start = max(start, end)

@@ -117,10 +117,14 @@ class ModelFiles:
             (directory / name).write_bytes(data)
 
     @property
-    def rebuilt_as_llama(self) -> bool:
-        """Whether `transformers` rebuilds this tokenizer as a `LlamaTokenizer`, whatever its files say of spaces."""
+    def rebuilt_as(self) -> str:
+        """The class of tokenizer as which `transformers` rebuilds this one, whatever its files say of spaces and
+        normalising: "LlamaTokenizer", "Qwen2Tokenizer", or "" where the files count."""
         name = (self.config.get("tokenizer_class") or "").removesuffix("Fast")
-        return name == "LlamaTokenizer" and self.json("config.json", _Ends).get("model_type") in (None, "llama")
+        family = self.json("config.json", _Ends).get("model_type")
+        if family == "qwen2" or name == "Qwen2Tokenizer":
+            return "Qwen2Tokenizer"
+        return name if name == "LlamaTokenizer" and family in (None, "llama") else ""
 
     @property
     def chat_template(self) -> str | None:

@@ -172,6 +172,14 @@ def test_older_files_count_where_the_newer_list_is_missing(tmp_path):
     assert ours.encode("<tool_call>") == theirs.encode("<tool_call>") and len(ours.encode("<tool_call>")) == 11
 
 
+def test_a_qwen2_tokenizer_is_what_its_class_says(tmp_path):
+    texts = ["e\u0301 don't 123", "\u1e9b\u0323  x\n\n y"]
+    config = {"tokenizer_class": "Qwen2Tokenizer"}
+    assert_same(byte_level(tmp_path / "class", None, config), texts)
+    assert_same(byte_level(tmp_path / "space", None, config | {"add_prefix_space": True}), texts)
+    assert_same(write(byte_level(tmp_path / "family"), config={"model_type": "qwen2"}), texts)
+
+
 @pytest.mark.parametrize("name", ["prefix", "gpt2"])
 def test_a_byte_level_space_in_front(name, tmp_path):
     directory = byte_level(tmp_path / "model")
@@ -314,7 +322,7 @@ def test_a_character_that_the_vocabulary_lacks_is_no_silent_loss(tmp_path):
     saved["model"]["vocab"]["qq"] = saved["model"]["vocab"].pop("q")
     ours = ImportedTokenizer(write(directory, tokenizer=saved))
     assert ours.decode(ours.encode("hello  e\u0301 ☃\n")) == "hello  e\u0301 ☃\n"
-    with pytest.raises(InputError, match="no token for 'q'"):
+    with pytest.raises(InputError, match="no token for some character"):
         template_for(ours).encode(ours, [Turn("user", "equal")])
 
 
