@@ -15,8 +15,10 @@ def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
     try:
         gate = GateConfig(**values.pop("gate"))
         return EvalConfig(**values), gate
-    except (TypeError, KeyError) as error:
-        raise InputError(f"the config is not an evaluation config: {error}") from error
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"the config is not an evaluation config: {type(error).__name__}: {error}") from error
 
 
 def claim_output(output: pathlib.Path, about: dict) -> None:

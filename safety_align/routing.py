@@ -29,6 +29,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 
 CLS_TOKEN = -1
 """What stands for `[CLS]` in token arrays. Not a vocabulary entry: no text can encode to it [ours]."""
@@ -224,11 +225,7 @@ class RoutingConfig:
     windows: int = 2
 
     def __post_init__(self):
-        for name in ("r1", "r2", "r3"):
-            if getattr(self, name) < 1:
-                raise InputError(f"routing.{name} must be at least 1, got {getattr(self, name)}")
-        if self.windows < 0:
-            raise InputError(f"routing.windows must be at least 0, got {self.windows}")
+        check_fields(self, "routing.", r1=1, r2=1, r3=1, windows=0)
 
 
 def rule1_window(r1: int) -> tuple[int, int]:

@@ -1,12 +1,12 @@
 """text ↔ ids and spans (query, response, auxiliary)."""
 
 from safety_align.text.chat import TEMPLATES, ChatTemplate, Prompt, Turn, check_turns, get_template
-from safety_align.text.files import load_template, load_tokenizer, save_tokenizer
+from safety_align.text.files import check_template_name, load_template, load_tokenizer, save_tokenizer
 from safety_align.text.imported import ImportedTokenizer
 from safety_align.text.jinja_chat import JinjaTemplate
 from safety_align.text.tokenizer import CONTROLS, StreamDecoder, Tokenizer
 
 __all__ = [
     "CONTROLS", "TEMPLATES", "ChatTemplate", "ImportedTokenizer", "JinjaTemplate", "Prompt", "StreamDecoder", "Tokenizer",
-    "Turn", "check_turns", "get_template", "load_template", "load_tokenizer", "save_tokenizer",
+    "Turn", "check_template_name", "check_turns", "get_template", "load_template", "load_tokenizer", "save_tokenizer",
 ]  # fmt: skip

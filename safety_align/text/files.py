@@ -25,6 +25,12 @@ def load_tokenizer(workdir: pathlib.Path) -> Tokenizer | ImportedTokenizer:
     return Tokenizer.load(workdir / "tokenizer.json")
 
 
+def check_template_name(name: str) -> None:
+    """Raises InputError, with all names, unless a template is called that."""
+    if name not in TEMPLATES and name != JinjaTemplate.name:
+        raise InputError(f"template {name!r} is not one of {', '.join((*TEMPLATES, JinjaTemplate.name))}")
+
+
 def load_template(name: str, tokenizer: Tokenizer | ImportedTokenizer) -> ChatTemplate | JinjaTemplate:
     """The typed template of that name, or, for "huggingface", the one that came with the tokenizer."""
     if name != JinjaTemplate.name:

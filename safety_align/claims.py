@@ -1,0 +1,215 @@
+"""Whose a place is: the directory or file that a command writes belongs to one run, and to one process at a time.
+
+A *mark* (a JSON file) says which run a place belongs to; the same command goes on there, another is refused. A *lock*
+(flock on a small file beside it) keeps a second process out while the first is at work, and dies with it. Nothing that
+was there before is overwritten.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import pathlib
+import socket
+import stat
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from safety_align import distributed
+from safety_align.errors import InputError
+from safety_align.files import write_atomically
+from safety_align.strict_json import read_json
+from safety_align.visible import visible
+
+MAX_NAME = 100
+"""Characters of a name that becomes part of file names."""
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises InputError unless `name` can be the beginning of a file's name, and of nothing but that."""
+    plain = (
+        name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name.encode("utf-8", "replace")) <= MAX_NAME
+    )
+    if not plain or not name.strip() or name[0] in ".-_ ":
+        raise InputError(
+            f"{what} {name[:MAX_NAME]!r} cannot be part of a file name: up to {MAX_NAME} letters, digits and the like, "
+            "none of them a slash or a control character, and a letter or digit first"
+        )
+
+
+def check_path(path: pathlib.Path, option: str = "--output") -> None:
+    """Raises InputError for a path that no file or directory of ours should have: control characters, no last name."""
+    if visible(str(path)) != str(path):
+        raise InputError(f"{option}={visible(str(path))}: no control characters in names, please")
+    if path.name in ("", "..") and str(path) != ".":
+        raise InputError(f"{option}={path} ends in no name of its own")
+
+
+def make_directory(path: pathlib.Path, option: str = "--output") -> None:
+    """Makes `path` and those above it; InputError where that cannot be done, or something else is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{option}: {path} cannot be a directory: a file is in its place") from None
+    except (OSError, ValueError) as error:
+        raise _not_writable(path, error) from error
+
+
+def check_new_file(path: pathlib.Path, *others: pathlib.Path) -> None:
+    """Raises InputError unless `path` is free or a regular file of its own: no directory, pipe or device, no link to
+    another file, none of `others` by another name."""
+    try:
+        mode = os.lstat(path).st_mode
+        same = [other for other in others if os.path.exists(other) and os.path.samefile(path, other)]
+    except FileNotFoundError:
+        return  # or a link that leads nowhere: `lstat` has looked at the link itself
+    except OSError as error:
+        raise _not_writable(path, error) from error
+    if stat.S_ISLNK(mode):
+        raise InputError(f"{path} is a link; name the file itself")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}; name a file")
+    if same:
+        raise InputError(f"{path} is the same file as {same[0]}, which would be overwritten; choose another")
+
+
+def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
+    """{"a": {"b": 1}} → {"a.b": 1}."""
+    flat = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}{key}.") if isinstance(value, dict) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def check_same(there: Any, here: dict, taken: str, advice: str, may_differ: tuple[str, ...] = ()) -> None:
+    """Raises InputError "`taken` (what differs); `advice`" unless two identities (JSON) are the same.
+
+    `may_differ` names dotted keys that do not count.
+    """
+    old, new = (flatten(c if isinstance(c, dict) else {}) for c in (there, json.loads(json.dumps(here))))
+    # A field that is new since then, and None, changes nothing.
+    if keys := sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in may_differ):
+        shown = "; ".join(f"{k}: {_short(old, k)} there, {_short(new, k)} here" for k in keys[:4])
+        raise InputError(f"{taken} ({shown}{'; …' if len(keys) > 4 else ''}); {advice}")
+
+
+def claim(
+    mark: pathlib.Path,
+    identity: dict,
+    taken: str,
+    advice: str,
+    may_differ: tuple[str, ...] = (),
+    option: str = "--output",
+) -> None:
+    """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it."""
+    there = None
+    if os.path.lexists(mark):
+        try:
+            there = read_json(mark)
+        except InputError as error:
+            raise InputError(f"{error}; {advice}") from error
+        check_same(there, identity, taken, advice, may_differ)
+    text = json.dumps(identity, indent=2, sort_keys=True)
+    if distributed.is_main() and there != json.loads(text):
+        make_directory(mark.parent, option)
+        try:
+            write_atomically(mark, text)
+        except OSError as error:
+            raise _not_writable(mark, error) from error
+
+
+@contextlib.contextmanager
+def owned(
+    directory: pathlib.Path,
+    mark: str,
+    identity: dict,
+    taken: str,
+    advice: str,
+    may_differ: tuple[str, ...] = (),
+    option: str = "--output",
+) -> Iterator[None]:
+    """Within it `directory` is this run's, and of no other process than the run's own: `claim` of `directory / mark`
+    under a lock, which the first process holds. All processes of the run come here together."""
+    with contextlib.ExitStack() as held:
+        with distributed.main_first(mark):
+            if distributed.is_main():
+                held.enter_context(locked_directory(directory, option))
+            claim(directory / mark, identity, taken, advice, may_differ, option)
+        yield
+
+
+@contextlib.contextmanager
+def locked_directory(path: pathlib.Path, option: str = "--output") -> Iterator[None]:
+    """`locked`, of a directory that is made where it is not there."""
+    check_path(path, option)
+    make_directory(path, option)
+    with locked(path):
+        yield
+
+
+@contextlib.contextmanager
+def locked(path: pathlib.Path) -> Iterator[None]:
+    """Within it, this process alone works on `path`, a directory or a file; InputError if another does already.
+
+    The lock is of the file `PATH/.lock`, or `PATH.lock` beside a file; it goes with the process, however that ends. Where
+    the file system has no locks, stderr says so.
+    """
+    file = path / ".lock" if path.is_dir() else path.with_name(f"{path.name}.lock")
+    handle = _lock(file, path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # before it is let go: the next one must not find it in our hands
+            file.unlink()
+        os.close(handle)
+
+
+_HOLDER = "process "
+"""What a lock begins with."""
+
+
+def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
+    while True:
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            raise _not_writable(file, error) from error
+        holder = os.read(handle, 200).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(handle).st_mode) else "?"
+        if holder and not holder.startswith(_HOLDER):
+            os.close(handle)
+            raise InputError(f"{file} is not a lock of ours; choose another place than {path}")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise InputError(
+                f"{path} is in use by another run ({visible(holder.strip()) or 'which just began'}); wait until it has "
+                f"ended, or choose another place (if its machine is gone for good, delete {file})"
+            ) from None
+        except OSError as error:
+            print(
+                f"note: no locks at {visible(str(path))} ({error.strerror}): see to it that no other run writes there",
+                file=sys.stderr,
+            )
+            return handle
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(file)):
+                break
+        os.close(handle)  # the one before has removed it between our two steps
+    with contextlib.suppress(OSError):  # a full disk
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, f"{_HOLDER}{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+    return handle
+
+
+def _short(flat: dict, key: str) -> str:
+    text = repr(flat[key]) if key in flat else "nothing"
+    return text if len(text) <= 60 else f"{text[:57]}…"
+
+
+def _not_writable(path: pathlib.Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or str(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return InputError(f"{path} cannot be written: {reason}; {'make room' if full else 'choose another place'}")
