@@ -6,7 +6,6 @@ was there before is overwritten.
 """
 
 import contextlib
-import errno
 import fcntl
 import json
 import os
@@ -19,60 +18,9 @@ from typing import Any
 
 from safety_align import distributed
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
+from safety_align.files import check_path, make_directory, not_writable, write_atomically
 from safety_align.strict_json import read_json
 from safety_align.visible import visible
-
-MAX_NAME = 100
-"""Characters of a name that becomes part of file names."""
-
-
-def check_name(name: str, what: str) -> None:
-    """Raises InputError unless `name` can be the beginning of a file's name, and of nothing but that."""
-    plain = (
-        name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name.encode("utf-8", "replace")) <= MAX_NAME
-    )
-    if not plain or not name.strip() or name[0] in ".-_ ":
-        raise InputError(
-            f"{what} {name[:MAX_NAME]!r} cannot be part of a file name: up to {MAX_NAME} letters, digits and the like, "
-            "none of them a slash or a control character, and a letter or digit first"
-        )
-
-
-def check_path(path: pathlib.Path, option: str = "--output") -> None:
-    """Raises InputError for a path that no file or directory of ours should have: control characters, no last name."""
-    if visible(str(path)) != str(path):
-        raise InputError(f"{option}={visible(str(path))}: no control characters in names, please")
-    if path.name in ("", "..") and str(path) != ".":
-        raise InputError(f"{option}={path} ends in no name of its own")
-
-
-def make_directory(path: pathlib.Path, option: str = "--output") -> None:
-    """Makes `path` and those above it; InputError where that cannot be done, or something else is there."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise InputError(f"{option}: {path} cannot be a directory: a file is in its place") from None
-    except (OSError, ValueError) as error:
-        raise _not_writable(path, error) from error
-
-
-def check_new_file(path: pathlib.Path, *others: pathlib.Path) -> None:
-    """Raises InputError unless `path` is free or a regular file of its own: no directory, pipe or device, no link to
-    another file, none of `others` by another name."""
-    try:
-        mode = os.lstat(path).st_mode
-        same = [other for other in others if os.path.exists(other) and os.path.samefile(path, other)]
-    except FileNotFoundError:
-        return  # or a link that leads nowhere: `lstat` has looked at the link itself
-    except OSError as error:
-        raise _not_writable(path, error) from error
-    if stat.S_ISLNK(mode):
-        raise InputError(f"{path} is a link; name the file itself")
-    if not stat.S_ISREG(mode):
-        raise InputError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}; name a file")
-    if same:
-        raise InputError(f"{path} is the same file as {same[0]}, which would be overwritten; choose another")
 
 
 def flatten(config: dict, prefix: str = "") -> dict[str, Any]:
@@ -117,7 +65,7 @@ def claim(
         try:
             write_atomically(mark, text)
         except OSError as error:
-            raise _not_writable(mark, error) from error
+            raise not_writable(mark, error) from error
 
 
 @contextlib.contextmanager
@@ -175,7 +123,7 @@ def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
         try:
             handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
-            raise _not_writable(file, error) from error
+            raise not_writable(file, error) from error
         holder = os.read(handle, 200).decode("utf-8", "replace") if stat.S_ISREG(os.fstat(handle).st_mode) else "?"
         if holder and not holder.startswith(_HOLDER):
             os.close(handle)
@@ -207,9 +155,3 @@ def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
 def _short(flat: dict, key: str) -> str:
     text = repr(flat[key]) if key in flat else "nothing"
     return text if len(text) <= 60 else f"{text[:57]}…"
-
-
-def _not_writable(path: pathlib.Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or str(error)
-    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return InputError(f"{path} cannot be written: {reason}; {'make room' if full else 'choose another place'}")

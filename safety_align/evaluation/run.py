@@ -21,7 +21,7 @@ from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.over_refusal import benign_refused
 from safety_align.evaluation.utility import perplexity
 from safety_align.fields import check_fields
-from safety_align.files import write_atomically
+from safety_align.files import check_name, write_atomically
 from safety_align.text import Turn
 from safety_align.training.checkpoint import Bundle
 
@@ -106,6 +106,7 @@ def evaluate_variant(
         call with a mesh of all their devices: each feeds its rows, all get the result, the first alone writes parts and
         shows bars. What is done already is as the first finds it.
     """
+    check_name(name, "variant")
     generator = Generator(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, gate, mesh=mesh)
     key = hashlib.sha256(repr((config, gate, bundle.config, bundle.step)).encode()).hexdigest()[:12]
 
