@@ -99,7 +99,7 @@ def load_config(path: str) -> ml_collections.ConfigDict:
         said = getattr(error, "msg", None) or error
         raise InputError(f"config file {path!r}{line}: {type(error).__name__}: {said}") from error
     if not isinstance(config, ml_collections.ConfigDict):
-        raise InputError(f"config file {path!r}: get_config() returns a {type(config).__name__}, not a ConfigDict")
+        raise InputError(f"config file {path!r}: get_config() must return a ConfigDict, not {config!r:.60}")
     return config
 
 

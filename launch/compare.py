@@ -21,6 +21,7 @@ from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
+from safety_align.visible import visible
 
 
 def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
@@ -49,7 +50,7 @@ def train_all(runs) -> bool:
 def say(text: str) -> None:
     """A line of progress, once."""
     if distributed.is_main():
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
 
 
 def training(entry: tuple) -> tuple[str, TrainConfig, str]:
