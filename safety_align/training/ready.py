@@ -27,18 +27,24 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
-    check_template_name(config.template)
+    check_names(config)
     for name, _ in pipeline.mixture:
-        _check_source(config, name)
+        _check_files(config, name)
 
 
-def _check_source(config: TrainConfig, name: str) -> None:
+def check_names(config: TrainConfig) -> None:
+    """Raises InputError for a template or a data source that there is none of."""
+    check_template_name(config.template)
+    for name, _ in config.pipeline.mixture:
+        if name not in (*SOURCES, LABELLED):
+            raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
+
+
+def _check_files(config: TrainConfig, name: str) -> None:
     data_dir = pathlib.Path(config.data.data_dir)
     if name == LABELLED:
         check_file(pathlib.Path(config.data.labelled) / "about.json")
         return
-    if name not in SOURCES:
-        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
     base = DERIVED[name][0] if name in DERIVED else name
     if base in SPECS:
         if not (data_dir / SPECS[base].file).is_file():
