@@ -20,7 +20,9 @@ def main() -> int:
     parser.add_argument("--topology", required=True, metavar="NAME", help="v5e:4x4, v5p:2x2x1, v6e:2x4, …")
     parser.add_argument("--step", choices=("train", "prefill", "decode"), default="train", help="default: %(default)s")
     for name, default in (("rows", 8), ("prompt", 1024), ("tokens", 256)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="of prefill and decode; default: %(default)s")
+        parser.add_argument(
+            f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
+        )
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = cli.parse_with_config(parser)
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the pod's chips are not here
