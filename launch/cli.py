@@ -104,7 +104,7 @@ def load_config(path: str) -> ml_collections.ConfigDict:
 
 
 def _line_of(error: BaseException, path: str) -> str | None:
-    """ ", line N" where `error` arose in the config file at `path`; None where our own code raised it."""
+    """Where in the config file at `path` an error arose, as ", line 3"; None where our own code raised it."""
     if isinstance(error, SyntaxError) and error.filename == path:
         return f", line {error.lineno}"
     frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is `load_config`

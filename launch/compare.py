@@ -76,14 +76,14 @@ def main() -> int:
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
-    for name in values["variants"]:
-        check_name(name, "config.variants:")
     output, about = pathlib.Path(arguments.output), {"config": values}
     check_path(output)
+    for name, variant in values["variants"].items():  # before anything is trained
+        check_name(name, "config.variants:")
+        if missing := {"checkpoint", "gated", "gate"} - variant.keys():
+            raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
+        to_eval_config(values["eval"] | {"gate": values["eval"].get("gate", {}) | variant["gate"]})
     runs = [training(entry) for entry in values["train"]]
-    _, gate = to_eval_config(values["eval"])
-    for variant in values["variants"].values():
-        dataclasses.replace(gate, **variant["gate"])  # it checks them, before anything is trained
     mesh = inference.start(arguments)
     with own_output(output, about):
         if not train_all(runs):

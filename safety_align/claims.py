@@ -119,7 +119,7 @@ _HOLDER = "process "
 
 
 def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
-    while True:
+    for attempt in range(10):
         try:
             handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
         except OSError as error:
@@ -143,9 +143,11 @@ def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
             )
             return handle
         with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(file)):
+            # Not the same: the one before has removed it between our two steps. Or the file system, of which there are
+            # some, gives one file several numbers.
+            if os.path.samestat(os.fstat(handle), os.stat(file)) or attempt == 9:
                 break
-        os.close(handle)  # the one before has removed it between our two steps
+        os.close(handle)
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{_HOLDER}{os.getpid()} on {socket.gethostname()}\n".encode(), 0)

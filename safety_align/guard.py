@@ -15,7 +15,7 @@ import numpy as np
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.routing import Routing, Segment, place
-from safety_align.sizes import check_decoding
+from safety_align.sizes import check_rows
 from safety_align.text import Turn
 from safety_align.training.checkpoint import Bundle
 
@@ -50,7 +50,7 @@ class Guard:
         self._config = dataclasses.replace(bundle.model_config, safety_signal=False)
         self._params, self._tokenizer, self._template = bundle.params, bundle.tokenizer, bundle.template
         self._batch_size, self._max_length = batch_size, max_length
-        check_decoding(self._config, batch_size, SHORTEST, None, "a smaller batch_size")
+        check_rows(self._config, batch_size, SHORTEST, "a smaller batch_size")
         answers = [list(bundle.template.encode_response(bundle.tokenizer, answer)) for answer in (safe, unsafe)]
         shared = 0
         while shared < min(map(len, answers)) and answers[0][shared] == answers[1][shared]:

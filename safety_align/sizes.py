@@ -87,6 +87,11 @@ def check_decoding(
     _check({"parameters": weights, f"a cache of {rows:,} rows x {slots:,} tokens": cache}, mesh, fix)
 
 
+def check_rows(model: "TransformerConfig", rows: int, slots: int, fix: str) -> None:
+    """Raises InputError, which recommends `fix`, unless the hidden states of `rows` x `slots` fit the first device."""
+    _check({f"hidden states of {rows:,} rows x {slots:,} slots": stream_bytes(model, rows, slots)}, None, fix)
+
+
 def _check(parts: dict[str, int], mesh: "jax.sharding.Mesh | None", fix: str) -> None:
     import jax
 

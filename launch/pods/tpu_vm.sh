@@ -173,7 +173,7 @@ check_config() { # what launch.train would refuse is refused here, before a slic
   # shellcheck disable=SC2064
   trap "rm -rf '$copy'" EXIT
   git -C "$root" archive HEAD | tar -x -C "$copy"
-  line=$(cd "$copy" && JAX_PLATFORMS=cpu "$python" -m launch.check "$@" 2>&1 >/dev/null) || fail 2 "${line#error: }"
+  line=$(cd "$copy" && JAX_PLATFORMS=cpu "$python" -m launch.check "$@" 2>&1 >/dev/null) || { line=${line##*$'\n'} && fail 2 "${line#error: }"; }
   rm -rf "$copy"
   trap - EXIT
 }

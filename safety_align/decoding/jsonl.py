@@ -118,7 +118,7 @@ class ResultsFile:
             )
         taken, advice = f"{path} belongs to another run", "choose another --output"
         if not path.exists():
-            taken, advice = f"{mark}, without its {path.name}, is of another run", f"delete it, or {advice}"
+            taken, advice = f"{mark}, without its {path.name}, is of another run", f"{advice}, or delete that one"
         claim(mark, about, taken, advice)
         try:
             path.touch()

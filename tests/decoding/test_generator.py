@@ -185,7 +185,9 @@ def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
     assert output.read_bytes() == before and other.read_text() == "my notes\n"
     # A mark without its file is somebody's too; so is what a link leads to.
     (tmp_path / "new.jsonl.run.json").write_text('{"mine": 1}')
-    with pytest.raises(InputError, match=r"new.jsonl.run.json, without its new.jsonl, is of another run.*delete it"):
+    with pytest.raises(
+        InputError, match=r"new.jsonl.run.json, without its new.jsonl, is of another run.*delete that one"
+    ):
         ResultsFile(tmp_path / "new.jsonl", {"gate": 1})
     (tmp_path / "link.jsonl").symlink_to(tmp_path / "absent")
     with pytest.raises(InputError, match="is a link"):
