@@ -8,6 +8,7 @@ import argparse
 import ast
 import contextlib
 import errno
+import io
 import math
 import os
 import pathlib
@@ -189,7 +190,7 @@ def run(main: Callable[[], int | None]) -> None:
     """
     together = False
     try:
-        if sys.stdout is not None:
+        if isinstance(sys.stdout, io.TextIOWrapper):
             sys.stdout.reconfigure(errors="backslashreplace")  # a terminal that is not of UTF-8
         code = main() or EXIT_OK
         _flush()

@@ -38,8 +38,8 @@ class LabelConfig:
 
     def __post_init__(self):
         check_fields(self, max_length=1, batch_size=1)
-        if not self.sources:
-            raise InputError("label config: name at least one source")
+        if not self.sources or any(limit < 1 for _, limit in self.sources):
+            raise InputError("label config: name at least one source, and of each how many passages, at least 1")
 
 
 def passages(config: LabelConfig) -> list:

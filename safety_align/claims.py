@@ -109,8 +109,9 @@ def locked(path: pathlib.Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # before it is let go: the next one must not find it in our hands
-            file.unlink()
+        if _is_at(file, handle):  # and no one else's, made after ours was deleted
+            with contextlib.suppress(OSError):
+                file.unlink()
         os.close(handle)
 
 
@@ -142,16 +143,22 @@ def _lock(file: pathlib.Path, path: pathlib.Path) -> int:
                 file=sys.stderr,
             )
             return handle
-        with contextlib.suppress(FileNotFoundError):
-            # Not the same: the one before has removed it between our two steps. Or the file system, of which there are
-            # some, gives one file several numbers.
-            if os.path.samestat(os.fstat(handle), os.stat(file)) or attempt == 9:
-                break
+        # If it is not there any more, the one before has removed it between our two steps. Or the file system, of which
+        # there are some, gives one file several numbers.
+        if _is_at(file, handle) or attempt == 9:
+            break
         os.close(handle)
     with contextlib.suppress(OSError):  # a full disk
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{_HOLDER}{os.getpid()} on {socket.gethostname()}\n".encode(), 0)
     return handle
+
+
+def _is_at(file: pathlib.Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(file))
+    except OSError:
+        return False
 
 
 def _short(flat: dict, key: str) -> str:
