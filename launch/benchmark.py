@@ -21,10 +21,16 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|load|startup")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
-    decode.add_argument("--prompt", type=int, default=256, metavar="N", help="prompt tokens, default: %(default)s")
-    decode.add_argument("--tokens", type=int, default=128, metavar="N", help="generated tokens, default: %(default)s")
+    decode.add_argument(
+        "--prompt", type=cli.integer(1), default=256, metavar="N", help="prompt tokens, default: %(default)s"
+    )
+    decode.add_argument(
+        "--tokens", type=cli.integer(1), default=128, metavar="N", help="generated tokens, default: %(default)s"
+    )
     train = commands.add_parser("train", help="tokens/s, FLOP/s, MFU; the cost of [CLS] and windows over plain SFT")
-    train.add_argument("--length", type=int, default=192, metavar="N", help="slots of a row, default: %(default)s")
+    train.add_argument(
+        "--length", type=cli.integer(1), default=192, metavar="N", help="slots of a row, default: %(default)s"
+    )
     train.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     train.add_argument("--remat", metavar="POLICY", default="none", help="default: %(default)s")
     train.add_argument(
@@ -34,7 +40,7 @@ def main() -> int:
         "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
     )
     pipeline.add_argument("--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s")
-    pipeline.add_argument("--batches", type=int, default=40, metavar="N", help="default: %(default)s")
+    pipeline.add_argument("--batches", type=cli.integer(1), default=40, metavar="N", help="default: %(default)s")
     pipeline.add_argument("--json", action="store_true", help="print one JSON object")
     load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
     load_benchmark.add_arguments(load)
@@ -42,8 +48,10 @@ def main() -> int:
     startup_benchmark.add_arguments(startup)
     for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
-        command.add_argument("--batch", type=int, default=batch, metavar="N", help="rows, default: %(default)s")
-        command.add_argument("--rounds", type=int, default=rounds, metavar="N", help="default: %(default)s")
+        command.add_argument(
+            "--batch", type=cli.integer(1), default=batch, metavar="N", help="rows, default: %(default)s"
+        )
+        command.add_argument("--rounds", type=cli.integer(1), default=rounds, metavar="N", help="default: %(default)s")
         command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
         command.add_argument("--json", action="store_true", help="print one JSON object")
     arguments, rest = parser.parse_known_args()
@@ -53,9 +61,6 @@ def main() -> int:
         raise InputError(f"unknown argument {rest[0]!r} (see --help)")
     if arguments.what == "load":
         return load_benchmark.main(arguments)
-    numbers = {name: value for name, value in vars(arguments).items() if type(value) is int}
-    if small := [name for name, value in numbers.items() if value < 1]:
-        raise InputError(f"--{small[0]} must be at least 1, got {numbers[small[0]]}")
     options = vars(arguments)
     what, as_json = options.pop("what"), options.pop("json")
     # Imported here, after the arguments are checked: jax takes a second.

@@ -10,23 +10,24 @@ import pathlib
 import sys
 
 from launch import cli, inference
-from launch.evaluation import claim_output, to_eval_config
+from launch.evaluation import own_output, to_eval_config
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
+from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
+from safety_align.visible import visible
 
 
 def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
-    """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table, of
-    several processes in the first. `mesh`: see `evaluate_variant`."""
+    """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report into `output`, which is
+    its own (`own_output`); returns the table, of several processes in the first. `mesh`: see `evaluate_variant`."""
     eval_config, base_gate = to_eval_config(evaluation)
-    claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh)
@@ -49,7 +50,7 @@ def train_all(runs) -> bool:
 def say(text: str) -> None:
     """A line of progress, once."""
     if distributed.is_main():
-        print(text, file=sys.stderr)
+        print(visible(text), file=sys.stderr)
 
 
 def training(entry: tuple) -> tuple[str, TrainConfig, str]:
@@ -70,15 +71,25 @@ def main() -> int:
     inference.add_options(parser)
     arguments, config = cli.parse_with_config(parser)
     values = config.to_dict()
+    if missing := {"train", "order", "variants", "eval"} - values.keys():
+        raise InputError(f"{arguments.config} is not the config of a comparison: it lacks {', '.join(sorted(missing))}")
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
+    output, about = pathlib.Path(arguments.output), {"config": values}
+    check_path(output)
+    for name, variant in values["variants"].items():  # before anything is trained
+        check_name(name, "config.variants:")
+        if missing := {"checkpoint", "gated", "gate"} - variant.keys():
+            raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
+        to_eval_config(values["eval"] | {"gate": values["eval"].get("gate", {}) | variant["gate"]})
     runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
-    if not train_all(runs):
-        return cli.EXIT_FAILED
-    variants = {name: values["variants"][name] for name in values["order"]}
-    table = compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}, mesh)
+    with own_output(output, about):
+        if not train_all(runs):
+            return cli.EXIT_FAILED
+        variants = {name: values["variants"][name] for name in values["order"]}
+        table = compare(variants, values["eval"], output, about, mesh)
     if table is not None:
         print(table)
     return cli.EXIT_OK

@@ -11,8 +11,10 @@ shortfall where the program does not fit.
 
 import json
 import os
+import pathlib
 
 from launch import cli
+from safety_align.files import check_new_file, check_path, make_directory, write_atomically
 
 
 def main() -> int:
@@ -20,9 +22,15 @@ def main() -> int:
     parser.add_argument("--topology", required=True, metavar="NAME", help="v5e:4x4, v5p:2x2x1, v6e:2x4, …")
     parser.add_argument("--step", choices=("train", "prefill", "decode"), default="train", help="default: %(default)s")
     for name, default in (("rows", 8), ("prompt", 1024), ("tokens", 256)):
-        parser.add_argument(f"--{name}", type=int, default=default, help="of prefill and decode; default: %(default)s")
+        parser.add_argument(
+            f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
+        )
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = cli.parse_with_config(parser)
+    if arguments.json:  # before the minutes of compiling
+        check_path(pathlib.Path(arguments.json), "--json")
+        check_new_file(pathlib.Path(arguments.json))
+        make_directory(pathlib.Path(arguments.json).parent, "--json")
     os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the pod's chips are not here
     from launch.train import to_train_config
     from safety_align.pod.programs import Serving
@@ -31,8 +39,7 @@ def main() -> int:
     serving = Serving(arguments.rows, arguments.prompt, arguments.tokens)
     found = report(to_train_config(config), arguments.topology, arguments.step, serving)
     if arguments.json:
-        with open(arguments.json, "w", encoding="utf-8") as file:
-            json.dump(found, file, indent=2)
+        write_atomically(pathlib.Path(arguments.json), json.dumps(found, indent=2))
     gib = 2**30
     mesh = " x ".join(f"{name} {size}" for name, size in found["mesh"].items() if size > 1)
     print(

@@ -11,6 +11,7 @@ import sys
 from tqdm import tqdm
 
 from launch import cli
+from safety_align.files import check_path
 
 FORMATS = ("huggingface", "run", "llama2c")
 
@@ -26,6 +27,7 @@ def main() -> int:
     parser.add_argument("--tokenizer", metavar="FILE", help="the tokenizer file of a llama2.c model")
     parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
     arguments = parser.parse_args()
+    check_path(pathlib.Path(arguments.target), "--to")
     from safety_align.interop.convert import convert  # after the arguments are checked: jax takes a second
 
     with tqdm(desc="bytes read and written", unit="B", unit_scale=True, file=sys.stderr) as bar:

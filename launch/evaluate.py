@@ -8,10 +8,11 @@ given the same command with --distributed; the first writes and speaks.
 import pathlib
 
 from launch import cli, inference
-from launch.evaluation import claim_output, to_eval_config
+from launch.evaluation import own_output, to_eval_config
 from safety_align import distributed
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
+from safety_align.files import check_name, check_path
 from safety_align.interop import load_unrolled
 
 
@@ -25,6 +26,9 @@ def main() -> int:
     inference.add_options(parser)
     arguments, config = cli.parse_with_config(parser)
     eval_config, gate = to_eval_config(config.to_dict())
+    if arguments.name is not None:
+        check_name(arguments.name, "--name")
+    check_path(pathlib.Path(arguments.output))
     mesh = inference.start(arguments)
     bundle = load_unrolled(arguments.checkpoint, mesh)
     if not bundle.model_config.safety_signal:
@@ -32,10 +36,10 @@ def main() -> int:
     name = arguments.name or ("sft" if gate is None else "gated")
     output = pathlib.Path(arguments.output)
     about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
-    claim_output(output, about)
-    measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
-    if distributed.is_main():
-        print(write_report(output, {name: measured}, about))
+    with own_output(output, about):
+        measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
+        if distributed.is_main():
+            print(write_report(output, {name: measured}, about))
     return cli.EXIT_OK
 
 

@@ -1,12 +1,19 @@
 """What `evaluate`, `compare` and `quickstart` share: configs to typed values, and an output directory of one's own."""
 
-import json
+import contextlib
+import os
 import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
 
 from safety_align import distributed
+from safety_align.claims import check_same, locked_directory
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.evaluation.run import EvalConfig
+from safety_align.strict_json import read_json
 
 
 def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
@@ -15,29 +22,32 @@ def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
     try:
         gate = GateConfig(**values.pop("gate"))
         return EvalConfig(**values), gate
-    except (TypeError, KeyError) as error:
-        raise InputError(f"the config is not an evaluation config: {error}") from error
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"the config is not an evaluation config: {type(error).__name__}: {error}") from error
 
 
-def claim_output(output: pathlib.Path, about: dict) -> None:
-    """Raises InputError if `output` holds the results of another evaluation; nothing is overwritten then.
+@contextlib.contextmanager
+def own_output(output: pathlib.Path, about: dict) -> Iterator[None]:
+    """Within it `output` is this evaluation's alone. InputError if it holds another's results, which are not overwritten
+    then, or if another evaluates there.
 
     Of several processes the first looks; all must do the same evaluation.
     """
     distributed.must_equal(about)
-    with distributed.agreed():
-        if distributed.is_main():
-            _claim(output, json.loads(json.dumps(about)))
-
-
-def _claim(output: pathlib.Path, about: dict) -> None:
     results = output / "results.json"
-    if not results.is_file():
-        return
-    try:
-        old = json.loads(results.read_text("utf-8"))["about"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{results} is not an evaluation's; choose another --output") from error
-    if old != about:
-        keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != about.get(k)))
-        raise InputError(f"{results} belongs to another evaluation (different {keys}); choose another --output")
+    with contextlib.ExitStack() as held:
+        with distributed.agreed():
+            if distributed.is_main():
+                held.enter_context(locked_directory(output))
+                if os.path.lexists(results):
+                    taken, advice = f"{results} belongs to another evaluation", "choose another --output"
+                    check_same(read_json(results, _Results).about, about, taken, advice)
+        yield
+
+
+class _Results(msgspec.Struct):
+    """What tells whose a results.json is."""
+
+    about: dict[str, Any]

@@ -9,6 +9,7 @@ On several hosts every process is given the same command with --distributed; the
 --input and the checkpoint must be there for all of them. --batch-size counts the rows of all devices together.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import pathlib
@@ -20,12 +21,16 @@ from tqdm import tqdm
 from launch import cli, inference
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
+from safety_align.claims import locked
 from safety_align.decoding import GateConfig, Generator, Request, Sampling
 from safety_align.decoding.config import describe
-from safety_align.decoding.jsonl import ResultsFile, blocks, read_requests
+from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests
 from safety_align.errors import InputError
+from safety_align.files import check_new_file, check_path, make_directory
 from safety_align.interop import load_unrolled
+from safety_align.sizes import check_decoding
 from safety_align.text import Turn
+from safety_align.visible import LINES, visible
 
 GREEN, YELLOW, RED, DIM, RESET = "\033[32m", "\033[33m", "\033[31m", "\033[2m", "\033[0m"
 
@@ -43,15 +48,17 @@ def main() -> int:
     parser.add_argument("--input", metavar="FILE", help="answer the rows of this JSON-lines file")
     parser.add_argument("--output", metavar="FILE", help="where the answers to --input go")
     parser.add_argument("--no-gate", action="store_true", help="decode as if there were no [CLS]")
-    parser.add_argument("--max-new-tokens", type=int, default=128, metavar="N", help="default: %(default)s")
-    parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="rows at once, default: %(default)s")
+    count = cli.integer(1)
+    parser.add_argument("--max-new-tokens", type=count, default=128, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="rows at once, default: %(default)s")
     parser.add_argument(
-        "--max-length", type=int, default=4096, metavar="N", help="prompt and answer, default: %(default)s"
+        "--max-length", type=count, default=4096, metavar="N", help="prompt and answer, default: %(default)s"
     )
-    parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy, default: %(default)s")
-    parser.add_argument("--top-k", type=int, default=0, help="0 keeps all, default: %(default)s")
-    parser.add_argument("--top-p", type=float, default=1.0, help="default: %(default)s")
-    parser.add_argument("--seed", type=int, default=0, help="of the sampling, default: %(default)s")
+    parser.add_argument("--temperature", type=cli.number, default=0.0, help="0 is greedy, default: %(default)s")
+    parser.add_argument("--top-k", type=cli.integer(0), default=0, help="0 keeps all, default: %(default)s")
+    parser.add_argument("--top-p", type=cli.number, default=1.0, help="default: %(default)s")
+    seed = cli.integer(0, 2**32 - 1)
+    parser.add_argument("--seed", type=seed, default=0, help="of the sampling, default: %(default)s")
     inference.add_options(parser)
     arguments, rest = parser.parse_known_args()
     if (arguments.prompt is None) == (arguments.input is None):
@@ -60,15 +67,23 @@ def main() -> int:
         raise InputError("--input and --output go together")
     if arguments.input is not None and arguments.prefill:
         raise InputError('--prefill goes with --prompt; rows of --input have their own "prefill"')
-    if arguments.batch_size < 1:
-        raise InputError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    if arguments.prompt is not None and not arguments.prompt.strip():
+        raise InputError("--prompt is empty")
+    if arguments.output is not None:
+        check_path(pathlib.Path(arguments.output))
+        check_new_file(pathlib.Path(arguments.output), pathlib.Path(arguments.input))
     to_gate(GateConfig(), rest)  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     mesh = inference.start(arguments)
+    rows = None
+    if arguments.input is not None:
+        with distributed.agreed():
+            rows = read_requests(pathlib.Path(arguments.input), sampling, arguments.seed)
     bundle = load_unrolled(arguments.checkpoint, mesh)
     with distributed.agreed():
         if bundle.gate is None and not arguments.no_gate:
             raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
+        check_decoding(bundle.model_config, 1, arguments.max_length, mesh, "a smaller --max-length")
     gate = "off" if arguments.no_gate else to_gate(bundle.gate, rest)
     generator = Generator(bundle, gate, max_length=arguments.max_length, mesh=mesh)
     if distributed.is_main():
@@ -79,7 +94,8 @@ def main() -> int:
             generator.encode([request], arguments.max_new_tokens)
         print_stream(generator, request, arguments.max_new_tokens)
     else:
-        answer_file(generator, bundle, arguments, sampling)
+        with contextlib.ExitStack() as held:
+            answer_file(generator, bundle, arguments, sampling, rows, held)
     return cli.EXIT_OK
 
 
@@ -102,7 +118,7 @@ def print_stream(generator: Generator, request: Request, max_new_tokens: int) ->
             continue
         alert = piece.probability >= generator.gate.threshold if generator.gate else False
         colour = RED if piece.refusing else YELLOW if alert else GREEN
-        print(paint(colour if generator.gate else "", piece.text), end="", flush=True)
+        print(paint(colour if generator.gate else "", visible(piece.text, LINES)), end="", flush=True)
     if distributed.is_main():
         print()
         print(paint(DIM, explain(piece.result)), file=sys.stderr)
@@ -121,11 +137,10 @@ def explain(result) -> str:
     return f"[{'alert pending at the end' if result.status == 'alert' else 'benign'}; {scores}]"
 
 
-def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampling) -> None:
-    """Answers `--input` into `--output`."""
+def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampling, rows: list[Row], held) -> None:
+    """Answers the rows of `--input` into `--output`, whose lock is `held` meanwhile."""
     source, output = pathlib.Path(arguments.input), pathlib.Path(arguments.output)
     with distributed.agreed():
-        rows = read_requests(source, sampling, arguments.seed)
         try:
             generator.encode([row.request for row in rows], arguments.max_new_tokens)
         except InputError as error:
@@ -142,6 +157,8 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
     file, done = None, 0
     with distributed.agreed():
         if distributed.is_main():  # the others never look at the file
+            make_directory(output.parent)
+            held.enter_context(locked(output))
             file = ResultsFile(output, about)
             done = file.done(rows)
     done = distributed.from_main(done)
@@ -157,7 +174,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             refused += sum(result.refused for result in results)
             distributed.stop_if_requested()
     if distributed.is_main():
-        print(f"{output}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")
+        print(f"{visible(str(output))}: {len(rows)} answers, {len(rows) - done} of them new ({refused} refused)")
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ import sys
 import yaml
 
 from launch import cli
+from launch.check import check_config
 from safety_align.errors import InputError
 from safety_align.pod.slices import Slice
 
@@ -25,6 +26,17 @@ SAVING_S = 120
 
 # Every host must see at once what another has written: nothing about files is cached, nor that there is none.
 MOUNT_OPTIONS = "metadata-cache:ttl-secs:0,metadata-cache:negative-ttl-secs:0"
+
+
+_LABEL = "[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?"
+FORMS = {
+    "image": "[A-Za-z0-9][A-Za-z0-9._:/@-]{0,499}",
+    "mount": "(/[A-Za-z0-9._][A-Za-z0-9._-]*)+",
+    "bucket": "[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]",
+    "claim": _LABEL,
+    "service-account": _LABEL,
+}
+"""What names may be: none that begins with a dash or holds a space, and is taken for an option on its way."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +71,10 @@ class Plan:
             raise InputError("give --bucket=NAME or --claim=NAME: where the run lives")
         if self.bucket and self.bucket.startswith("gs://"):
             raise InputError(f"--bucket={self.bucket}: give the bucket's name alone, without gs://")
+        for option, form in FORMS.items():
+            value = getattr(self, option.replace("-", "_"))
+            if value is not None and not re.fullmatch(form, value):
+                raise InputError(f"--{option}={value} is no such name: {form}")
 
 
 def manifest(plan: Plan) -> dict:
@@ -161,22 +177,13 @@ def _train_command(arguments, overrides: list[str]) -> tuple[str, ...]:
     return ("python", "-m", "launch.train", *options, *overrides)
 
 
-def _check_config(path: str, overrides: list[str]) -> None:
-    """Raises InputError for a config that `launch.train` would refuse."""
-    config = cli.load_config(path)
-    cli.apply_overrides(config, overrides)
-    from launch.train import to_train_config  # here: importing jax takes seconds
-
-    to_train_config(config)
-
-
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--name", required=True, help="of the JobSet")
     parser.add_argument("--image", required=True, help="made by launch/pods/Dockerfile")
     parser.add_argument("--topology", required=True, metavar="KIND:AxB", help="v5e:4x4, v5p:2x2x2, v6e:2x4, …")
     parser.add_argument(
-        "--slices", type=int, default=1, metavar="N", help="joined by the network; default: %(default)s"
+        "--slices", type=cli.integer(1), default=1, metavar="N", help="joined by the network; default: %(default)s"
     )
     parser.add_argument("--config", required=True, metavar="FILE", help="override with --config.key=value")
     parser.add_argument("--workdir", required=True, metavar="DIR", help="where the run lives, below --mount")
@@ -185,7 +192,9 @@ def main() -> int:
     parser.add_argument("--claim", metavar="NAME", help="a PersistentVolumeClaim, in place of a bucket")
     parser.add_argument("--service-account", metavar="NAME", help="of Kubernetes, with access to the bucket")
     parser.add_argument("--spot", action="store_true", help="chips that may be taken away")
-    parser.add_argument("--restarts", type=int, default=5, metavar="N", help="after failures; default: %(default)s")
+    parser.add_argument(
+        "--restarts", type=cli.integer(0), default=5, metavar="N", help="after failures; default: %(default)s"
+    )
     arguments, overrides = parser.parse_known_args()
     plan = Plan(
         name=arguments.name,
@@ -200,7 +209,7 @@ def main() -> int:
         spot=arguments.spot,
         restarts=arguments.restarts,
     )
-    _check_config(arguments.config, overrides)
+    check_config(arguments.config, overrides)
     chips, nodes = plan.slices * plan.slice.chips, plan.slices * plan.slice.hosts
     print(
         f"{plan.slices} x {arguments.topology}: {chips} chips on {nodes} nodes {plan.slice.machine_type}, "

@@ -1,5 +1,7 @@
 """What `generate`, `evaluate` and `compare` share: on which devices of which processes a model is decoded."""
 
+import re
+
 from launch import cli
 from safety_align.errors import InputError
 
@@ -39,7 +41,7 @@ def mesh_sizes(text: str | None) -> dict[str, int]:
     sizes = {}
     for part in (text or "").split(",") if text is not None else ():
         axis, equals, number = part.partition("=")
-        if axis not in AXES or not equals or not number.lstrip("-").isdigit() or axis in sizes:
+        if axis not in AXES or not equals or not re.fullmatch("-?[0-9]{1,6}", number) or axis in sizes:
             raise InputError(
                 f"--mesh={text}: expected AXIS=N, each of {', '.join(AXES)} at most once, joined by commas"
             )

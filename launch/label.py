@@ -6,7 +6,6 @@ same command goes on; with --distributed every process labels its share, and any
 """
 
 import dataclasses
-import json
 import pathlib
 import sys
 
@@ -14,9 +13,11 @@ from tqdm import tqdm
 
 from launch import cli
 from safety_align import distributed
+from safety_align.claims import owned
 from safety_align.data.labelled import PART, part_path, read_labelled, write_part
 from safety_align.data.sources import load_source
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +37,9 @@ class LabelConfig:
     batch_size: int = 32
 
     def __post_init__(self):
-        if not self.sources:
-            raise InputError("label config: name at least one source")
-        for name in ("max_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        check_fields(self, max_length=1, batch_size=1)
+        if not self.sources or any(limit < 1 for _, limit in self.sources):
+            raise InputError("label config: name at least one source, and of each how many passages, at least 1")
 
 
 def passages(config: LabelConfig) -> list:
@@ -68,21 +67,31 @@ def main() -> int:
     import jax
 
     from safety_align import sharding
-    from safety_align.guard import Guard
     from safety_align.interop import load_model
-    from safety_align.training.checkpoint import write_atomically
 
     values = config.to_dict()
     try:
         config = LabelConfig(**values | {"sources": tuple(values["sources"].items())})
-    except (TypeError, KeyError) as error:
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError) as error:
         raise InputError(f"the config is not a label config: {error}") from error
     output, texts = pathlib.Path(arguments.output), passages(config)
     # A guard that fits the devices of one process: parameters split over them, text split over processes.
     bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()))
     identity = {"guard": bundle.config, "step": bundle.step, "config": values, "passages": len(texts)}
-    with distributed.main_first("output"):
-        _claim(output, json.dumps(identity, indent=2, sort_keys=True), write_atomically)
+    taken = f"{output} holds the labels of another guard, text or config"
+    with owned(output, "about.json", identity, taken, "choose another --output"):
+        label(bundle, config, texts, output)
+    return cli.EXIT_OK
+
+
+def label(bundle, config: LabelConfig, texts: list, output: pathlib.Path) -> None:
+    """Labels what `output` lacks, each process its share, and prints a summary."""
+    import jax
+
+    from safety_align.guard import Guard
+
     guard = Guard(bundle, config.safe, config.unsafe, config.max_length, config.batch_size)
     process, processes = jax.process_index(), jax.process_count()
     mine = range(process, -(-len(texts) // PART), processes)
@@ -99,16 +108,6 @@ def main() -> int:
         labels = [example.text_label for example in read_labelled(output)]
         print(f"passages         {len(labels)}\nunsafe           {sum(p > 0.5 for p in labels)}")
         print(f"mean probability {sum(labels) / max(len(labels), 1):.4f}")
-    return cli.EXIT_OK
-
-
-def _claim(output: pathlib.Path, identity: str, write) -> None:
-    about = output / "about.json"
-    if about.is_file() and about.read_text("utf-8") != identity:
-        raise InputError(f"{output} holds the labels of another guard, text or config; choose another --output")
-    if distributed.is_main():
-        output.mkdir(parents=True, exist_ok=True)
-        write(about, identity)
 
 
 if __name__ == "__main__":

@@ -18,8 +18,12 @@ MEASURE = (
 def add_arguments(parser) -> None:
     """The command's options."""
     parser.add_argument("--size", default="llama3_2_1b", metavar="PRESET", help="model preset, default: %(default)s")
-    parser.add_argument("--fsdp", type=int, default=4, metavar="N", help="devices along fsdp, default: %(default)s")
-    parser.add_argument("--tensor", type=int, default=2, metavar="N", help="devices along tensor, default: %(default)s")
+    parser.add_argument(
+        "--fsdp", type=cli.integer(1, 512), default=4, metavar="N", help="devices along fsdp, default: %(default)s"
+    )
+    parser.add_argument(
+        "--tensor", type=cli.integer(1, 512), default=2, metavar="N", help="devices along tensor, default: %(default)s"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -11,6 +11,7 @@ exit code is the first failure's.
 
 import os
 import pathlib
+import re
 import shlex
 import signal
 import socket
@@ -22,12 +23,18 @@ import time
 from launch import cli
 from safety_align.errors import InputError
 
+HOST = r"([A-Za-z0-9_][A-Za-z0-9_.-]*@)?[A-Za-z0-9_][A-Za-z0-9_.-]*"
+"""What ssh takes for a host and nothing else: no option, no command."""
+
 
 def commands(arguments, command: list[str]) -> list[list[str]]:
     """What is started, one command for each process."""
     hosts = [host for host in (arguments.hosts or "").split(",") if host]
     if bool(hosts) == bool(arguments.local):
         raise InputError("give --local=N, or --hosts=A,B,…")
+    for host in hosts:
+        if not re.fullmatch(HOST, host):
+            raise InputError(f"--hosts: {host!r} is no host; give NAME or USER@NAME")
     if not command:
         raise InputError("give the command after --, as in: -- python -m launch.train …")
     count = len(hosts) or arguments.local
@@ -95,10 +102,12 @@ def main() -> int:
     argv = sys.argv[1:]
     cut = argv.index("--") if "--" in argv else len(argv)
     parser = cli.Parser(__doc__)
-    parser.add_argument("--local", type=int, metavar="N", help="processes on this machine")
+    parser.add_argument("--local", type=cli.integer(1, 4096), metavar="N", help="processes on this machine")
     parser.add_argument("--hosts", metavar="A,B,…", help="one process on each, over ssh; the first coordinates")
-    parser.add_argument("--port", type=int, help="of the coordinator; default 8476 over ssh, a free one here")
-    parser.add_argument("--grace", type=float, default=90.0, metavar="S", help="default: %(default)s")
+    parser.add_argument(
+        "--port", type=cli.integer(1, 65535), help="of the coordinator; default 8476 over ssh, a free one here"
+    )
+    parser.add_argument("--grace", type=cli.number, default=90.0, metavar="S", help="default: %(default)s")
     parser.add_argument("--dry-run", action="store_true", help="print what would be started, and stop")
     arguments = parser.parse_args(argv[:cut])
     started = commands(arguments, argv[cut + 1 :])

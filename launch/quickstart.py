@@ -14,6 +14,7 @@ from configs.compare.small import variants
 from configs.eval import embedded as evaluation
 from launch import cli
 from launch.compare import compare, train_all
+from launch.evaluation import own_output
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 
@@ -30,12 +31,14 @@ def main() -> int:
             config.init_from = str(workdir / "base")
         announcement = f"[{len(runs) + 1}/4] training {name}: {module.__doc__.splitlines()[0]}"
         runs.append((workdir / name, to_train_config(config), announcement))
-    if not train_all(runs):
-        return cli.EXIT_FAILED
-    print("[4/4] attacking both", file=sys.stderr)
     chosen = {k: v for k, v in variants(str(workdir / "sft"), str(workdir / "gated")).items() if k in ("sft", "gated")}
     eval_values = evaluation.get_config().to_dict()
-    print(compare(chosen, eval_values, workdir, {"config": eval_values, "variants": chosen}))
+    about = {"config": eval_values, "variants": chosen}
+    with own_output(workdir, about):
+        if not train_all(runs):
+            return cli.EXIT_FAILED
+        print("[4/4] attacking both", file=sys.stderr)
+        print(compare(chosen, eval_values, workdir, about))
     minutes = (time.monotonic() - started) / 60
     print(f"{minutes:.1f} minutes; open {workdir / 'report.html'} for plots and sample answers", file=sys.stderr)
     return cli.EXIT_OK

@@ -28,6 +28,7 @@ def main() -> int:
     from safety_align.text import load_template
     from safety_align.training.inputs import load_examples
     from safety_align.training.loop import same_model
+    from safety_align.training.ready import check_run
     from safety_align.training.reference import preference_pairs, reference_sums
 
     config = to_train_config(config)
@@ -35,6 +36,8 @@ def main() -> int:
         raise InputError(f"{arguments.config} is not the config of a DPO run: it has no dpo group")
     output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    with distributed.agreed():
+        check_run(config, mesh)
     start = load_model(config.init_from, mesh)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)

@@ -5,8 +5,6 @@ of them share. Metrics of the last validation go to
 stdout, progress to stderr; DIR gets checkpoints, config.json, tokenizer.json, metrics.jsonl and TensorBoard files.
 """
 
-import sys
-
 import ml_collections
 
 from launch import cli
@@ -54,8 +52,10 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
             mesh=MeshConfig(**values.pop("mesh", {})),
             **values,
         )
-    except (TypeError, KeyError) as error:
-        raise InputError(f"the config is not a training config: {error}") from error
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"the config is not a training config: {type(error).__name__}: {error}") from error
 
 
 def main() -> int:
@@ -73,7 +73,7 @@ def main() -> int:
     try:
         metrics = train(config, arguments.workdir, load=load_model)
     except (NonFiniteLoss, CheckpointNotWritten) as error:
-        print(f"error: {error}", file=sys.stderr)
+        cli.say_error(error)
         return cli.EXIT_FAILED
     for name, value in metrics.items() if distributed.is_main() else ():
         print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")

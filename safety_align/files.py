@@ -1,7 +1,8 @@
-"""Files from outside, read safely; and files of ours that are there only once they are whole."""
+"""Files from outside, read safely; places where files of ours may go; and files that are there only once they are whole."""
 
 import codecs
 import contextlib
+import errno
 import gzip
 import itertools
 import os
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from typing import IO
 
 from safety_align.errors import InputError
+from safety_align.visible import visible
 
 MAX_LINE = 64 << 20
 """Bytes of a line, unpacked: a small gzip file can hold one that fills the memory."""
@@ -77,6 +79,64 @@ def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path} is truncated or not gzip: {error}; copy it again") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+MAX_NAME = 100
+"""Characters of a name that becomes part of file names."""
+
+
+def check_name(name: str, what: str) -> None:
+    """Raises InputError unless `name` can be the beginning of a file's name, and of nothing but that."""
+    plain = (
+        name.isprintable() and not set(name) & set('/\\:*?"<>|') and len(name.encode("utf-8", "replace")) <= MAX_NAME
+    )
+    if not plain or not name.strip() or name[0] in ".-_ ":
+        raise InputError(
+            f"{what} {name[:MAX_NAME]!r} cannot be part of a file name: up to {MAX_NAME} letters, digits and the like, "
+            "none of them a slash or a control character, and a letter or digit first"
+        )
+
+
+def check_path(path: pathlib.Path, option: str = "--output") -> None:
+    """Raises InputError for a path that no file or directory of ours should have: control characters, no last name."""
+    if visible(str(path)) != str(path):
+        raise InputError(f"{option}={visible(str(path))}: no control characters in names, please")
+    if path.name in ("", "..") and str(path) != ".":
+        raise InputError(f"{option}={path} ends in no name of its own")
+
+
+def make_directory(path: pathlib.Path, option: str = "--output") -> None:
+    """Makes `path` and those above it; InputError where that cannot be done, or something else is there."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"{option}: {path} cannot be a directory: a file is in its place") from None
+    except (OSError, ValueError) as error:
+        raise not_writable(path, error) from error
+
+
+def check_new_file(path: pathlib.Path, *others: pathlib.Path) -> None:
+    """Raises InputError unless `path` is free or a regular file of its own: no directory, pipe or device, no link to
+    another file, none of `others` by another name."""
+    try:
+        mode = os.lstat(path).st_mode  # of a link itself, which may lead nowhere
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise not_writable(path, error) from error
+    if stat.S_ISLNK(mode):
+        raise InputError(f"{path} is a link; name the file itself")
+    if not stat.S_ISREG(mode):
+        raise InputError(f"{path} is {'a directory' if stat.S_ISDIR(mode) else 'no regular file'}; name a file")
+    if same := [other for other in others if os.path.exists(other) and os.path.samefile(path, other)]:
+        raise InputError(f"{path} is the same file as {same[0]}, which would be overwritten; choose another")
+
+
+def not_writable(path: pathlib.Path, error: Exception) -> InputError:
+    """What to raise where `path` cannot be written."""
+    reason = getattr(error, "strerror", None) or str(error)
+    full = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    return InputError(f"{path} cannot be written: {reason}; {'make room' if full else 'choose another place'}")
 
 
 @contextlib.contextmanager

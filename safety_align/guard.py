@@ -16,7 +16,11 @@ from safety_align.bundle import Bundle
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.routing import Routing, Segment, place
+from safety_align.sizes import check_rows
 from safety_align.text import Turn
+
+SHORTEST = 64
+"""Tokens of a row: the least, and what it grows by."""
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -46,6 +50,7 @@ class Guard:
         self._config = dataclasses.replace(bundle.model_config, safety_signal=False)
         self._params, self._tokenizer, self._template = bundle.params, bundle.tokenizer, bundle.template
         self._batch_size, self._max_length = batch_size, max_length
+        check_rows(self._config, batch_size, SHORTEST, "a smaller batch_size")
         answers = [list(bundle.template.encode_response(bundle.tokenizer, answer)) for answer in (safe, unsafe)]
         shared = 0
         while shared < min(map(len, answers)) and answers[0][shared] == answers[1][shared]:
@@ -67,7 +72,7 @@ class Guard:
         return found
 
     def _run(self, prompts: list[np.ndarray]) -> np.ndarray:
-        length = -(-max(map(len, prompts)) // 64) * 64
+        length = -(-max(map(len, prompts)) // SHORTEST) * SHORTEST
         none = np.zeros(0, np.int32)
         rows = [place([Segment(p, np.ones(len(p), bool), none, none.astype(bool))], length, 0) for p in prompts]
         rows += [place([], length, 0)] * (self._batch_size - len(rows))

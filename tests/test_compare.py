@@ -15,3 +15,25 @@ def test_entries_of_a_comparison_take_overrides():
     for bad in (("a", "b.py", {}, {}), ("a", "b.py", "c")):
         with pytest.raises(InputError, match="overrides"):
             compare.training(bad)
+
+
+def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "train_all", None)  # not reached
+    from configs.compare import small
+
+    broken = {
+        "variants: 'a/b'": lambda c: c.update(variants={"a/b": c.variants.sft}, order=(*c.order, "a/b")),
+        "sft lacks checkpoint": lambda c: c.variants.sft.__delattr__("checkpoint"),
+        "no_such": lambda c: c.variants.gated.update(gate={"no_such": 1}),
+        "threshold": lambda c: c.variants.gated.update(gate={"threshold": 2.0}),
+        "lacks train": lambda c: c.__delattr__("train"),
+        "order and config.variants differ": lambda c: c.update(order=("sft",)),
+    }
+    for said, change in broken.items():
+        config = small.get_config()
+        change(config)
+        monkeypatch.setattr(compare.cli, "load_config", lambda path, c=config: c)
+        monkeypatch.setattr("sys.argv", ["compare", "--config=x", f"--output={tmp_path / 'out'}"])
+        with pytest.raises(InputError, match=said):
+            compare.main()
+    assert not (tmp_path / "out").exists()

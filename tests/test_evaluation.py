@@ -15,6 +15,7 @@ from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.judges import judge
 from safety_align.evaluation.report import markdown_table, write_report
 from safety_align.evaluation.statistics import auroc, fpr_at_recall, rate
+from safety_align.strict_json import read_json
 from safety_align.text import Tokenizer, get_template
 
 TOKENIZER = Tokenizer.train(["Sure, here is how to do it. Step 1: go."] * 9, 300)
@@ -198,3 +199,33 @@ def test_reports_are_complete_aligned_and_escaped(tmp_path):
     assert "<script>" not in page and "&lt;script&gt;" in page and "a &amp; b &lt;/p&gt;" in page
     assert page.count("<svg") >= 2
     assert 'src="http' not in page and 'href="http' not in page  # one file, nothing fetched
+
+
+HOSTILE = "a|b\n$x_{$\x1b[2J\u202e\ud800<i>"
+
+
+def test_no_name_text_or_figure_breaks_a_report(tmp_path):
+    """Strict JSON, a table of as many cells as its rule, a page and plots without a raw control character."""
+    nan, infinite = float("nan"), float("inf")
+    attack = VARIANT["attacks"]["direct"]
+    sample = attack["samples"][0] | {"prompt": HOSTILE, "prefill": HOSTILE, "response": HOSTILE + "\nnext\tline"}
+    sample |= {"checks": [[0, nan], [1, None], [2, infinite], [3, 0.5], [4, 0.75], [5, 0.1]]}
+    broken = {
+        "attacks": {"direct": attack | {"asr": nan, "samples": [sample]}, HOSTILE: attack | {"low": None, "high": nan}},
+        "benign_refused": {HOSTILE: {"rate": None, "low": 0.0, "high": 0.3, "n": 0, "by_gate": 0.0, "samples": []}},
+        "head": {HOSTILE: {"auroc": nan}},
+        "perplexity": infinite,
+    }
+    table = write_report(tmp_path, {HOSTILE: broken, "fine": VARIANT}, {"config": HOSTILE})
+    saved = read_json(tmp_path / "results.json")
+    assert saved["variants"]["fine"] == VARIANT
+    (_, measured) = next(iter(saved["variants"].items()))
+    assert measured["perplexity"] is None and measured["attacks"]["direct"]["asr"] is None
+    assert measured["attacks"]["direct"]["samples"][0]["checks"][:3] == [[0, None], [1, None], [2, None]]
+    shown = (tmp_path / "table.md").read_text() + table + (tmp_path / "report.html").read_text()
+    assert not [c for c in shown if not (c.isprintable() or c in "\n\t")]
+    lines = table.splitlines()
+    assert {line.replace("\\|", "").count("|") for line in lines} == {4}
+    assert all(not line.lower().count("nan") and not line.count("inf") for line in lines)
+    page = (tmp_path / "report.html").read_text()
+    assert "\\x1b[2J\\u202e\\ud800&lt;i&gt;" in page and "\nnext\tline" in page and "<i>" not in page

@@ -46,6 +46,14 @@ def test_what_cannot_be_started_is_refused(changes):
         commands(arguments(**changes), TRAIN)
 
 
+@pytest.mark.parametrize(
+    "host", ["-oProxyCommand=touch x", "a,-D9", "me@-x", "a b", "a;b", "a\n", "$(x)", "@a", "a@b@c"]
+)
+def test_hosts_are_no_options_or_commands(host):
+    with pytest.raises(InputError, match="--hosts"):
+        commands(arguments(hosts=host), TRAIN)
+
+
 def test_no_command_is_refused():
     with pytest.raises(InputError, match="after --"):
         commands(arguments(local=1), [])

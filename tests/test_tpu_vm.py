@@ -48,13 +48,18 @@ def cloud(tmp_path):
     """A directory with the stand-in; its files say what state things are in."""
     (tmp_path / "gcloud").write_text(f"#!{sys.executable}\n" + (ROOT / "tests" / "fake_gcloud.py").read_text())
     (tmp_path / "gcloud").chmod(0o755)
+    (tmp_path / "python").write_text('#!/bin/sh\necho "$@" >>"$0.calls"\n')  # finds nothing wrong with any config
+    (tmp_path / "python").chmod(0o755)
     for name, text in dict(slice_states="ACTIVE", vm_state="READY", namespace="True", workers="none").items():
         (tmp_path / name).write_text(text)
     return tmp_path
 
 
 def call(cloud, *arguments: str, **options) -> subprocess.CompletedProcess:
-    environment = dict(os.environ, PATH=f"{cloud}:{os.environ['PATH']}", TMPDIR=str(cloud))
+    environment = dict(
+        os.environ, PATH=f"{cloud}:{os.environ['PATH']}", TMPDIR=str(cloud), PYTHON=str(cloud / "python")
+    )
+    environment |= options.pop("env", {})
     options.setdefault("stdin", subprocess.DEVNULL)
     command = ["bash", str(SCRIPT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=cloud, **options)
@@ -203,6 +208,21 @@ def test_a_flat_bucket_is_refused_before_anything_is_bought(cloud):
         (["run", *NAME, "--", "--config=configs/embedded_gated.py", "--workdir=/mnt/share/../x"], "/mnt/share/../x"),
         (["run", *NAME, "--", "--config=configs/none.py", "--workdir=/mnt/share/x"], "configs/none.py"),
         (["run", *NAME, *TRAINING, "--steps=3"], "--steps=3"),
+        (["install", *NAME, "--bucket=-o"], "'-o'"),
+        (["install", *NAME, "--bucket=bkt\n"], "--bucket=bkt?"),
+        (["install", *NAME, "--bucket="], "--bucket= is empty"),
+        (["install", *NAME, "--bucket=a b"], "'a b'"),
+        (["install", *NAME, "--nfs=-o:/b"], "'-o:/b'"),
+        (["install", *NAME, "--nfs=a:b"], "'a:b'"),
+        (["install", *SLICE, "--mount=/mnt/../etc"], "/mnt/../etc"),
+        (["install", *SLICE, "--mount=/mnt/-o"], "/mnt/-o"),
+        (["create", *SLICE, "--runtime=-x"], "'-x'"),
+        (["create", *SLICE, "--project=-x"], "--project=-x"),
+        (["create", *SLICE, "--project=a b"], "a b"),
+        (["create", *SLICE, "--type=v5p-99999999999999999999"], "v5p-99999999999999999999"),
+        (["create", "--name=a\n", ZONE, "--type=v6e-8"], "--name=a?"),
+        (["create", *SLICE, "--\x1b[2J"], "--?[2J"),
+        (["run", *NAME, *TRAINING, "--config.init_from=a\nb"], "a?b"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -211,6 +231,28 @@ def test_bad_input_is_one_line_and_exit_code_2(cloud, arguments, named):
     assert done.returncode == 2 and not calls(cloud)
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ") and named in line
+
+
+@pytest.mark.parametrize("verb", ["up", "run", "resume"])
+def test_the_config_is_checked_before_anything_is_bought(cloud, verb):
+    assert call(cloud, verb, "--yes", *SLICE, *TRAINING).returncode == 0
+    asked = (cloud / "python.calls").read_text().splitlines()
+    assert asked[1] == "-m launch.check --config=configs/embedded_gated.py --config.init_from=it's"
+    (cloud / "python").write_text('#!/bin/sh\n[ "$1" = -c ] && exit\necho "error: steps is wrong" >&2; exit 2\n')
+    (cloud / "calls").unlink()
+    done = call(cloud, verb, "--yes", *SLICE, *TRAINING)
+    assert (done.returncode, done.stderr) == (2, "error: steps is wrong\n") and not calls(cloud)
+    (cloud / "python").write_text("#!/bin/sh\nexit 1\n")
+    assert "config is not checked here" in call(cloud, verb, "--dry-run", *SLICE, *TRAINING).stderr
+    assert not [path for path in cloud.iterdir() if path.name.startswith("tmp.")]
+
+
+def test_the_check_is_that_of_launch_train(cloud):
+    wrong = (*TRAINING[:3], "--config.stesp=3")
+    done = call(cloud, "run", "--yes", *NAME, *wrong, env={"PYTHON": sys.executable})
+    assert done.returncode == 2 and not calls(cloud)
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("error: unknown config key 'stesp'")
 
 
 def test_help(cloud):

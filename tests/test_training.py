@@ -19,9 +19,11 @@ from make import TINY, random_params, random_rows
 from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align import sharding
+from safety_align.claims import locked
 from safety_align.errors import InputError
 from safety_align.training import loop, losses
 from safety_align.training.checkpoint import load_run
+from safety_align.training.config import MeshConfig
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
@@ -244,6 +246,39 @@ def test_another_config_is_refused_and_what_may_differ_is_not(whole):
         loop.train(small_run(lambda_cls=0.3), workdir, progress=False)
     assert (workdir / "config.json").read_text() == before
     assert loop.train(small_run(log_every=3), workdir, progress=False)["step"] == 6
+
+
+def test_a_second_trainer_is_refused_and_a_killed_one_blocks_nobody(whole, tmp_path):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    with locked(workdir), pytest.raises(InputError, match="run is in use by another run"):
+        loop.train(small_run(), workdir, progress=False)
+    (workdir / ".lock").write_text("process 1 on a machine that is gone\n")  # as a killed trainer leaves it
+    assert loop.train(small_run(), workdir, progress=False)["step"] == 6
+    assert not (workdir / ".lock").exists()
+
+
+def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "load_examples", None)  # not reached
+    workdir = tmp_path / "run"
+    plain = small_run()
+    data = dict(data_dir=str(tmp_path), mixture=dict(alpaca=1.0))
+    impossible = {
+        "'plian' is not one of .*llama3.*huggingface": dataclasses.replace(plain, template="plian"),
+        "checkpoint .*nowhere.* does not exist": dataclasses.replace(plain, init_from=str(tmp_path / "nowhere")),
+        "needs 3 devices": dataclasses.replace(plain, mesh=MeshConfig(data=3)),
+        "parameters .* GiB": dataclasses.replace(plain, model=dataclasses.replace(plain.model, layers=10**9)),
+        "100,000,000 rows": small_run(data=dict(batch_size=10**8)),
+        "2,000,000,024 slots": small_run(data=dict(sequence_length=2 * 10**9)),
+        "alpaca.jsonl.gz does not exist": small_run(data=data),
+        "about.json does not exist": small_run(data=dict(labelled=str(tmp_path), mixture=dict(text_labelled=1.0))),
+    }
+    for said, config in impossible.items():
+        with pytest.raises(InputError, match=said):
+            loop.train(config, workdir, progress=False)
+        assert not workdir.exists()
+    with pytest.raises(InputError, match="routing.windows"):
+        small_run(routing=dict(windows=10**9))
 
 
 def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):

@@ -42,8 +42,8 @@ bad input.
 END
 }
 
-fail() { # CODE MESSAGE
-  echo "error: $2" >&2
+fail() { # CODE MESSAGE, which stays one line whatever was typed
+  echo "error: ${2//[[:cntrl:]]/?}" >&2
   exit "$1"
 }
 
@@ -70,18 +70,20 @@ read_options() {
   while [ $# -gt 0 ]; do
     option=$1
     shift
+    [[ $option != *[[:cntrl:]]* ]] || fail 2 "$option: no line ends and control characters, please"
     case $option in
       --) training=("$@") && break ;;
+      --*=) fail 2 "$option is empty (see --help)" ;;
       --name=*) name=${option#*=} ;;
       --zone=*) zone=${option#*=} ;;
-      --project=?*) where=("$option") ;;
+      --project=*) where=("$option") ;;
       --type=*) type=${option#*=} ;;
-      --runtime=?*) runtime=${option#*=} ;;
+      --runtime=*) runtime=${option#*=} ;;
       --spot | --reserved) tier+=("$option") ;;
       --create=--?*) extra+=("${option#*=}") ;;
-      --bucket=?*) bucket=${option#*=} ;;
-      --nfs=?*) nfs=${option#*=} ;;
-      --mount=?*) mount=${option#*=} ;;
+      --bucket=*) bucket=${option#*=} ;;
+      --nfs=*) nfs=${option#*=} ;;
+      --mount=*) mount=${option#*=} ;;
       --worker=*) worker=${option#*=} ;;
       --follow) follow=(--follow) ;;
       --poll=*) poll=${option#*=} ;;
@@ -92,20 +94,26 @@ read_options() {
   done
   [[ $name =~ ^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$ ]] || fail 2 "--name='$name': lower-case letters, digits and -, a letter first"
   [[ $zone =~ ^[a-z]+-[a-z]+[0-9]+-[a-z]$ ]] || fail 2 "--zone='$zone' is not a zone such as us-west4-a"
-  [[ $worker =~ ^[0-9]+$ ]] || fail 2 "--worker='$worker' is not a number"
-  [[ $poll =~ ^[0-9]+$ ]] || fail 2 "--poll='$poll' is not a number of seconds"
-  [[ $mount == /?* ]] || fail 2 "--mount='$mount' is not an absolute path"
+  [[ $worker =~ ^[0-9]{1,5}$ ]] || fail 2 "--worker='$worker' is not a number"
+  [[ $poll =~ ^[0-9]{1,5}$ ]] || fail 2 "--poll='$poll' is not a number of seconds"
+  [[ $mount =~ ^(/[A-Za-z0-9_.][A-Za-z0-9_.-]*)+$ && $mount/ != */../* ]] || fail 2 "--mount='$mount' is not an absolute path of letters, digits and . _ -"
   [ ${#tier[@]} -le 1 ] || fail 2 "give --spot or --reserved, not both"
   [ -z "$bucket" ] || [ -z "$nfs" ] || fail 2 "give --bucket or --nfs, not both"
-  [[ $mount$bucket$nfs != *[!A-Za-z0-9._:/-]* ]] || fail 2 "--mount, --bucket, --nfs: letters, digits and . _ : / - only"
+  # No value begins with a dash: on its way through gcloud, gcsfuse and mount it would be taken for an option.
   [[ $bucket != gs://* ]] || fail 2 "--bucket='$bucket': give the bucket's name alone, without gs://"
+  [[ -z $bucket || $bucket =~ ^[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]$ ]] || fail 2 "--bucket='$bucket' is no bucket's name"
+  [[ -z $nfs || $nfs =~ ^[A-Za-z0-9][A-Za-z0-9.-]*:(/[A-Za-z0-9_.][A-Za-z0-9_.-]*)+$ ]] || fail 2 "--nfs='$nfs' is not of the form HOST:/SHARE"
+  [[ -z $runtime || $runtime =~ ^[a-z0-9][a-z0-9.-]*$ ]] || fail 2 "--runtime='$runtime' is no version's name"
+  for option in ${where[@]+"${where[@]}"}; do
+    [[ $option =~ ^--project=[a-z0-9][a-z0-9.:-]*$ ]] || fail 2 "$option is no project's name"
+  done
   if [ -n "$type" ]; then read_type; fi
   where=("--zone=$zone" ${where[@]+"${where[@]}"})
 }
 
 read_type() { # sets chips, workers and, unless given, runtime
   local kind=${type%-*} size=${type##*-} default
-  [[ $type =~ ^(v5litepod|v5p|v6e)-[1-9][0-9]*$ ]] || fail 2 "--type='$type' is not one of v5litepod-N, v5p-N, v6e-N"
+  [[ $type =~ ^(v5litepod|v5p|v6e)-[1-9][0-9]{0,4}$ ]] || fail 2 "--type='$type' is not one of v5litepod-N, v5p-N, v6e-N"
   case $kind in
     v5litepod) default=v2-alpha-tpuv5-lite ;;
     v5p) default=v2-alpha-tpuv5 ;;
@@ -138,18 +146,36 @@ need() { # VERB: what it cannot do without
 }
 
 need_training() {
-  local argument config='' workdir=''
+  local argument config='' workdir='' asked=()
   for argument in ${training[@]+"${training[@]}"}; do
+    [[ $argument != *[[:cntrl:]]* ]] || fail 2 "after --, $argument: no line ends and control characters, please"
     case $argument in
-      --config=*) config=${argument#*=} ;;
+      --config=*) config=${argument#*=} && asked+=("$argument") ;;
       --workdir=*) workdir=${argument#*=} ;;
-      --config.*=* | --tell-stopped) ;;
+      --config.*=*) asked+=("$argument") ;;
+      --tell-stopped) ;;
       *) fail 2 "after --, $argument is no argument of launch.train on a pod; there are --config, --workdir, --config.key=value" ;;
     esac
   done
   [ -n "$config" ] && [ -n "$workdir" ] || fail 2 "$1 needs the training's arguments: -- --config=configs/NAME.py --workdir=$mount/NAME"
   [[ $workdir == "$mount"/?* && $workdir/ != */../* ]] || fail 2 "--workdir=$workdir must be below --mount=$mount, which all workers share"
   git -C "$root" cat-file -e "HEAD:$config" 2>/dev/null || fail 2 "--config=$config is not in the commit HEAD, which is what the workers get"
+  check_config "${asked[@]}"
+}
+
+check_config() { # what launch.train would refuse is refused here, before a slice is bought: of HEAD, as the workers get it
+  local python=${PYTHON:-python3} copy line
+  if ! "$python" -c 'import jax, ml_collections, optax' >/dev/null 2>&1; then
+    say "note: $python lacks the project's packages, so the config is not checked here (PYTHON=… names another)"
+    return
+  fi
+  copy=$(mktemp -d)
+  # shellcheck disable=SC2064
+  trap "rm -rf '$copy'" EXIT
+  git -C "$root" archive HEAD | tar -x -C "$copy"
+  line=$(cd "$copy" && JAX_PLATFORMS=cpu "$python" -m launch.check "$@" 2>&1 >/dev/null) || { line=${line##*$'\n'} && fail 2 "${line#error: }"; }
+  rm -rf "$copy"
+  trap - EXIT
 }
 
 # --- gcloud -----------------------------------------------------------------------------------------------------------

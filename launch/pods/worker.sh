@@ -24,7 +24,8 @@ mount_share() { # KIND SOURCE DIR
   sudo mkdir -p "$3"
   if [ "$1" = nfs ]; then
     sudo apt-get -qq -o DPkg::Lock::Timeout=600 install -y nfs-common
-    sudo mount -t nfs "$2" "$3"
+    # A lock of a VM that was taken away would stay with the server for ever, and keep the resumed run out.
+    sudo mount -t nfs -o local_lock=flock "$2" "$3"
     return
   fi
   if ! command -v gcsfuse >/dev/null; then
@@ -43,8 +44,8 @@ install() {
   local kind='' source='' dir=/mnt/share
   for option in "$@"; do
     case $option in
-      --bucket=?*) kind=bucket source=${option#*=} ;;
-      --nfs=?*) kind=nfs source=${option#*=} ;;
+      --bucket=[a-z0-9]*) kind=bucket source=${option#*=} ;;
+      --nfs=[A-Za-z0-9]*) kind=nfs source=${option#*=} ;;
       --mount=/?*) dir=${option#*=} ;;
       *) fail 2 "install: unknown option $option" ;;
     esac

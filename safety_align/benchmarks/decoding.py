@@ -13,6 +13,7 @@ from safety_align.decoding import decode as loop
 from safety_align.decoding.decoder import CHUNK
 from safety_align.decoding.state import Batch
 from safety_align.model import init_params, preset
+from safety_align.sizes import check_decoding
 
 SCHEDULES = ("every", "annealing", "periodic", "random", "first")
 
@@ -28,6 +29,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
     cache_bytes, parameter_bytes, temporary_bytes, compile_s (loop with a check at every step).
     """
     model = preset(size, dtype=dtype, param_dtype=dtype, scan_layers=False)
+    check_decoding(model, batch, prompt + tokens, None, "a smaller --batch, --prompt or --tokens")
     params = jax.jit(lambda key: nn.unbox(init_params(model, key)))(jax.random.key(0))
     params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
     layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)

@@ -7,7 +7,7 @@ import time
 import jax
 import numpy as np
 
-from safety_align import sharding
+from safety_align import sharding, sizes
 from safety_align.benchmarks.timing import median_ratio, paired
 from safety_align.model import TransformerConfig, preset
 from safety_align.routing import RoutingConfig, Segment, place, sample_checks
@@ -38,6 +38,7 @@ def train(
     """
     mesh = sharding.make_mesh()
     base = preset(size, dtype=dtype, remat=remat, attention=attention)
+    sizes.check_training(base, mesh, batch, length)
     runs, tokens, facts = {}, {}, {}
     for name in ("sft", "safety"):
         model = dataclasses.replace(base, safety_signal=name == "safety")

@@ -19,6 +19,7 @@ import numpy as np
 
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 from safety_align.routing import Pair, RoutingConfig, Segment, place
 from safety_align.text import ChatTemplate, Tokenizer
 
@@ -47,11 +48,8 @@ class PipelineConfig:
     pairs_per_row: int | None = None
 
     def __post_init__(self):
-        for name in ("sequence_length", "batch_size"):
-            if getattr(self, name) < 1:
-                raise InputError(f"data.{name} must be at least 1, got {getattr(self, name)}")
-        if self.pairs_per_row is not None and self.pairs_per_row < 1:
-            raise InputError(f"data.pairs_per_row must be at least 1, or None, got {self.pairs_per_row}")
+        at_least = dict(sequence_length=1, batch_size=1, pairs_per_row=1, checks_per_row=0, seed=0, max_skipped=0)
+        check_fields(self, "data.", **at_least)
         if not self.mixture or any(weight <= 0 for _, weight in self.mixture):
             raise InputError(f"data.mixture needs sources with positive weights, got {self.mixture}")
 

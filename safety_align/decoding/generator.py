@@ -20,6 +20,7 @@ from safety_align.decoding.state import DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.model import unroll
+from safety_align.sizes import check_decoding
 from safety_align.text import StreamDecoder
 
 
@@ -177,6 +178,8 @@ class Generator:
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
+        fix = "a smaller batch, fewer new tokens or shorter prompts"
+        check_decoding(self.model_config, rows, layout.slots, self.mesh, fix)
         decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
         return decoder, sharding.spread_rows(make_batch(encoded, rows, layout, max_new_tokens), self.mesh)
 

@@ -4,15 +4,18 @@ import dataclasses
 import hashlib
 import json
 import math
+import os
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import msgspec
 
 from safety_align.bounds import shown
+from safety_align.claims import claim
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.requests import Request, Result
 from safety_align.errors import InputError
+from safety_align.files import check_new_file
 from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
 
@@ -89,28 +92,26 @@ class ResultsFile:
     """An output file that an interrupted run can go on with.
 
     `about` says which run it is (checkpoint, gate, input …) and stands beside the file, in `FILE.run.json`. A file of
-    another run is refused untouched. A last line that was cut short is written anew.
+    another run is refused untouched, and so is a `FILE.run.json` of anything else. A last line that was cut short is
+    written anew. One process at a time: whoever makes one holds its lock (`claims.locked`).
     """
 
     def __init__(self, path: pathlib.Path, about: dict):
-        self.path, about = path, json.loads(json.dumps(about))
+        self.path = path
+        check_new_file(path)
         mark = path.with_name(path.name + ".run.json")
-        if path.exists():
-            try:
-                old = json.loads(mark.read_text("utf-8"))
-            except (OSError, ValueError):
-                raise InputError(
-                    f"{path} exists and is not this command's ({mark.name} is missing); choose another --output"
-                ) from None
-            if old != about:
-                keys = ", ".join(sorted(k for k in old.keys() | about.keys() if old.get(k) != about.get(k)))
-                raise InputError(f"{path} belongs to another run (different {keys}); choose another --output")
-        else:
-            try:
-                mark.write_text(json.dumps(about, indent=1) + "\n", "utf-8")
-                path.touch()
-            except OSError as error:
-                raise InputError(f"cannot write {path}: {error.strerror}") from error
+        if path.exists() and not os.path.lexists(mark):
+            raise InputError(
+                f"{path} exists and is not this command's ({mark.name} is missing); choose another --output"
+            )
+        taken, advice = f"{path} belongs to another run", "choose another --output"
+        if not path.exists():
+            taken, advice = f"{mark}, without its {path.name}, is of another run", f"{advice}, or delete that one"
+        claim(mark, about, taken, advice)
+        try:
+            path.touch()
+        except OSError as error:
+            raise InputError(f"{path} cannot be written: {error.strerror}; {advice}") from error
 
     def done(self, rows: Sequence[Row]) -> int:
         """How many of `rows` the file already holds; drops a line that was cut short."""
@@ -134,10 +135,13 @@ class ResultsFile:
         return len(lines)
 
     def append(self, rows: Sequence[Row], results: Sequence[Result]) -> None:
-        """Writes results in order, all of them or, if interrupted, a beginning."""
-        with open(self.path, "a", encoding="utf-8") as file:
-            for row, result in zip(rows, results, strict=True):
-                file.write(to_json(row.id, result) + "\n")
+        """Writes results in order, all of them or, if interrupted, a beginning. OSError names the file."""
+        try:
+            with open(self.path, "a", encoding="utf-8") as file:
+                for row, result in zip(rows, results, strict=True):
+                    file.write(to_json(row.id, result) + "\n")
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
 def blocks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:

@@ -1,13 +1,24 @@
 """Plots of the report as inline SVG."""
 
 import io
+import math
 
 import matplotlib
+
+from safety_align.visible import visible
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # after the backend is chosen
 
-plt.rcParams.update({"svg.fonttype": "path", "font.size": 10, "axes.spines.top": False, "axes.spines.right": False})
+plt.rcParams.update(
+    {
+        "svg.fonttype": "path",
+        "font.size": 10,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.parse_math": False,  # a $ in a name is a $
+    }
+)
 
 COLOURS = ("#c0504d", "#2f6db5", "#3f9a6b", "#d09a2c", "#7a5ea8", "#4aa3a2", "#8c6d5a", "#7f8896")
 
@@ -20,14 +31,15 @@ def bars(variants: dict[str, dict[str, dict]], names: list[str], key: str) -> st
         xs, values, below, above = [], [], [], []
         for x, name in enumerate(names):
             entry = found.get(name)
-            if entry and entry[key] is not None:
+            if entry and is_number(entry[key]):
+                low, high = (entry[end] if is_number(entry[end]) else entry[key] for end in ("low", "high"))
                 xs.append(x - 0.4 + (i + 0.5) * width)
                 values.append(100 * entry[key])
-                below.append(100 * max(0.0, entry[key] - entry["low"]))
-                above.append(100 * max(0.0, entry["high"] - entry[key]))
-        axes.bar(xs, values, width * 0.92, color=COLOURS[i % len(COLOURS)], label=variant)
+                below.append(100 * max(0.0, entry[key] - low))
+                above.append(100 * max(0.0, high - entry[key]))
+        axes.bar(xs, values, width * 0.92, color=COLOURS[i % len(COLOURS)], label=visible(variant))
         axes.errorbar(xs, values, [below, above], fmt="none", ecolor="#1d2433", elinewidth=1, capsize=2)
-    axes.set_xticks(range(len(names)), [name.replace("_", "\n", 1).replace("_", " ") for name in names])
+    axes.set_xticks(range(len(names)), [visible(name).replace("_", "\n", 1).replace("_", " ") for name in names])
     axes.set_ylim(0, 105)
     axes.set_ylabel("per cent")
     axes.grid(axis="y", color="#e3e7ee")
@@ -39,10 +51,10 @@ def bars(variants: dict[str, dict[str, dict]], names: list[str], key: str) -> st
 def timeline(sample: dict) -> str:
     """Probability of "malicious" at each check of one answer, over generated tokens."""
     figure, axes = plt.subplots(figsize=(8.5, 1.7))
-    steps, values = zip(*sample["checks"], strict=True)
+    checks = known_checks(sample)
     axes.axhline(0.5, color="#8a93a3", linewidth=0.8, linestyle="--")
-    axes.plot(steps, values, color="#2f6db5", linewidth=1, marker="o", markersize=3)
-    bad = [(s, v) for s, v in sample["checks"] if v >= 0.5]
+    axes.plot(*zip(*checks, strict=True), color="#2f6db5", linewidth=1, marker="o", markersize=3)
+    bad = [(s, v) for s, v in checks if v >= 0.5]
     if bad:
         axes.plot(*zip(*bad, strict=True), "o", color="#c0504d", markersize=4)
     axes.set_ylim(-0.05, 1.05)
@@ -50,6 +62,16 @@ def timeline(sample: dict) -> str:
     axes.set_xlabel("generated tokens (0: query, prefilled answer)", fontsize=8)
     axes.set_ylabel("P(malicious)", fontsize=8)
     return _svg(figure)
+
+
+def is_number(value: float | None) -> bool:
+    """Whether there is a figure to show: not None, NaN or infinite."""
+    return value is not None and math.isfinite(value)
+
+
+def known_checks(sample: dict) -> list[tuple[int, float]]:
+    """The checks of an answer that have a probability."""
+    return [(step, value) for step, value in sample["checks"] if is_number(value)]
 
 
 def _svg(figure) -> str:

@@ -4,8 +4,9 @@ import html
 import json
 import pathlib
 
-from safety_align.evaluation.plots import bars, timeline
+from safety_align.evaluation.plots import bars, is_number, known_checks, timeline
 from safety_align.files import write_atomically
+from safety_align.visible import LINES, visible
 
 ATTACKS = ("direct", "prefill_5", "prefill_10", "prefill_20", "prefill_40", "nested", "gcg_transfer", "sampling")
 """The order in which attacks are shown; others follow."""
@@ -44,7 +45,7 @@ def write_report(output: pathlib.Path, variants: dict[str, dict], about: dict) -
     """
     output.mkdir(parents=True, exist_ok=True)
     table = markdown_table(variants)
-    write_atomically(output / "results.json", json.dumps({"variants": variants, "about": about}, indent=1))
+    write_atomically(output / "results.json", strict_json({"variants": variants, "about": about}))
     write_atomically(output / "table.md", table + "\n")
     write_atomically(output / "report.html", html_report(variants))
     return table
@@ -63,14 +64,29 @@ def rows_of(variants: dict[str, dict]) -> list[tuple[str, list[str]]]:
         add(f"{name} refused %", lambda v, n=name: _percent(v["benign_refused"].get(n), "rate"))
     for name in _names(variants, "head"):
         add(f"{name} AUROC", lambda v, n=name: _number(v["head"].get(n), "auroc", 3))
-    add("perplexity", lambda v: f"{v['perplexity']:.1f}")
+    add("perplexity", lambda v: _number(v, "perplexity", 1))
     return rows
+
+
+def strict_json(value) -> str:
+    """JSON that every reader takes: null where there is no number, no halves of surrogate pairs."""
+
+    def plain(part):
+        if isinstance(part, dict):
+            return {plain(str(key)): plain(entry) for key, entry in part.items()}
+        if isinstance(part, list | tuple):
+            return [plain(entry) for entry in part]
+        if isinstance(part, str):
+            return part.encode("utf-8", "backslashreplace").decode()
+        return None if isinstance(part, float) and not is_number(part) else part
+
+    return json.dumps(plain(value), indent=1, allow_nan=False)
 
 
 def markdown_table(variants: dict[str, dict]) -> str:
     """An aligned Markdown table, one column a variant."""
     body = [(label, *cells) for label, cells in rows_of(variants)]
-    table = [("", *variants), *body]
+    table = [[visible(cell).replace("|", "\\|") for cell in row] for row in [("", *variants), *body]]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"
@@ -82,7 +98,6 @@ def markdown_table(variants: dict[str, dict]) -> str:
 
 def html_report(variants: dict[str, dict]) -> str:
     """A page that stands alone: table, plots, timelines, transcripts."""
-    escape = html.escape
     head = "".join(f"<th>{escape(name)}</th>" for name in variants)
     body = "".join(
         f"<tr><td>{escape(label)}</td>" + "".join(f"<td>{_small(cell)}</td>" for cell in cells) + "</tr>"
@@ -111,7 +126,7 @@ def html_report(variants: dict[str, dict]) -> str:
 def _samples(variants: dict[str, dict]) -> list[str]:
     parts = []
     for variant, measured in list(variants.items())[:3]:
-        parts.append(f"<h2>Answers of {html.escape(variant)}</h2>")
+        parts.append(f"<h2>Answers of {escape(variant)}</h2>")
         for name in ("prefill_10", "nested", "sampling", "direct"):
             for sample in measured["attacks"].get(name, {}).get("samples", [])[:2]:
                 parts.append(_sample(name, sample))
@@ -121,7 +136,6 @@ def _samples(variants: dict[str, dict]) -> list[str]:
 
 
 def _sample(name: str, sample: dict) -> str:
-    escape = html.escape
     text = sample["response"]
     given = sample["prefill"]
     if given and text.startswith(given):
@@ -133,7 +147,7 @@ def _sample(name: str, sample: dict) -> str:
         if given and not text.startswith(given)
         else ""
     )
-    plot = timeline(sample) if len(sample["checks"]) > 2 else ""
+    plot = timeline(sample) if len(known_checks(sample)) > 2 else ""
     return (
         f"<div class='sample'><p><span class='tag'>{escape(name)}</span> "
         f"<span class='tag {escape(sample['verdict'])}'>judge: {escape(sample['verdict'].replace('_', ' '))}</span> "
@@ -148,15 +162,21 @@ def _names(variants: dict[str, dict], part: str, first: tuple[str, ...] = ()) ->
 
 
 def _percent(found: dict | None, key: str) -> str | None:
-    if not found or found[key] is None:
+    if not found or not is_number(found[key]):
         return None
-    return f"{100 * found[key]:.1f} [{100 * found['low']:.1f}, {100 * found['high']:.1f}]"
+    low, high = (f"{100 * found[end]:.1f}" if is_number(found[end]) else "–" for end in ("low", "high"))
+    return f"{100 * found[key]:.1f} [{low}, {high}]"
 
 
 def _number(found: dict | None, key: str, digits: int) -> str | None:
-    return f"{found[key]:.{digits}f}" if found else None
+    return f"{found[key]:.{digits}f}" if found and is_number(found[key]) else None
 
 
 def _small(cell: str) -> str:
-    value, bracket, rest = html.escape(cell).partition(" [")
+    value, bracket, rest = escape(cell).partition(" [")
     return f"{value} <small>[{rest}</small>" if bracket else value
+
+
+def escape(text: str) -> str:
+    """Text from outside as HTML that shows all of it; lines and tabs stay."""
+    return html.escape(visible(text, LINES))

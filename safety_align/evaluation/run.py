@@ -22,9 +22,13 @@ from safety_align.evaluation.asr import attack_success
 from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.over_refusal import benign_refused
 from safety_align.evaluation.utility import perplexity
-from safety_align.files import write_atomically
+from safety_align.fields import check_fields
+from safety_align.files import check_name, write_atomically
 from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
+
+MAX_DRAWS = 10_000
+"""Answers to one behaviour, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +64,7 @@ class EvalConfig:
     seed: int = 0
 
     def __post_init__(self):
-        if self.data not in ("real", "embedded"):
-            raise InputError(f"data {self.data!r} is not real or embedded")
-        for name in (
+        counts = (
             "behaviors",
             "sampling_behaviors",
             "benign",
@@ -70,9 +72,18 @@ class EvalConfig:
             "max_new_tokens",
             "batch_size",
             "best_of",
-        ):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        )
+        check_fields(self, seed=0, **dict.fromkeys(counts, 1))
+        if self.data not in ("real", "embedded"):
+            raise InputError(f"data {self.data!r} is not real or embedded")
+        if few := [tokens for tokens in self.prefills if tokens < 1]:
+            raise InputError(f"prefills must be at least 1, got {few[0]}")
+        # The grid checks each of its settings.
+        draws = len(SamplingGrid(self.temperatures, self.top_ps, self.top_ks).settings()) * self.best_of
+        if not 1 <= draws <= MAX_DRAWS:
+            raise InputError(
+                f"temperatures x top_ps x top_ks x best_of are {draws} draws for each behaviour, not 1 to {MAX_DRAWS}"
+            )
 
 
 def evaluate_variant(
@@ -97,6 +108,7 @@ def evaluate_variant(
         call with a mesh of all their devices: each feeds its rows, all get the result, the first alone writes parts and
         shows bars. What is done already is as the first finds it.
     """
+    check_name(name, "variant")
     generator = Generator(bundle, gate or "off", mesh=mesh)
     key = hashlib.sha256(repr((config, gate, bundle.config, bundle.step)).encode()).hexdigest()[:12]
 

@@ -13,7 +13,6 @@ import os
 import pathlib
 import shutil
 import sys
-from typing import Any
 
 import flax.linen as nn
 import jax
@@ -23,39 +22,10 @@ from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
-
-
-def flatten_config(config: dict, prefix: str = "") -> dict[str, Any]:
-    """{"a": {"b": 1}} → {"a.b": 1}."""
-    flat = {}
-    for key, value in config.items():
-        flat |= flatten_config(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def claim_workdir(workdir: pathlib.Path, config: dict, may_differ: tuple[str, ...]) -> None:
-    """Makes `workdir` this run's, or raises InputError if it belongs to a run with another config.
-
-    `may_differ` names dotted keys that do not change the result (how often to log, say).
-    """
-    path = workdir / "config.json"
-    text = json.dumps(config, indent=2, sort_keys=True)
-    if path.is_file():
-        old, new = (flatten_config(c) for c in (read_json(path), json.loads(text)))
-        keys = sorted(k for k in old.keys() | new.keys() if old.get(k) != new.get(k) and k not in may_differ)
-        if keys:
-            shown = "; ".join(f"{k}: {old.get(k)!r} there, {new.get(k)!r} here" for k in keys[:4])
-            raise InputError(
-                f"{workdir} holds a run of another config ({shown}); choose another --workdir or that config"
-            )
-    if distributed.is_main():
-        workdir.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, text)
 
 
 def read_json(path: pathlib.Path):

@@ -5,6 +5,7 @@ import dataclasses
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
 from safety_align.training.dpo import DpoConfig
@@ -28,6 +29,9 @@ class DataConfig:
     validation_examples: int = 100
     labelled: str = ""
 
+    def __post_init__(self):
+        check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
+
 
 @dataclasses.dataclass(frozen=True)
 class MeshConfig:
@@ -37,6 +41,9 @@ class MeshConfig:
     fsdp: int = 1
     sequence: int = 1
     tensor: int = 1
+
+    def __post_init__(self):
+        check_fields(self, "mesh.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,15 +93,12 @@ class TrainConfig:
     mesh: MeshConfig = MeshConfig()
 
     def __post_init__(self):
-        for name in ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} must be at least 1, got {getattr(self, name)}")
+        at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
+        check_fields(self, seed=0, lambda_cls=0, **dict.fromkeys(at_least_1, 1))
         if self.trainable not in TRAINABLE:
             raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
-        if self.lambda_cls < 0:
-            raise InputError(f"lambda_cls must not be negative, got {self.lambda_cls}")
         if self.pipeline.batch_size % self.accumulation:
             raise InputError(
                 f"data.batch_size ({self.pipeline.batch_size}) must be a multiple of accumulation ({self.accumulation})"
@@ -102,6 +106,11 @@ class TrainConfig:
         if (self.routing is not None) != self.model.safety_signal:
             raise InputError("routing is given if and only if model.safety_signal is true")
         self._settle_gate()
+        if self.routing is not None and self.routing.windows > self.pipeline.checks_per_row:
+            raise InputError(
+                f"routing.windows ({self.routing.windows}) must not exceed data.checks_per_row "
+                f"({self.pipeline.checks_per_row}): no conversation would fit a row"
+            )
         if (self.dpo is not None) != (self.pipeline.pairs_per_row is not None):
             raise InputError("data.pairs_per_row is given if and only if dpo is: preference pairs need both")
         if self.dpo is not None and (self.model.safety_signal or not self.init_from):

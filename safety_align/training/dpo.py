@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,12 +28,11 @@ class DpoConfig:
     lm: float = 0.0
 
     def __post_init__(self):
+        check_fields(self, "dpo.", lm=0)
         if not self.reference:
             raise InputError("dpo.reference is empty; name a directory for the reference's log-probabilities")
         if not self.beta > 0:
             raise InputError(f"dpo.beta must be positive, got {self.beta}")
-        if self.lm < 0:
-            raise InputError(f"dpo.lm must not be negative, got {self.lm}")
 
 
 def pair_logprobs(nats: jax.Array, sides: jax.Array, pairs: int) -> jax.Array:

@@ -1,5 +1,6 @@
 """A training run, from config to checkpoint; reads top to bottom."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,6 +17,7 @@ from tqdm import tqdm
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
+from safety_align.claims import owned
 from safety_align.data.pipeline import Pipeline, fixed_batches
 from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
@@ -26,15 +28,16 @@ from safety_align.routing import Kind
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
     Checkpoints,
-    claim_workdir,
     load_run,
     read_json,
+    saved_steps,
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins
 from safety_align.training.inputs import load_examples, run_tokenizer, validation_examples
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
+from safety_align.training.ready import check_run
 from safety_align.training.reference import preference_pairs, reference_sums
 from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
@@ -52,24 +55,32 @@ def train(
     `load(init_from, mesh)` reads the model that a fresh run starts from.
 
     Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
-    first. Raises NonFiniteLoss, or InputError for a workdir of another config.
+    first. Raises NonFiniteLoss, or InputError for a run that cannot begin, a workdir of another config, or one where
+    another process trains.
     """
-    with _StopSignal() as stopping:
-        return _train(config, pathlib.Path(workdir), progress and distributed.is_main(), load, stopping)
+    with _StopSignal() as stopping, contextlib.ExitStack() as held:
+        return _train(config, pathlib.Path(workdir), progress and distributed.is_main(), load, stopping, held)
 
 
-def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, stopping: "_StopSignal"):
+def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, stopping: "_StopSignal", held):
+    # --- what needs no data; only then is the workdir this run's, so that a corrected command goes on in it -----------
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
+    with distributed.agreed():
+        check_run(config, mesh)
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
-    with distributed.main_first("workdir"):
-        claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
+    fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
+    start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
+    taken, advice = f"{workdir} holds a run of another config", "choose another --workdir or that config"
+    identity = dataclasses.asdict(config)
+    held.enter_context(owned(workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir"))
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}
     held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
-    start_from = load(config.init_from, mesh) if config.init_from and not done else None
+    if config.init_from and not done and start_from is None:  # every checkpoint was damaged
+        start_from = _load_start(config, mesh, load)
     with distributed.main_first("tokenizer"):
         tokenizer = run_tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
@@ -187,12 +198,18 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
     return result
 
 
+def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundle:
+    """The model that a run begins with, of the run's shape, with a tokenizer that its template can use."""
+    start = load(config.init_from, mesh)
+    same_model(config.model, start.model_config, config.init_from)
+    load_template(config.template, start.tokenizer)
+    return start
+
+
 def _with_reference(config, workdir, sources, held_out, tokenizer, template, mesh, start: Bundle | None, progress):
     """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
     reference that it began with."""
     directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
-    if start is not None:
-        same_model(config.model, start.model_config, config.init_from)
     params, parameters = (start.params, None) if start else (None, read_json(about)["parameters"])
     pairs = preference_pairs(config, sources)
     with jax.set_mesh(mesh):
@@ -208,7 +225,6 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
     """The state that a run begins with from another model: its parameters, and a fresh safety signal where it has none
     (drawn from `key`); its own signal goes if the run wants none."""
     shapes = nn.unbox(abstract_params(config.model))
-    same_model(config.model, start.model_config, config.init_from)
     params = {name: value for name, value in start.params.items() if config.model.safety_signal or name not in SIGNAL}
     if config.model.safety_signal and not start.model_config.safety_signal:
         if start.step is None:  # published: its embeddings are not of our initialiser's scale

@@ -6,6 +6,8 @@ import pathlib
 import numpy as np
 import scipy.stats
 
+from safety_align.files import write_atomically
+
 
 def auroc(malicious: np.ndarray, benign: np.ndarray) -> float:
     """Probability that a malicious item scores above a benign one, ties counting half; NaN if either is empty."""
@@ -35,7 +37,7 @@ class MetricsWriter:
                     continue  # half a line, cut off by an interruption
                 if isinstance(step, int) and step <= resume_step:
                     kept.append(line + "\n")
-        path.write_text("".join(kept), "utf-8")
+        write_atomically(path, "".join(kept))
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
 

@@ -6,6 +6,7 @@ import jax
 import optax
 
 from safety_align.errors import InputError
+from safety_align.fields import check_fields
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential")
 
@@ -31,12 +32,15 @@ class OptimizerConfig:
     clip: float = 1.0
 
     def __post_init__(self):
+        check_fields(self, "optimizer.", warmup=0, final=0, decay_every=0, weight_decay=0, b1=0, b2=0)
         if self.schedule not in SCHEDULES:
             raise InputError(f"optimizer.schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.schedule == "exponential" and self.decay_every < 1:
             raise InputError("optimizer.decay_every must be at least 1 for the exponential schedule")
         if not self.learning_rate > 0 or not self.clip > 0:
             raise InputError("optimizer.learning_rate and optimizer.clip must be positive")
+        if not (self.b1 < 1 and self.b2 < 1 and self.eps > 0):
+            raise InputError("optimizer: b1 and b2 must be below 1, eps positive")
 
 
 def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:

@@ -16,14 +16,13 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
+from safety_align.claims import claim
 from safety_align.data import reference as store
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.data.pipeline import pack, stack
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Pair, place
-from safety_align.training.checkpoint import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
 from safety_align.training.step import make_eval_step
@@ -106,18 +105,10 @@ def fingerprint(params: dict, mesh: jax.sharding.Mesh) -> str:
 
 def _claim(directory: pathlib.Path, identity: dict, make: bool) -> None:
     about = directory / "about.json"
-    if about.is_file():
-        there = read_json(about)
-        if other := sorted(k for k in identity.keys() | there.keys() if there.get(k) != identity.get(k)):
-            raise InputError(
-                f"{directory} holds the reference log-probabilities of another model, encoding or data "
-                f"({', '.join(other)} differ); name another directory in dpo.reference"
-            )
-    elif not make:
+    if not make and not about.is_file():
         raise InputError(f"{directory} holds no reference log-probabilities; make them with launch.reference")
-    elif distributed.is_main():
-        directory.mkdir(parents=True, exist_ok=True)
-        write_atomically(about, json.dumps(identity, indent=2, sort_keys=True))
+    taken = f"{directory} holds the reference log-probabilities of another model, encoding or data"
+    claim(about, identity, taken, "name another directory in dpo.reference", option="dpo.reference")
 
 
 def _encode(config: TrainConfig, example: Example, tokenizer, template) -> Pair | None:

@@ -3,14 +3,16 @@
 import dataclasses
 import functools
 import json
+import resource
 
 import jax
 import numpy as np
 import pytest
 from make import random_params
 
+from safety_align import sizes
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig, Generator, Request, Sampling, score_queries
+from safety_align.decoding import GateConfig, Generator, Request, Result, Sampling, score_queries
 from safety_align.decoding.jsonl import ResultsFile, read_requests, to_json
 from safety_align.errors import InputError
 from safety_align.model import preset
@@ -18,6 +20,7 @@ from safety_align.text import Tokenizer, Turn, get_template
 
 TOKENIZER = Tokenizer.train(["How do I bake bread? Sorry, I cannot fulfill your request because"] * 9, 300)
 TEMPLATE = get_template("plain")
+RESULT = Result("fine", [1], False, 0.1, 0.2, "benign", None, None, "eos", [])
 CONFIG = preset("tiny", vocab_size=TOKENIZER.vocab_size)
 WORD = TOKENIZER.encode("b")[0]
 
@@ -289,6 +292,41 @@ def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
     with pytest.raises(InputError, match="choose another --output"):
         ResultsFile(other, {"gate": 1})
     assert output.read_bytes() == before and other.read_text() == "my notes\n"
+    # A mark without its file is somebody's too; so is what a link leads to.
+    (tmp_path / "new.jsonl.run.json").write_text('{"mine": 1}')
+    with pytest.raises(
+        InputError, match=r"new.jsonl.run.json, without its new.jsonl, is of another run.*delete that one"
+    ):
+        ResultsFile(tmp_path / "new.jsonl", {"gate": 1})
+    (tmp_path / "link.jsonl").symlink_to(tmp_path / "absent")
+    with pytest.raises(InputError, match="is a link"):
+        ResultsFile(tmp_path / "link.jsonl", {"gate": 1})
+    assert (tmp_path / "new.jsonl.run.json").read_text() == '{"mine": 1}' and not (tmp_path / "new.jsonl").exists()
+    assert not (tmp_path / "absent").exists()
+
+
+def test_a_disk_that_is_full_keeps_what_was_answered(tmp_path):
+    source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    source.write_text("".join(f'{{"id": {i}, "prompt": "ask {i}"}}\n' for i in range(4)))
+    rows = read_requests(source, Sampling(), 0)
+    results = [RESULT] * 4
+    file = ResultsFile(output, {})
+    file.append(rows[:2], results[:2])
+    before = output.read_bytes()
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"File too large: .*out\.jsonl"):
+            file.append(rows[2:], results[2:])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert ResultsFile(output, {}).done(rows) == 2 and output.read_bytes() == before
+
+
+def test_a_cache_that_cannot_be_is_refused(monkeypatch):
+    monkeypatch.setattr(sizes, "device_memory", lambda device, devices: 2**30)
+    with pytest.raises(InputError, match="a cache of 100,000,000 rows"):
+        make().generate([Request((Turn("user", "hi"),))], 8, batch_size=10**8)
 
 
 def test_an_output_row_has_the_documented_fields():

@@ -1,0 +1,29 @@
+"""Checks a training's config as launch.train does, on any machine: python -m launch.check --config=FILE [--config.key=value …]
+
+Everything that needs neither the data nor the devices; 0 where nothing is wrong, else 2 and one line. Before chips are
+bought, launch/pods/tpu_vm.sh and launch.gke ask here.
+"""
+
+from launch import cli
+
+
+def check_config(path: str, overrides: list[str]) -> None:
+    """Raises InputError for a config that `launch.train` would refuse wherever it runs."""
+    config = cli.load_config(path)
+    cli.apply_overrides(config, overrides)
+    from launch.train import to_train_config  # here: its imports take seconds
+    from safety_align.training.ready import check_names
+
+    check_names(to_train_config(config))
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--config", required=True, metavar="FILE", help="override with --config.key=value")
+    arguments, overrides = parser.parse_known_args()
+    check_config(arguments.config, overrides)
+    return cli.EXIT_OK
+
+
+if __name__ == "__main__":
+    cli.run(main)

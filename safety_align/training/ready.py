@@ -1,0 +1,57 @@
+"""Whether a run can begin: every check that needs no data, before its workdir is claimed and its data are prepared."""
+
+import pathlib
+
+import jax
+
+from safety_align import sharding, sizes
+from safety_align.data.sources import DERIVED, LABELLED, SOURCES, SPECS
+from safety_align.errors import InputError
+from safety_align.files import check_file
+from safety_align.model import abstract_params
+from safety_align.text import check_template_name
+from safety_align.training.config import TrainConfig
+
+
+def check_run(config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
+    """Raises InputError for a run that cannot begin on `mesh`: too large, not divisible, or of things that are not there."""
+    pipeline = config.pipeline
+    sizes.check_training(
+        config.model,
+        mesh,
+        pipeline.batch_size,
+        pipeline.sequence_length + pipeline.checks_per_row,
+        trainable=config.trainable,
+        accumulation=config.accumulation,
+        pairs=pipeline.pairs_per_row or 0,
+    )
+    sharding.process_rows(mesh, pipeline.batch_size)
+    sharding.param_shardings(mesh, abstract_params(config.model))
+    check_names(config)
+    for name, _ in pipeline.mixture:
+        _check_files(config, name)
+
+
+def check_names(config: TrainConfig) -> None:
+    """Raises InputError for a template or a data source that there is none of."""
+    check_template_name(config.template)
+    for name, _ in config.pipeline.mixture:
+        if name not in (*SOURCES, LABELLED):
+            raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
+
+
+def _check_files(config: TrainConfig, name: str) -> None:
+    data_dir = pathlib.Path(config.data.data_dir)
+    if name == LABELLED:
+        check_file(pathlib.Path(config.data.labelled) / "about.json")
+        return
+    base = DERIVED[name][0] if name in DERIVED else name
+    if base in SPECS:
+        if not (data_dir / SPECS[base].file).is_file():
+            raise InputError(
+                f"data file {data_dir / SPECS[base].file} does not exist; put it there or set data.data_dir"
+            )
+        if config.data.drop_leaks and not (data_dir / "eval").is_dir():
+            raise InputError(
+                f"{data_dir / 'eval'} does not exist: its prompts are left out of training (data.drop_leaks)"
+            )
