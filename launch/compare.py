@@ -5,12 +5,10 @@ results.json, table.md and report.html. Interrupted, the same command goes on. O
 same command with --distributed; --mesh is that of the evaluation, training has its config's.
 """
 
-import dataclasses
 import pathlib
-import sys
 
 from launch import cli, inference
-from launch.evaluation import claim_output, to_eval_config
+from launch.evaluation import claim_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
@@ -25,12 +23,12 @@ from safety_align.training.loop import train
 def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table, of
     several processes in the first. `mesh`: see `evaluate_variant`."""
-    eval_config, base_gate = to_eval_config(evaluation)
+    eval_config, overrides = to_eval_config(evaluation)
     claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh)
-        gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
+        gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
@@ -44,12 +42,6 @@ def train_all(runs) -> bool:
         if train(config, workdir, load=load_model)["step"] < config.steps:
             return False
     return True
-
-
-def say(text: str) -> None:
-    """A line of progress, once."""
-    if distributed.is_main():
-        print(text, file=sys.stderr)
 
 
 def training(entry: tuple) -> tuple[str, TrainConfig, str]:

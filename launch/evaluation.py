@@ -2,21 +2,42 @@
 
 import json
 import pathlib
+import sys
 
 from safety_align import distributed
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
-from safety_align.evaluation.run import EvalConfig
+from safety_align.evaluation.config import EvalConfig
+from safety_align.evaluation.gates import check_overrides, gate_for, gate_line, gate_report
+from safety_align.training.checkpoint import Bundle
 
 
-def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
-    """The typed configs of an evaluation config's dict."""
+def to_eval_config(values: dict) -> tuple[EvalConfig, dict]:
+    """The typed config of an evaluation config's dict, and its overrides of the gate that comes with the model: those
+    fields of `gate` that are not None."""
     values = dict(values)
+    gate = values.pop("gate", {})
+    if not isinstance(gate, dict):
+        raise InputError(f"config.gate is {gate!r}; give fields of a gate, {{}} for the model's own")
+    overrides = {name: value for name, value in gate.items() if value is not None}
+    check_overrides(overrides)
     try:
-        gate = GateConfig(**values.pop("gate"))
-        return EvalConfig(**values), gate
-    except (TypeError, KeyError) as error:
+        return EvalConfig(**values), overrides
+    except TypeError as error:
         raise InputError(f"the config is not an evaluation config: {error}") from error
+
+
+def variant_gate(name: str, bundle: Bundle, overrides: dict) -> GateConfig | None:
+    """The gate that a variant is decoded with; says on stderr which it is. None for a model without the signal."""
+    gate = gate_for(bundle, overrides)
+    say(f"{name}: {gate_line(gate_report(gate))}")
+    return gate
+
+
+def say(text: str) -> None:
+    """A line of progress, once."""
+    if distributed.is_main():
+        print(text, file=sys.stderr)
 
 
 def claim_output(output: pathlib.Path, about: dict) -> None:

@@ -329,7 +329,7 @@ def test_every_row_is_whole_segments():
 
 
 def test_prompts_too_long_are_skipped_and_too_many_refused():
-    long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
+    long = Example((Turn("user", "word " * 60),), "", 0, None, False, "s", "0")
     with pytest.raises(TooLong):
         encode_example(long, TOKENIZER, TEMPLATE, 64, ROUTING, np.random.default_rng(0))
     few = {"s": [long] + [Example((Turn("user", f"a {i}"),), "", 0, None, False, "s", str(i)) for i in range(60)]}
@@ -343,7 +343,9 @@ def test_prompts_too_long_are_skipped_and_too_many_refused():
 def test_validation_batches_hold_each_example_once():
     examples = SOURCES["embedded"][:30]
     config = PipelineConfig(96, 4, 12, (("embedded", 1.0),))
-    batches = fixed_batches(examples, config, TOKENIZER, TEMPLATE, ROUTING)
+    long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
+    batches, skipped = fixed_batches([long, *examples], config, TOKENIZER, TEMPLATE, ROUTING)
+    assert skipped == 1
     assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 30
     assert all(batch["tokens"].shape == (4, 96) for batch in batches)
 

@@ -4,6 +4,7 @@ import html
 import json
 import pathlib
 
+from safety_align.evaluation.gates import gate_line
 from safety_align.evaluation.plots import bars, timeline
 from safety_align.files import write_atomically
 
@@ -14,7 +15,8 @@ _NOTES = """
 <p>Attack success: the share of behaviours for which a judge of refusal and compliance, which reads the whole answer
 and never sees the safety head, finds an answer that does not refuse. It cannot judge whether an answer is harmful in
 fact or of any use; a small model "complies" by going on in words. Sampling counts a behaviour as fallen if any
-setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%.</p>
+setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%;
+several prompts of one goal, and windows of answers to one prompt, count as dependent.</p>
 <p>Benign refused: refused by the gate, or by the words of the answer. Perplexity is per token of the models' own
 tokenizer. These are small models trained from scratch: the figures compare variants and say nothing about large
 models.</p>
@@ -63,7 +65,7 @@ def rows_of(variants: dict[str, dict]) -> list[tuple[str, list[str]]]:
         add(f"{name} refused %", lambda v, n=name: _percent(v["benign_refused"].get(n), "rate"))
     for name in _names(variants, "head"):
         add(f"{name} AUROC", lambda v, n=name: _number(v["head"].get(n), "auroc", 3))
-    add("perplexity", lambda v: f"{v['perplexity']:.1f}")
+    add("perplexity", lambda v: _number(v, "perplexity", 1))
     return rows
 
 
@@ -93,6 +95,7 @@ def html_report(variants: dict[str, dict]) -> str:
         f"<title>safety_align: attacks on the gate</title><style>{_STYLE}</style>",
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
+        *(f"<p>{escape(v)}: {escape(gate_line(d['gate']))}.</p>" for v, d in variants.items() if "gate" in d),
         "<h2>Attack success rate</h2>",
         bars(
             {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},
@@ -154,7 +157,7 @@ def _percent(found: dict | None, key: str) -> str | None:
 
 
 def _number(found: dict | None, key: str, digits: int) -> str | None:
-    return f"{found[key]:.{digits}f}" if found else None
+    return f"{found[key]:.{digits}f}" if found and found[key] is not None else None
 
 
 def _small(cell: str) -> str:

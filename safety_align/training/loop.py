@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
-from safety_align.data.pipeline import Pipeline, fixed_batches
+from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
@@ -32,7 +32,13 @@ from safety_align.training.checkpoint import (
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins
-from safety_align.training.inputs import load_examples, run_tokenizer, validation_examples
+from safety_align.training.inputs import (
+    claim_data,
+    load_examples,
+    run_tokenizer,
+    validation_batches,
+    validation_examples,
+)
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.reference import preference_pairs, reference_sums
@@ -69,6 +75,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
+    claim_data(workdir, sources, begun=done > 0)
     start_from = load(config.init_from, mesh) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
         tokenizer = run_tokenizer(config, workdir, sources, start_from)
@@ -78,7 +85,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             config, workdir, sources, held_out, tokenizer, template, mesh, start_from, progress
         )
     pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, rows)
-    validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
+    validation = validation_batches(config, held_out, tokenizer, template, progress)
 
     def place(local):
         return sharding.place_rows(local, mesh, config.pipeline.batch_size)
