@@ -31,6 +31,8 @@ def get_config() -> ConfigDict:
                 drop_leaks=True,
                 max_bad_fraction=0.01,
                 validation_examples=100,
+                system_turns=0.2,
+                other_roles=0.2,
             ),
             optimizer=dict(learning_rate=1.5e-3, schedule="cosine", warmup=40, final=0.05, weight_decay=0.1, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=3),

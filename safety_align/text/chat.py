@@ -29,14 +29,20 @@ Piece = int | str | Control
 
 @dataclasses.dataclass(frozen=True)
 class Turn:
-    """One turn of a conversation; role is "system", "user" or "assistant"."""
+    """One turn of a conversation; role is "system", "user" or "assistant".
+
+    vouched: the operator wrote this system turn, and no `[CLS]` reads it; one that came with the request is content.
+    """
 
     role: str
     text: str
+    vouched: bool = False
 
     def __post_init__(self):
         if self.role not in ROLES:
             raise InputError(f"turn role {self.role!r} is not one of {', '.join(ROLES)}")
+        if self.vouched and self.role != "system":
+            raise InputError(f"the {self.role}'s turn is vouched for; vouched is for system turns only")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +81,19 @@ class ChatTemplate:
     def encode(self, tokenizer, turns: Sequence[Turn], assistant_content: bool = True) -> Prompt:
         """Ids and content of a conversation that ends with the user's turn.
 
-        User turns are content; BOS, system turns and template pieces are auxiliary (Rule 4); earlier assistant turns
-        are content if `assistant_content` [ours].
+        User turns are content, and so is a system turn that nobody vouches for [ours]; BOS, the operator's system turn
+        and template pieces are auxiliary (Rule 4); earlier assistant turns are content if `assistant_content` [ours].
         """
         check_turns(turns)
         parts: list[Part] = [tokenizer.bos_id] if self.begin is None else _resolve(tokenizer, self.begin)
         for number, turn in enumerate(turns):
             role = ROLES.index(turn.role)
             opened = self.system_opens and number == 1 and turns[0].role == "system"
-            is_content = turn.role == "user" or (turn.role == "assistant" and assistant_content)
+            is_content = (
+                turn.role == "user"
+                or (turn.role == "assistant" and assistant_content)
+                or (turn.role == "system" and not turn.vouched)
+            )
             parts += [] if opened else _resolve(tokenizer, self.before[role])
             text = turn.text
             if self.strip and not (self.system_opens and turn.role == "system"):

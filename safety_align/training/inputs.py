@@ -12,6 +12,7 @@ from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
 from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
+from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
@@ -21,7 +22,12 @@ from safety_align.training.config import TrainConfig
 
 
 def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
-    """One source's "train" or "test" split; `progress` says on stderr what was left out."""
+    """One source's "train" or "test" split, in the turns that the config wants; `progress` says on stderr what was left
+    out."""
+    return with_roles(_load(config, name, split, progress), config.data.roles)
+
+
+def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
