@@ -42,7 +42,7 @@ from safety_align.training.inputs import (
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.reference import preference_pairs, reference_sums
-from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
+from safety_align.training.step import check_microbatches, init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
 
 
@@ -67,6 +67,7 @@ def train(
 def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, stopping: "_StopSignal"):
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
+    check_microbatches(mesh, config.pipeline.batch_size, config.accumulation)
     with distributed.main_first("workdir"):
         claim_workdir(workdir, dataclasses.asdict(config), MAY_DIFFER)
 
