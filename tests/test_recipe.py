@@ -54,6 +54,14 @@ def test_published_models_see_the_papers_epochs(module, epochs):
     assert config.steps / config.optimizer.decay_every == pytest.approx(epochs, rel=0.01)
 
 
+@pytest.mark.parametrize("module", [align_llama2_7b, align_mistral_7b, align_small])
+def test_half_of_the_labelled_queries_are_malicious(module):
+    mixture = module.get_config().data.mixture
+    labelled = {name: weight * recipe.LABELLED[name][0] for name, weight in mixture.items()}
+    malicious = sum(weight * recipe.LABELLED[name][1] for name, weight in labelled.items())
+    assert malicious / sum(labelled.values()) == pytest.approx(0.5, abs=1e-3)
+
+
 def test_dpo_sees_every_pair_twice():
     config, module = align_llama2_7b_dpo.get_config(), align_llama2_7b_dpo
     assert config.steps * config.data.batch_size * module.PER_ROW == pytest.approx(2 * module.EPOCH, rel=0.01)
@@ -75,7 +83,6 @@ def raw(name):
         (align_llama2_7b, {"conversations_per_row": align_published_base.PER_ROW, "malicious_share": 0.5}),
         (align_llama2_7b_augmented, {"conversations_per_row": align_llama2_7b_augmented.PER_ROW}),
         (align_llama2_7b_dpo, {"pairs_per_row": align_llama2_7b_dpo.PER_ROW}),
-        (align_small, {"malicious_share": 0.5}),
     ],
 )
 def test_measured_figures_still_hold(module, expected, tmp_path):
