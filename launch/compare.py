@@ -13,6 +13,7 @@ from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
+from safety_align.evaluation.gates import check_overrides
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model, load_unrolled
@@ -65,6 +66,9 @@ def main() -> int:
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
+    _, overrides = to_eval_config(values["eval"])  # before anything is trained
+    for variant in values["variants"].values():
+        check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
     if not train_all(runs):
