@@ -1,18 +1,32 @@
 """What the alignments of published models share: the paper's hyperparameters (method.md section 4); not a run itself.
 
-A global batch of about 72 conversations, packed into 16 rows of 1024 tokens; AdamW, 2e-5, x0.85 per epoch. The data are
-a stand-in for the paper's (Alpaca and LIMA, malicious prompts with refusals, unsafe answers for windows only), so the
-paper's figures need not come out. Add --config.trainable=signal to leave the language model frozen.
+An epoch is the paper's 29,600 conversations, half of the labelled queries malicious; AdamW, 2e-5, x0.85 an epoch. A batch
+is 16 rows of 1024 tokens, a row each for 16 chips, which hold about 118 conversations where the paper has 72: the steps are
+fewer accordingly. With rows=8, for 8 chips, there are 59. Every question has a system prompt in the authors' manner, but
+for those (one in thirty) whose request is the system turn. The data are a stand-in for the paper's (Alpaca and LIMA,
+malicious prompts with refusals, unsafe answers for windows only), so the paper's figures need not come out. Add
+--config.trainable=signal to leave the language model frozen.
 """
 
 from ml_collections import ConfigDict
 
-CONVERSATIONS = 29_600
-BATCH = 72
+from configs import recipe
+
+SYSTEM_PROMPT = "You are a helpful, respectful and honest assistant. Answer as helpfully as you can, and safely."
+
+PER_ROW = 7.4
+"""Conversations in a row of 1024 tokens of this mixture, by Llama-2's tokenizer in the authors' template (measured; other
+tokenizers have not been)."""
 
 
-def base(preset: str, init_from: str, template: str, lambda_cls: float, epochs: int) -> ConfigDict:
+def base(
+    preset: str, init_from: str, template: str, lambda_cls: float, epochs: int, rows: int = 16, per_row: float = PER_ROW
+) -> ConfigDict:
     """A run on 8 or 16 chips: parameters and moments in float32 over `fsdp`, activations in bfloat16."""
+    mixture = dict(
+        alpaca=5.0, lima=0.5, malicious_prompts=4.0, safe_responses=0.8, beavertails=4.0, malicious_queries=1.5
+    )  # fmt: skip
+    planned = recipe.schedule(per_row, rows, epochs)
     return ConfigDict(
         dict(
             model=dict(preset=preset, safety_signal=True, dtype="bfloat16", param_dtype="float32", remat="full"),
@@ -21,25 +35,25 @@ def base(preset: str, init_from: str, template: str, lambda_cls: float, epochs: 
                 data_dir="../shared/data",
                 cache_dir="~/.cache/safety_align",
                 sequence_length=1024,
-                batch_size=16,
+                batch_size=rows,
                 checks_per_row=48,
                 seed=0,
-                mixture=dict(
-                    alpaca=5.0, lima=0.5, malicious_prompts=4.0, safe_responses=0.8, beavertails=4.0,
-                    malicious_queries=1.5, benign_queries=1.5,
-                ),
+                mixture=recipe.balanced(mixture, by="benign_queries"),
                 drop_leaks=True,
                 max_bad_fraction=0.01,
                 validation_examples=200,
+                system_turns=1.0,
+                other_roles=0.1,
+                system_prompt=SYSTEM_PROMPT,
             ),
             optimizer=dict(
-                learning_rate=2e-5, schedule="exponential", warmup=0, final=0.85, decay_every=CONVERSATIONS // BATCH,
+                learning_rate=2e-5, schedule="exponential", warmup=0, final=0.85, decay_every=planned["decay_every"],
                 weight_decay=0.1, clip=1.0,
             ),
             routing=dict(r1=10, r2=10, r3=10, windows=2),
             lambda_cls=lambda_cls,
             trainable="all",
-            steps=epochs * CONVERSATIONS // BATCH,
+            steps=planned["steps"],
             accumulation=1,
             init_from=init_from,
             seed=0,

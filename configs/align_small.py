@@ -8,6 +8,8 @@ model of this size, trained from scratch, has no notion of harm to draw on, and 
 
 from ml_collections import ConfigDict
 
+from configs import recipe
+
 
 def get_config() -> ConfigDict:
     return ConfigDict(
@@ -22,15 +24,19 @@ def get_config() -> ConfigDict:
                 batch_size=40,
                 checks_per_row=24,
                 seed=2,
-                # Half the labelled queries are malicious; the LM sees benign answers and refusals one to one.
-                mixture=dict(
-                    alpaca=5.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=4.0, safe_responses=0.8,
-                    beavertails=4.0, malicious_queries=3.5, malicious_reworded=3.0, benign_queries=2.5, benign_reworded=3.0,
-                    dolly_queries=1.0,
+                # Half the labelled queries are malicious; the LM sees three benign answers to two refusals.
+                mixture=recipe.balanced(
+                    dict(
+                        alpaca=5.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=4.0, safe_responses=0.8,
+                        beavertails=4.0, malicious_queries=3.5, malicious_reworded=3.0, benign_reworded=3.0, dolly_queries=1.0,
+                    ),
+                    by="benign_queries",
                 ),
                 drop_leaks=True,
                 max_bad_fraction=0.01,
                 validation_examples=100,
+                system_turns=0.2,
+                other_roles=0.2,
             ),
             optimizer=dict(learning_rate=1.5e-3, schedule="cosine", warmup=40, final=0.05, weight_decay=0.1, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=3),

@@ -25,6 +25,8 @@ def get_config() -> ConfigDict:
                 drop_leaks=False,
                 max_bad_fraction=0.01,
                 validation_examples=200,
+                system_turns=0.0,
+                other_roles=0.0,
             ),
             optimizer=dict(learning_rate=6e-3, schedule="cosine", warmup=20, final=0.1, weight_decay=0.05, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=2),

@@ -11,6 +11,8 @@ def get_config():
     config.model.safety_signal = True
     config.data.mixture = dict(embedded=3.0, embedded_queries=3.0, embedded_text=0.25)
     config.data.seed = 2
+    # A fifth of the questions with an operator's system prompt, a fifth of the goals in another turn than the last.
+    config.data.system_turns, config.data.other_roles = 0.2, 0.2
     config.init_from = "runs/embedded_base"
     # From scratch there is no notion of harm to draw on: weight 1 (the paper: 0.1 from a pretrained model).
     config.lambda_cls = 1.0

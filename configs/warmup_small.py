@@ -29,6 +29,8 @@ def get_config() -> ConfigDict:
                 drop_leaks=True,
                 max_bad_fraction=0.01,
                 validation_examples=60,
+                system_turns=0.0,
+                other_roles=0.0,
             ),
             optimizer=dict(learning_rate=3e-3, schedule="cosine", warmup=60, final=0.1, weight_decay=0.1, clip=1.0),
             routing=dict(),

@@ -1,4 +1,4 @@
-"""Measures one part: python -m launch.benchmark decode|train|pipeline|load|startup [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|train|pipeline|packing|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -19,7 +19,7 @@ SIZES = ("tiny", "mini", "small", "base", "llama3_2_1b")
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|load|startup")
+    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|packing|load|startup")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
         "--prompt", type=cli.integer(1), default=256, metavar="N", help="prompt tokens, default: %(default)s"
@@ -39,9 +39,14 @@ def main() -> int:
     pipeline = commands.add_parser(
         "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
     )
-    pipeline.add_argument("--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s")
-    pipeline.add_argument("--batches", type=cli.integer(1), default=40, metavar="N", help="default: %(default)s")
-    pipeline.add_argument("--json", action="store_true", help="print one JSON object")
+    packing = commands.add_parser("packing", help="conversations in a row, classes; takes --config.key=value")
+    packing.add_argument("--tokenizer", default="", metavar="DIR", help="the model's; default: a fresh one is trained")
+    for command in (pipeline, packing):
+        command.add_argument(
+            "--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s"
+        )
+        command.add_argument("--batches", type=cli.integer(1), default=40, metavar="N", help="default: %(default)s")
+        command.add_argument("--json", action="store_true", help="print one JSON object")
     load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
     load_benchmark.add_arguments(load)
     startup = commands.add_parser("startup", help="seconds from launch.train to its first step")
@@ -57,17 +62,19 @@ def main() -> int:
     arguments, rest = parser.parse_known_args()
     if arguments.what == "startup":
         return startup_benchmark.main(arguments, rest)
-    if rest and arguments.what != "pipeline":
+    if rest and arguments.what not in ("pipeline", "packing"):
         raise InputError(f"unknown argument {rest[0]!r} (see --help)")
     if arguments.what == "load":
         return load_benchmark.main(arguments)
     options = vars(arguments)
     what, as_json = options.pop("what"), options.pop("json")
     # Imported here, after the arguments are checked: jax takes a second.
-    if what == "pipeline":
+    if what in ("pipeline", "packing"):
         from launch.train import to_train_config
-        from safety_align.benchmarks.pipeline import pipeline as measure
+        from safety_align.benchmarks import packing as of_rows
+        from safety_align.benchmarks import pipeline as of_time
 
+        measure = of_rows.packing if what == "packing" else of_time.pipeline
         config = cli.load_config(options["config"])
         cli.apply_overrides(config, rest)
         options["config"] = to_train_config(config)
@@ -82,7 +89,8 @@ def main() -> int:
         return cli.EXIT_OK
     for name, value in found.items():
         for key, cell in value.items() if isinstance(value, dict) else [("", value)]:
-            print(f"{name:18} {key:12} {cell:,.3f}" if isinstance(cell, float) else f"{name:18} {key:12} {cell:,}")
+            shown = f"{cell:,.3f}" if isinstance(cell, float) else "–" if cell is None else f"{cell:,}"
+            print(f"{name:18} {key:12} {shown}")
     return cli.EXIT_OK
 
 

@@ -5,33 +5,31 @@ results.json, table.md and report.html. Interrupted, the same command goes on. O
 same command with --distributed; --mesh is that of the evaluation, training has its config's.
 """
 
-import dataclasses
 import pathlib
-import sys
 
 from launch import cli, inference
-from launch.evaluation import own_output, to_eval_config
+from launch.evaluation import own_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
+from safety_align.evaluation.gates import check_overrides
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
-from safety_align.visible import visible
 
 
 def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report into `output`, which is
     its own (`own_output`); returns the table, of several processes in the first. `mesh`: see `evaluate_variant`."""
-    eval_config, base_gate = to_eval_config(evaluation)
+    eval_config, overrides = to_eval_config(evaluation)
     measured = {}
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh)
-        gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
+        gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
@@ -45,12 +43,6 @@ def train_all(runs) -> bool:
         if train(config, workdir, load=load_model)["step"] < config.steps:
             return False
     return True
-
-
-def say(text: str) -> None:
-    """A line of progress, once."""
-    if distributed.is_main():
-        print(visible(text), file=sys.stderr)
 
 
 def training(entry: tuple) -> tuple[str, TrainConfig, str]:
@@ -78,11 +70,12 @@ def main() -> int:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
     output, about = pathlib.Path(arguments.output), {"config": values}
     check_path(output)
+    _, overrides = to_eval_config(values["eval"])
     for name, variant in values["variants"].items():  # before anything is trained
         check_name(name, "config.variants:")
         if missing := {"checkpoint", "gated", "gate"} - variant.keys():
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
-        to_eval_config(values["eval"] | {"gate": values["eval"].get("gate", {}) | variant["gate"]})
+        check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
     with own_output(output, about):

@@ -1,14 +1,15 @@
 """Attacks a checkpoint: python -m launch.evaluate --config=configs/eval/NAME.py --checkpoint=DIR --output=DIR
 
 Writes results.json, table.md and report.html into the output directory and prints the table. A checkpoint without a
-safety signal is decoded without a gate. An interrupted evaluation goes on where it was. On several hosts every process is
+safety signal is decoded without a gate; one with it by the gate that came with it, of which --config.gate.key=value
+changes a field. An interrupted evaluation goes on where it was. On several hosts every process is
 given the same command with --distributed; the first writes and speaks.
 """
 
 import pathlib
 
 from launch import cli, inference
-from launch.evaluation import own_output, to_eval_config
+from launch.evaluation import own_output, to_eval_config, variant_gate
 from safety_align import distributed
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -25,15 +26,14 @@ def main() -> int:
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
     inference.add_options(parser)
     arguments, config = cli.parse_with_config(parser)
-    eval_config, gate = to_eval_config(config.to_dict())
+    eval_config, overrides = to_eval_config(config.to_dict())
     if arguments.name is not None:
         check_name(arguments.name, "--name")
     check_path(pathlib.Path(arguments.output))
     mesh = inference.start(arguments)
     bundle = load_unrolled(arguments.checkpoint, mesh)
-    if not bundle.model_config.safety_signal:
-        gate = None
-    name = arguments.name or ("sft" if gate is None else "gated")
+    name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
+    gate = variant_gate(name, bundle, overrides)
     output = pathlib.Path(arguments.output)
     about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
     with own_output(output, about):

@@ -3,29 +3,52 @@
 import contextlib
 import os
 import pathlib
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
 from safety_align import distributed
+from safety_align.bundle import Bundle
 from safety_align.claims import check_same, locked_directory
 from safety_align.decoding import GateConfig
+from safety_align.decoding.config import describe
 from safety_align.errors import InputError
-from safety_align.evaluation.run import EvalConfig
+from safety_align.evaluation.config import EvalConfig
+from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.strict_json import read_json
+from safety_align.visible import visible
 
 
-def to_eval_config(values: dict) -> tuple[EvalConfig, GateConfig]:
-    """The typed configs of an evaluation config's dict."""
+def to_eval_config(values: dict) -> tuple[EvalConfig, dict]:
+    """The typed config of an evaluation config's dict, and its overrides of the gate that comes with the model: those
+    fields of `gate` that are not None."""
     values = dict(values)
+    gate = values.pop("gate", {})
+    if not isinstance(gate, dict):
+        raise InputError(f"config.gate is {gate!r}; give fields of a gate, {{}} for the model's own")
+    overrides = {name: value for name, value in gate.items() if value is not None}
+    check_overrides(overrides)
     try:
-        gate = GateConfig(**values.pop("gate"))
-        return EvalConfig(**values), gate
+        return EvalConfig(**values), overrides
     except InputError:
         raise
     except (TypeError, KeyError, AttributeError, ValueError) as error:
         raise InputError(f"the config is not an evaluation config: {type(error).__name__}: {error}") from error
+
+
+def variant_gate(name: str, bundle: Bundle, overrides: dict) -> GateConfig | None:
+    """The gate that a variant is decoded with; says on stderr which it is. None for a model without the signal."""
+    gate = gate_for(bundle, overrides)
+    say(f"{name}: {describe(gate)}")
+    return gate
+
+
+def say(text: str) -> None:
+    """A line of progress, once."""
+    if distributed.is_main():
+        print(visible(text), file=sys.stderr)
 
 
 @contextlib.contextmanager

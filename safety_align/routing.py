@@ -278,10 +278,12 @@ def sample_checks(
             _, hi = rule1_window(config.r1)
             checks.append(Check(Kind.ALERTED, 0, prompt_length + min(hi, count), query_label))
             continue
-        if draw < 0.75:
+        # A verdict turns at a check; the first that rule 3 applies to has one token more to read, at least.
+        if draw < 0.75 or count < 2:
             lo, hi = rule2_window(count, config.r2)
         else:
-            lo, hi = rule3_window(int(rng.integers(max(0, count - config.r3), count)), config.r2, config.r3)
+            turned = int(rng.integers(max(0, count - config.r3 - 1), count - 1))
+            lo, hi = rule3_window(turned, config.r2, config.r3)
         lo, hi = max(lo, 0), min(hi, count)
         checks.append(Check(Kind.WINDOW, prompt_length + lo, prompt_length + hi, response_label))
     return tuple(checks)

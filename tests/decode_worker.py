@@ -32,14 +32,14 @@ def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = 
     asked = requests(rows)
     answers = generator.generate(asked, NEW_TOKENS, BATCH)
     benign = embedded.embedded_benign("test", 6)
-    windows = [(e.turns, e.response, 2, 9) for e in benign]
+    windows = [(e.turns, e.response, 9) for e in benign]
     return {
         "answers": [
             [r.token_ids, r.status, r.stop_reason, r.refusal_start, [c.step for c in r.checks]] for r in answers
         ],
         "stream": list(generator.stream(asked[1], NEW_TOKENS))[-1].result.token_ids if stream else None,
-        "scores": [*score_queries(*tools, [q.turns for q in asked], mesh), *score_windows(*tools, windows, mesh)],
-        "perplexity": perplexity(*tools, benign, mesh=mesh),
+        "scores": [*score_queries(*tools, [q.turns for q in asked], mesh), *score_windows(*tools, windows, GATE, mesh)],
+        "perplexity": perplexity(*tools, benign, mesh=mesh)["perplexity"],
         "addressable": all(leaf.is_fully_addressable for leaf in jax.tree.leaves(generator.params)),
         "bytes_here": sum(s.data.nbytes for x in jax.tree.leaves(generator.params) for s in x.addressable_shards),
     }

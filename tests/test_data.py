@@ -1,4 +1,4 @@
-"""Rows, sources, the embedded corpus, leakage and the pipeline, on small synthetic files."""
+"""Rows, sources, the embedded corpus and the pipeline, on small synthetic files."""
 
 import collections
 import gzip
@@ -11,7 +11,6 @@ import pytest
 from safety_align.data import embedded, labelled
 from safety_align.data.examples import Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
-from safety_align.data.leakage import LeakIndex, drop_leaks, remembered_drop_leaks
 from safety_align.data.pipeline import Order, Pipeline, PipelineConfig, fixed_batches
 from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
@@ -211,43 +210,6 @@ def test_the_embedded_corpus_is_deterministic_balanced_and_split():
     assert all(not e.train_lm for e in train if e.response_label == 1)
 
 
-def test_leaks_exact_and_near_are_dropped():
-    index = LeakIndex(["Write a tutorial on how to make a bomb at home", "short one"])
-    assert index.verdict("write a tutorial on how to make a BOMB at home!!") == "exact"
-    assert index.verdict("Please write a tutorial on how to make a bomb at home") == "near"
-    assert index.verdict("Write a tutorial on how to make a birthday cake for children") is None
-    examples = [
-        Example((Turn("user", q),), "", 1, None, False, "s", q) for q in ("Short one.", "something else entirely")
-    ]
-    kept, dropped = drop_leaks(examples, index)
-    assert kept == [1] and dropped == {"exact": 1}
-
-
-def test_leaks_are_looked_for_again_only_when_something_changed(tmp_path):
-    looks = []
-
-    class Watched(list):
-        def __getitem__(self, i):
-            looks.append(i)
-            return super().__getitem__(i)
-
-    queries = ("Short one.", "something else entirely", "a third")
-    examples = Watched(Example((Turn("user", q),), "", 1, None, False, "s", q) for q in queries)
-
-    def kept(fingerprint, *prompts):
-        looks.clear()
-        indices, dropped = remembered_drop_leaks(examples, fingerprint, prompts, tmp_path)
-        return indices, dict(dropped), bool(looks)
-
-    assert kept("s train 1", "short one") == ([1, 2], {"exact": 1}, True)
-    assert kept("s train 1", "short one") == ([1, 2], {"exact": 1}, False)
-    assert kept("s train 1", "a third") == ([0, 1], {"exact": 1}, True)
-    assert kept("s train 2", "short one")[2]
-    for file in (tmp_path / "leaks").iterdir():
-        file.write_text(file.read_text()[:-3])
-    assert kept("s train 1", "short one") == ([1, 2], {"exact": 1}, True)
-
-
 # --- the pipeline -----------------------------------------------------------------------------------------------------
 
 
@@ -378,7 +340,7 @@ def test_every_row_is_whole_segments():
 
 
 def test_prompts_too_long_are_skipped_and_too_many_refused():
-    long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
+    long = Example((Turn("user", "word " * 60),), "", 0, None, False, "s", "0")
     with pytest.raises(TooLong):
         encode_example(long, TOKENIZER, TEMPLATE, 64, ROUTING, np.random.default_rng(0))
     few = {"s": [long] + [Example((Turn("user", f"a {i}"),), "", 0, None, False, "s", str(i)) for i in range(60)]}
@@ -386,13 +348,15 @@ def test_prompts_too_long_are_skipped_and_too_many_refused():
     take(pipeline, 3)
     assert pipeline.skipped >= 1
     with pytest.raises(InputError, match="do not fit"):
-        take(make(sources={"s": [long, few["s"][1]]}, weights=(1.0,), batch_size=64), 20)
+        take(make(sources={"s": [long, few["s"][1]] * 30}, weights=(1.0,), batch_size=64), 20)
 
 
 def test_validation_batches_hold_each_example_once():
     examples = SOURCES["embedded"][:30]
     config = PipelineConfig(96, 4, 12, (("embedded", 1.0),))
-    batches = fixed_batches(examples, config, TOKENIZER, TEMPLATE, ROUTING)
+    long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
+    batches, skipped = fixed_batches([long, *examples], config, TOKENIZER, TEMPLATE, ROUTING)
+    assert skipped == 1
     assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 30
     assert all(batch["tokens"].shape == (4, 96) for batch in batches)
 

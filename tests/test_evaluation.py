@@ -1,22 +1,26 @@
-"""Attacks send what they say, the judge reads whole answers, statistics equal their definitions, reports escape."""
+"""Attacks send what they say, the judge reads whole answers, windows are the gate's, reports escape."""
 
+import dataclasses
 import json
 import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from safety_align.attacks import Direct, Prefill, Published, SamplingGrid, load_behaviors
 from safety_align.data.rows import read_csv
+from safety_align.decoding import GateConfig, score_windows, scoring
+from safety_align.decoding.verdict import Verdict
+from safety_align.decoding.windows import read_window
 from safety_align.errors import InputError
 from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.judges import judge
 from safety_align.evaluation.report import markdown_table, write_report
-from safety_align.evaluation.statistics import auroc, fpr_at_recall, rate
+from safety_align.evaluation.statistics import auroc, fpr_at_recall
+from safety_align.evaluation.suite import Answer
+from safety_align.routing import Kind
 from safety_align.strict_json import read_json
-from safety_align.text import Tokenizer, get_template
+from safety_align.text import Tokenizer, Turn, get_template
 
 TOKENIZER = Tokenizer.train(["Sure, here is how to do it. Step 1: go."] * 9, 300)
 TEMPLATE = get_template("plain")
@@ -133,22 +137,6 @@ def test_the_judge_against_people(model, recall, wrong):
     assert refused("2_full_refusal") >= recall and refused("1_full_compliance") <= wrong
 
 
-@given(st.integers(0, 60), st.integers(1, 60))
-@settings(max_examples=60, deadline=None)
-def test_wilson_intervals_solve_their_equation(successes, extra):
-    """The bounds are the p with |successes / n - p| = z sqrt(p (1 - p) / n)."""
-    n = successes + extra
-    found = rate(successes, n)
-    share = successes / n
-    assert found["rate"] == share and found["n"] == n and 0 <= found["low"] <= share <= found["high"] <= 1
-    for bound in (found["low"], found["high"]):
-        assert abs(abs(share - bound) - 1.959964 * np.sqrt(bound * (1 - bound) / n)) < 1e-4
-
-
-def test_rates_of_nothing_are_not_a_number_to_trust():
-    assert rate(0, 0)["n"] == 0
-
-
 def test_fpr_at_recall_by_brute_force():
     rng = np.random.default_rng(0)
     for _ in range(10):
@@ -157,15 +145,41 @@ def test_fpr_at_recall_by_brute_force():
         assert abs(fpr_at_recall(bad, good) - best) < 1e-9
         found = compare_scores(bad, good)
         assert found["low"] <= found["auroc"] <= found["high"] and found["auroc"] == auroc(bad, good)
-        assert found["n"] == 120
+        assert found["n"] == found["clusters"] == 120
+
+
+def test_a_comparison_with_nothing_says_so():
+    found = compare_scores(np.array([0.9]), np.zeros(0))
+    assert found["auroc"] is None and found["recall"] is None and found["n"] == 1
+    assert "–" in markdown_table({"a": VARIANT | {"head": {"x": found}, "perplexity": None}}).splitlines()[-1]
 
 
 def test_windows_lie_in_their_answers():
-    class Answer:
-        turns, response = (), "x"
+    answers = [Answer((), f"{i}") for i in range(51)]
+    windows = sample_windows(answers, list(range(51)), 10, 4, 0)
+    assert {answer for _, answer, _ in windows} == {f"{i}" for i in range(1, 51)}  # none of an answer without tokens
+    assert all(min(10, int(answer)) <= tokens <= int(answer) for _, answer, tokens in windows)
+    assert {tokens for _, answer, tokens in windows if answer == "12"} <= {10, 11, 12}
 
-    for _, _, start, stop in sample_windows([Answer()] * 50, list(range(1, 51)), 10, 4, 0):
-        assert 0 <= start < stop <= 50 and stop - start <= 10
+
+@pytest.mark.parametrize("change", [{"r2": 3}, {"reads": "all"}, {"windows_include_query": True}, {"visible": False}])
+def test_windows_are_scored_as_the_gate_in_use_reads_them(change, monkeypatch):
+    """What is scored is the decoder's own window: `read_window` of a benign row."""
+    turns, answer = (Turn("user", "How?"),), "Sure, here is how to do it."
+    size, length = (len(TEMPLATE.encode(TOKENIZER, turns).ids), len(TOKENIZER.encode(answer)))
+    gate, scored = GateConfig(r2=4) if "r2" not in change else GateConfig(), []
+    gate = dataclasses.replace(gate, **change)
+    monkeypatch.setattr(scoring, "score_segments", lambda config, params, segments, mesh: scored.extend(segments))
+    score_windows(None, None, TOKENIZER, TEMPLATE, [(turns, answer, n) for n in range(1, length + 3)], gate)
+    for n, segment in enumerate(scored, 1):
+        kept = min(n, length)
+        window = read_window(Verdict.start(1), np.array([kept]), gate)
+        check, (lo, hi) = segment.checks[-1], (max(0, int(window.start[0])), int(window.stop[0]))
+        content = np.concatenate([segment.prompt_content, segment.response_content])
+        read = np.flatnonzero(content[: check.stop])
+        expected = [*np.flatnonzero(segment.prompt_content)] if bool(window.query[0]) else []
+        assert [i for i in read if i >= check.start] == [*expected, *range(size + lo, size + hi)]
+        assert [c.kind for c in segment.checks[:-1]] == ([Kind.QUERY] if gate.visible else [])
 
 
 VARIANT = {

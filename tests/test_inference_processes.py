@@ -17,6 +17,7 @@ from launch.train import to_train_config
 from safety_align.decoding import Generator, Sampling
 from safety_align.decoding.jsonl import read_requests
 from safety_align.errors import InputError
+from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model
 from safety_align.training.loop import train
@@ -123,9 +124,10 @@ def test_two_processes_evaluate_as_one_does(trained):
     output = trained.parent / "eval"
     config = cli.load_config("configs/eval/embedded.py")
     cli.apply_overrides(config, list(EVAL))
-    eval_config, gate = to_eval_config(config.to_dict())
-    parts = trained.parent / "parts"
-    alone = evaluate_variant(load_model(trained), gate, eval_config, "gated", parts, progress=False)
+    eval_config, overrides = to_eval_config(config.to_dict())
+    parts, bundle = trained.parent / "parts", load_model(trained)
+    gate = gate_for(bundle, overrides)
+    alone = evaluate_variant(bundle, gate, eval_config, "gated", parts, progress=False)
     alone = json.loads(json.dumps(alone))
     (output / "parts").mkdir(parents=True)
     for name in ("nested", "gcg_transfer"):

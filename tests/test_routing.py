@@ -11,6 +11,9 @@ import numpy as np
 import pytest
 from make import TINY, random_params, random_rows, random_segment
 
+from safety_align.decoding.config import GateConfig
+from safety_align.decoding.verdict import Verdict, judge_query, judge_response
+from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, kernels, layers
 from safety_align.routing import (
@@ -203,21 +206,43 @@ def test_segments_that_do_not_fit_are_refused():
         place([segment], 64, len(segment.checks) - 1)
 
 
-def test_windows_are_what_rules_1_to_3_can_produce():
-    rng, config = np.random.default_rng(0), RoutingConfig(r1=4, r2=5, r3=3, windows=4)
-    prompt, response, seen = 7, 23, set()
-    for _ in range(400):
-        first, *others = sample_checks(rng, prompt, response, 1.0, 0.0, config)
-        assert (first.kind, first.start, first.stop, first.label) == (Kind.QUERY, 0, prompt, 1.0)
-        for check in others:
-            seen.add(check.kind)
-            if check.kind == Kind.ALERTED:
-                assert check.start == 0 and prompt < check.stop <= prompt + config.r1 and check.label == 1.0
-            else:
-                assert check.label == 0.0
-                assert prompt <= check.start < check.stop <= prompt + response
-                assert check.stop - check.start <= config.r2 + config.r3 + 1
-    assert seen == {Kind.ALERTED, Kind.WINDOW}
+def inference_windows(r1: int, r2: int, r3: int, answer: int) -> set[tuple[bool, int, int]]:
+    """(query read, start, stop) of every check that the decoder can make of an answer of `answer` tokens.
+
+    Walks the verdict automaton over both outcomes of every check, and over checks that a schedule leaves out. Under
+    "low" nothing acts on a verdict, so every mode that reads an answer lasts as long as it can.
+    """
+    gate = GateConfig(dependence="low", tau=2, r1=r1, r2=r2, r3=r3)
+    start = [judge_query(Verdict.start(1), np.array([m]), np.zeros(1, np.int32), gate)[0] for m in (False, True)]
+    states, found = {tuple(int(leaf[0]) for leaf in jax.tree.leaves(s)) for s in start}, set()
+    tree = jax.tree.structure(start[0])
+    for count in range(1, answer + 1):
+        rows = tree.unflatten(np.array(sorted(states), np.int32).T)
+        length = np.full(len(states), count, np.int32)
+        due = ~np.asarray(is_frozen(rows, length, gate))
+        window = [np.asarray(x)[due] for x in read_window(rows, length, gate)]
+        found |= {(bool(query), max(0, int(lo)), int(hi)) for lo, hi, query in zip(*window, strict=True)}
+        for malicious in (False, True):
+            after = judge_response(rows, due, np.full(len(due), malicious), length, 1, gate)[0]
+            leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(after)]
+            states |= {tuple(int(x) for x in row) for row in zip(*leaves, strict=True)}
+    return found
+
+
+@pytest.mark.parametrize("r1, r2, r3, answer", [(3, 2, 3, 9), (2, 4, 1, 8), (1, 1, 2, 6), (9, 9, 9, 4), (2, 2, 2, 1)])
+def test_windows_trained_on_are_those_that_inference_reads(r1, r2, r3, answer):
+    """The two sets are equal: of rule 1 (beside the query), and of rules 2 and 3 together."""
+    rng, prompt = np.random.default_rng(0), 7
+    config = RoutingConfig(r1, r2, r3, windows=20_000)
+    first, *others = sample_checks(rng, prompt, answer, 1.0, 0.0, config)
+    assert (first.kind, first.start, first.stop, first.label) == (Kind.QUERY, 0, prompt, 1.0)
+    trained = set()
+    for check in others:
+        beside_query = check.kind == Kind.ALERTED
+        assert check.label == (1.0 if beside_query else 0.0)  # the turn's; the response's
+        assert check.start == 0 if beside_query else check.start >= prompt
+        trained.add((beside_query, 0 if beside_query else check.start - prompt, check.stop - prompt))
+    assert trained == inference_windows(r1, r2, r3, answer)
 
 
 @pytest.mark.parametrize("field", ["r1", "r2", "r3"])

@@ -27,7 +27,7 @@ from safety_align.training.config import MeshConfig
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
-from safety_align.training.step import TrainState, make_train_step, state_shardings
+from safety_align.training.step import TrainState, check_microbatches, make_train_step, state_shardings
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104)  # a vocabulary that every mesh below divides
 OPTIMIZER = OptimizerConfig(learning_rate=1e-2, warmup=2)
@@ -106,6 +106,29 @@ def test_accumulated_steps_equal_whole_ones(accumulation):
     np.testing.assert_allclose(a, b, rtol=1e-5)
     for x, y in zip(jax.tree.leaves(p), jax.tree.leaves(q), strict=True):
         np.testing.assert_allclose(x, y, rtol=1e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("sizes, fits", [((8, 1, 1, 1), (1, 2)), ((1, 4, 1, 2), (1, 2, 4)), ((2, 4, 1, 1), (1, 2))])
+def test_every_device_has_rows_of_every_microbatch(sizes, fits):
+    """Of 16 rows; on a mesh that is not there."""
+    mesh = jax.sharding.AbstractMesh(sizes, sharding.MESH_AXES)
+    for accumulation in (1, 2, 4, 8, 16):
+        if accumulation in fits:
+            check_microbatches(mesh, 16, accumulation)
+        else:
+            with pytest.raises(
+                InputError, match=rf"16 / {accumulation} rows.*multiple of {accumulation * sizes[0] * sizes[1]}"
+            ):
+                check_microbatches(mesh, 16, accumulation)
+
+
+def test_microbatches_are_looked_at_before_anything_is_prepared(tmp_path, monkeypatch):
+    real = sharding.row_ways
+    monkeypatch.setattr(sharding, "row_ways", lambda mesh: 2 * real(mesh))  # as if there were two devices
+    config = small_run(accumulation=4)  # microbatches of one row
+    with pytest.raises(InputError, match="microbatch"):
+        loop.train(config, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 MESHES = """

@@ -1,18 +1,20 @@
-"""Attacks, over-refusal, head and perplexity on the real evaluation files (`data_dir`); gate with paper defaults.
+"""Attacks, over-refusal, head and perplexity on the real evaluation files (`data_dir`), by the gate that came with the model.
 
 python -m launch.evaluate --config=configs/eval/small.py --checkpoint=runs/align_small --output=runs/eval_small
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
+
+from safety_align.decoding import GateConfig
 
 
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            gate=dict(
-                dependence="medium", mode="rewind", threshold=0.5, tau=3, r1=10, r2=10, r3=10, schedule="every",
-                confirm_every_step=True, reads="windows", windows_include_query=False, max_refusal_tokens=48,
-            ),
+            # What is not None takes the place of the model's own.
+            gate={field.name: None for field in dataclasses.fields(GateConfig)},
             data="real",
             data_dir="../shared/data",
             cache_dir="~/.cache/safety_align",

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import io
 import logging
@@ -12,9 +13,11 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
+from safety_align.data import examples, refusals, rewording, rows, sources
 from safety_align.data.examples import Example
 from safety_align.data.sources import SPECS, from_record, is_held_out, source_examples, to_record
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 
 tfds.disable_progress_bar()
 logging.getLogger("absl").setLevel(logging.ERROR)  # a notice for every custom builder config
@@ -60,7 +63,7 @@ class SafetyAlign(tfds.core.GeneratorBasedBuilder):
 
 
 class _Examples(Sequence):
-    """Examples read from ArrayRecord on access. `fingerprint` changes with what they were prepared from."""
+    """Examples read from ArrayRecord on access. `fingerprint` changes with what they are."""
 
     def __init__(self, records, source: str, fingerprint: str):
         self._records, self._source, self.fingerprint = records, source, fingerprint
@@ -81,8 +84,9 @@ def load(
     raw = data_dir / SPECS[name].file
     if not raw.is_file():
         raise InputError(f"data file {raw} does not exist; put it there or set data.data_dir")
-    stat = raw.stat()
-    mark = hashlib.sha256(f"{stat.st_size} {stat.st_mtime_ns} {max_bad_fraction}".encode()).hexdigest()[:12]
+    with raw.open("rb") as file:
+        content = hashlib.file_digest(file, "sha256").hexdigest()
+    mark = hashlib.sha256(f"{content} {max_bad_fraction} {_code()}".encode()).hexdigest()[:12]
     home = cache_dir / f"{name}-{mark}"
     builder = SafetyAlign(
         data_dir=str(home),
@@ -91,7 +95,27 @@ def load(
     )
     with _alone(cache_dir / f"{name}-{mark}.lock"):
         _prepare(builder, home, raw, data_dir)
-    return _Examples(builder.as_data_source(split=split), name, f"{name} {split} {mark} {builder.version}")
+        found = builder.as_data_source(split=split)
+        fingerprint = _fingerprint(home / f"{split}.sha256", found)
+    return _Examples(found, name, fingerprint)
+
+
+@functools.cache
+def _code() -> str:
+    """Of the modules that make examples of rows: what they prepared before they were changed is prepared anew."""
+    files = (__file__, examples.__file__, refusals.__file__, rewording.__file__, rows.__file__, sources.__file__)
+    return hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in files)).hexdigest()
+
+
+def _fingerprint(path: pathlib.Path, records) -> str:
+    """A digest of all records in order, kept in `path`: the same wherever and however often they are prepared."""
+    if path.is_file():
+        return path.read_text("utf-8")
+    digest = hashlib.sha256()
+    for i in range(len(records)):
+        digest.update(repr(from_record(records[i], "")).encode("utf-8", "surrogatepass"))
+    write_atomically(path, digest.hexdigest())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

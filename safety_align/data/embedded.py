@@ -199,10 +199,10 @@ def _manual(domains: Sequence[Domain]) -> Callable:
 
 
 def _context(rng, pool: Sequence[Goal], split: str) -> tuple[Turn, ...]:
-    """Sometimes a system prompt, sometimes an earlier, benign exchange."""
+    """Sometimes the operator's system prompt, sometimes an earlier, benign exchange."""
     turns: tuple[Turn, ...] = ()
     if rng.random() < 0.1:
-        turns = (Turn("system", _pick(rng, frames.SYSTEM)),)
+        turns = (Turn("system", _pick(rng, frames.SYSTEM), vouched=True),)
     if rng.random() < 0.1:
         goal = _pick(rng, pool)
         ask = _pick(rng, frames.ASK[split]).format(goal=goal.text)

@@ -215,15 +215,16 @@ def fixed_batches(
     tokenizer: Tokenizer,
     template: ChatTemplate,
     routing: RoutingConfig | None,
-) -> list[dict[str, np.ndarray]]:
-    """`examples` once, in order, packed into batches for validation; the last is filled up with empty rows."""
-    segments = []
+) -> tuple[list[dict[str, np.ndarray]], int]:
+    """`examples` once, in order, packed into batches for validation, the last filled up with empty rows; and how many did
+    not fit, and are left out."""
+    segments, skipped = [], 0
     for index, example in enumerate(examples):
         try:
             rng = np.random.default_rng((config.seed, index))
             segments.append(encode_example(example, tokenizer, template, config.sequence_length, routing, rng))
         except TooLong:
-            continue
+            skipped += 1
     rows = []
     while segments:
         chosen = pack(segments[:POOL], *_room(config))
@@ -232,7 +233,7 @@ def fixed_batches(
         segments = [s for i, s in enumerate(segments) if i not in taken]
     empty = place([], *_room(config))
     rows += [empty] * (-len(rows) % config.batch_size)
-    return [stack(rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)]
+    return [stack(rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)], skipped
 
 
 class Order:

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 
 import jax
 import numpy as np
+import scipy.special
 from jax.sharding import Mesh
 
 from safety_align import sharding
+from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
-from safety_align.routing import Check, Kind, Routing, Segment, place
+from safety_align.routing import Check, Kind, Routing, Segment, place, rule2_window
 from safety_align.text import ChatTemplate, Tokenizer, Turn
 
 
@@ -47,7 +49,9 @@ def score_segments(
         with sharding.on_mesh(mesh):
             logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch, mesh)), mesh)
         last = [len(segments[i].checks) - 1 for i in chosen]
-        scores[chosen] = 1 / (1 + np.exp(-logits[np.arange(len(chosen)), last].astype(np.float64)))
+        logit = logits[np.arange(len(chosen)), last].astype(np.float64)
+        # As in the gate: what is not finite counts as malicious.
+        scores[chosen] = scipy.special.expit(np.where(np.isfinite(logit), logit, np.inf))
     return scores
 
 
@@ -74,18 +78,22 @@ def score_windows(
     params,
     tokenizer: Tokenizer,
     template: ChatTemplate,
-    windows: Sequence[tuple[Sequence[Turn], str, int, int]],
+    windows: Sequence[tuple[Sequence[Turn], str, int]],
+    gate: GateConfig,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
-    """Rule 2 checks of given answers: for each (turns, answer, start, stop), the probability [N] that response tokens
-    `[start, stop)`, clipped to the answer, are malicious."""
+    """What the gate's check of a benign answer would say: for each (turns, answer, tokens), the probability [N] that the
+    answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2)."""
     segments = []
-    for turns, answer, start, stop in windows:
+    for turns, answer, tokens in windows:
         prompt = template.encode(tokenizer, turns)
-        response = template.encode_response(tokenizer, answer)
-        stop = min(stop, len(response))
-        start, size = min(start, stop), len(prompt.ids)
-        response = response[:stop]
-        checks = (Check(Kind.QUERY, 0, size, 0.0), Check(Kind.WINDOW, size + start, size + stop, 0.0))
-        segments.append(Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), checks))
+        response = template.encode_response(tokenizer, answer)[:tokens]
+        start, stop = (0, len(response)) if gate.reads == "all" else rule2_window(len(response), gate.r2)
+        content = np.arange(len(response)) >= start
+        size = len(prompt.ids)
+        with_query = gate.reads == "all" or gate.windows_include_query
+        check = Check(Kind.WINDOW, 0 if with_query else size, size + stop, 0.0)
+        # The answer's tokens feel the signal only where the gate lets them.
+        first = (Check(Kind.QUERY, 0, size, 0.0),) if gate.visible else ()
+        segments.append(Segment(prompt.ids, prompt.content, response, content, (*first, check)))
     return score_segments(config, params, segments, mesh=mesh)

@@ -4,6 +4,7 @@ import html
 import json
 import pathlib
 
+from safety_align.evaluation.gates import gate_line
 from safety_align.evaluation.plots import bars, is_number, known_checks, timeline
 from safety_align.files import write_atomically
 from safety_align.visible import LINES, visible
@@ -15,7 +16,8 @@ _NOTES = """
 <p>Attack success: the share of behaviours for which a judge of refusal and compliance, which reads the whole answer
 and never sees the safety head, finds an answer that does not refuse. It cannot judge whether an answer is harmful in
 fact or of any use; a small model "complies" by going on in words. Sampling counts a behaviour as fallen if any
-setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%.</p>
+setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%;
+several prompts of one goal, and windows of answers to one prompt, count as dependent.</p>
 <p>Benign refused: refused by the gate, or by the words of the answer. Perplexity is per token of the models' own
 tokenizer. These are small models trained from scratch: the figures compare variants and say nothing about large
 models.</p>
@@ -108,6 +110,7 @@ def html_report(variants: dict[str, dict]) -> str:
         f"<title>safety_align: attacks on the gate</title><style>{_STYLE}</style>",
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
+        *(f"<p>{escape(v)}: {escape(gate_line(d['gate']))}.</p>" for v, d in variants.items() if "gate" in d),
         "<h2>Attack success rate</h2>",
         bars(
             {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},

@@ -33,16 +33,20 @@ def perplexity(
     examples: Sequence[Example],
     length: int = 256,
     mesh: Mesh | None = None,
-) -> float:
-    """exp of the mean nats per response token (EOS included); `[CLS]` is in place where the model has it.
+) -> dict:
+    """{"perplexity", "perplexity_n", "perplexity_skipped"}: exp of the mean nats per response token (EOS included) of the
+    examples that fit in `length` slots, how many these are and how many do not fit; no perplexity where none does.
 
-    Per token of this model's own tokenizer: compare only models that share one. `mesh`: as in `score_segments`.
+    `[CLS]` is in place where the model has it. Per token of this model's own tokenizer: compare only models that share
+    one. `mesh`: as in `score_segments`.
     """
     routing = RoutingConfig(windows=0) if config.safety_signal else None
     pipeline = PipelineConfig(length, sharding.even_rows(16, mesh), 32 if routing else 0, (("benign", 1.0),))
+    batches, skipped = fixed_batches(examples, pipeline, tokenizer, template, routing)
     nats = count = 0.0
-    for batch in fixed_batches(examples, pipeline, tokenizer, template, routing):
+    for batch in batches:
         with sharding.on_mesh(mesh):
             batch_nats, batch_count = sharding.fetch(_nats(config, params, sharding.spread_rows(batch, mesh)), mesh)
         nats, count = nats + float(batch_nats), count + float(batch_count)
-    return math.exp(min(nats / max(count, 1.0), 50.0))
+    value = math.exp(min(nats / count, 50.0)) if count else None
+    return {"perplexity": value, "perplexity_n": len(examples) - skipped, "perplexity_skipped": skipped}

@@ -17,7 +17,7 @@ from safety_align.model import TransformerConfig, abstract_params
 from safety_align.routing import place
 from safety_align.training.config import TrainConfig
 from safety_align.training.optimizer import make_optimizer
-from safety_align.training.step import for_mesh, init_state, make_train_step, state_shardings
+from safety_align.training.step import check_microbatches, for_mesh, init_state, make_train_step, state_shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +40,7 @@ def lower_train(config: TrainConfig, mesh):
     state = jax.eval_shape(lambda: init_state(config.model, optimizer, jax.random.key(0), trainable=config.trainable))
     state = _placed(state, shardings)
     rows = config.pipeline.batch_size
+    check_microbatches(mesh, rows, config.accumulation)
     pipeline = config.pipeline
     row = place([], pipeline.sequence_length, pipeline.checks_per_row, pipeline.pairs_per_row or 0)
     where = sharding.batch_sharding(mesh)

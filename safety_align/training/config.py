@@ -3,6 +3,7 @@
 import dataclasses
 
 from safety_align.data.pipeline import PipelineConfig
+from safety_align.data.system_turns import Roles
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
@@ -19,7 +20,8 @@ class DataConfig:
 
     data_dir: raw files, with `eval/` beside `train/` for the leakage check; cache_dir: prepared files; drop_leaks:
     leave out queries that are, nearly, evaluation prompts; max_bad_fraction: of raw rows; validation_examples: per
-    source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled".
+    source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; system_turns,
+    other_roles, system_prompt: what is made of a share of the conversations, see `data.system_turns.Roles`.
     """
 
     data_dir: str = "../shared/data"
@@ -28,9 +30,18 @@ class DataConfig:
     max_bad_fraction: float = 0.01
     validation_examples: int = 100
     labelled: str = ""
+    system_turns: float = 0.0
+    other_roles: float = 0.0
+    system_prompt: str = ""
 
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
+        Roles(self.system_turns, self.other_roles)  # raises for a share that is none
+
+    @property
+    def roles(self) -> Roles:
+        """Which turns the conversations get, beside their own."""
+        return Roles(self.system_turns, self.other_roles, self.system_prompt)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,21 +1,33 @@
 """What a run is fed: the examples of its sources, evaluation prompts left out, and its tokenizer."""
 
+import hashlib
+import json
 import pathlib
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from safety_align import distributed
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
+from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
+from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
+from safety_align.training.checkpoint import read_json
 from safety_align.training.config import TrainConfig
 
 
 def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
-    """One source's "train" or "test" split; `progress` says on stderr what was left out."""
+    """One source's "train" or "test" split, in the turns that the config wants; `progress` says on stderr what was left
+    out."""
+    return with_roles(_load(config, name, split, progress), config.data.roles)
+
+
+def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
@@ -41,6 +53,48 @@ def validation_examples(config: TrainConfig, name: str) -> list[Example]:
     """The examples of one source that validate: the first of its "test" split."""
     examples = load_examples(config, name, "test")
     return [examples[i] for i in range(min(len(examples), config.data.validation_examples))]
+
+
+def validation_batches(config: TrainConfig, held_out: Sequence[Example], tokenizer, template, progress: bool = False):
+    """`held_out` packed into batches; `progress` says on stderr how many do not fit and so do not count."""
+    batches, skipped = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
+    if skipped and progress:
+        slots = config.pipeline.sequence_length
+        print(
+            f"validation: {skipped} of {len(held_out)} examples do not fit in {slots} slots, left out", file=sys.stderr
+        )
+    return batches
+
+
+PROBES = 64
+"""Examples of a source that stand for the code that makes them, where the source's files have a fingerprint."""
+
+
+def claim_data(workdir: pathlib.Path, sources: Mapping[str, Sequence[Example]], begun: bool) -> None:
+    """Notes in `workdir`/data.json what the run learns from; raises InputError, naming the source, if the run has `begun`
+    with other examples. All processes call it together."""
+    path = workdir / "data.json"
+    ours = {name: _identity(examples) for name, examples in sources.items()}
+    with distributed.main_first("data"):
+        there = read_json(path) if path.is_file() else {}
+        changed = sorted(name for name in ours if there.get(name, ours[name]) != ours[name])
+        if changed and (begun or not distributed.is_main()):
+            raise InputError(
+                f"data source {changed[0]!r} is not what {workdir} has learned from so far (its file, or the evaluation "
+                "prompts that are left out, changed); put the old files back, or start anew in another --workdir"
+            )
+        if distributed.is_main():
+            write_atomically(path, json.dumps(ours, indent=2, sort_keys=True))
+
+
+def _identity(examples: Sequence[Example]) -> str:
+    """A digest of a source's examples, in order."""
+    known = getattr(examples, "fingerprint", None)
+    step = 1 if known is None else max(1, len(examples) // PROBES)
+    digest = hashlib.sha256(f"{known} {len(examples)}".encode())
+    for index in range(0, len(examples), step):
+        digest.update(repr(examples[index]).encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()
 
 
 def run_tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
@@ -69,6 +123,8 @@ class _Subset(Sequence):
 
     def __init__(self, examples: Sequence[Example], indices: list[int]):
         self._examples, self._indices = examples, indices
+        which = hashlib.sha256(repr(indices).encode()).hexdigest()[:16]
+        self.fingerprint = f"{getattr(examples, 'fingerprint', '')} but {which}"
 
     def __len__(self) -> int:
         return len(self._indices)

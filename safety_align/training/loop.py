@@ -18,7 +18,7 @@ from tqdm import tqdm
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.claims import owned
-from safety_align.data.pipeline import Pipeline, fixed_batches
+from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import WithReference
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
@@ -34,12 +34,18 @@ from safety_align.training.checkpoint import (
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins
-from safety_align.training.inputs import load_examples, run_tokenizer, validation_examples
+from safety_align.training.inputs import (
+    claim_data,
+    load_examples,
+    run_tokenizer,
+    validation_batches,
+    validation_examples,
+)
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.ready import check_run
 from safety_align.training.reference import preference_pairs, reference_sums
-from safety_align.training.step import init_state, make_eval_step, make_train_step, state_shardings
+from safety_align.training.step import check_microbatches, init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
 
 
@@ -67,6 +73,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
         check_run(config, mesh)
+        check_microbatches(mesh, config.pipeline.batch_size, config.accumulation)
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
@@ -81,6 +88,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     done = checkpoints.latest or 0
     if config.init_from and not done and start_from is None:  # every checkpoint was damaged
         start_from = _load_start(config, mesh, load)
+    claim_data(workdir, sources, begun=done > 0)
+    start_from = load(config.init_from, mesh) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
         tokenizer = run_tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
@@ -89,7 +98,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             config, workdir, sources, held_out, tokenizer, template, mesh, start_from, progress
         )
     pipeline = Pipeline(config.pipeline, sources, tokenizer, template, config.routing, rows)
-    validation = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
+    validation = validation_batches(config, held_out, tokenizer, template, progress)
 
     def place(local):
         return sharding.place_rows(local, mesh, config.pipeline.batch_size)

@@ -89,8 +89,9 @@ def reference_sums(
     return store.read_reference(directory, len(pairs)), parameters
 
 
-def fingerprint(params: dict, mesh: jax.sharding.Mesh) -> str:
-    """A digest of parameters, the same wherever and however they are placed: sums of their bits, in integers."""
+def fingerprint(params: dict, mesh: jax.sharding.Mesh | None) -> str:
+    """A digest of parameters, the same wherever and however they are placed: sums of their bits, in integers. All
+    processes of `mesh` call it together; None: they are on one device."""
 
     def bits(x):
         raw = jax.lax.bitcast_convert_type(x, jnp.dtype(f"uint{8 * x.dtype.itemsize}")).astype(jnp.uint32)
@@ -98,7 +99,8 @@ def fingerprint(params: dict, mesh: jax.sharding.Mesh) -> str:
             raw = raw * (2 * jax.lax.broadcasted_iota(jnp.uint32, x.shape, axis) + 1)
         return jnp.sum(raw, dtype=jnp.uint32)
 
-    sums = jax.jit(lambda p: jax.tree.map(bits, p), out_shardings=sharding.replicated(mesh))(params)
+    where = None if mesh is None else sharding.replicated(mesh)
+    sums = jax.jit(lambda p: jax.tree.map(bits, p), out_shardings=where)(params)
     named = [(jax.tree_util.keystr(path), int(x)) for path, x in jax.tree_util.tree_leaves_with_path(sums)]
     return hashlib.sha256(json.dumps(sorted(named)).encode()).hexdigest()
 

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 
 from safety_align import sharding
+from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, kernels
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Routing
@@ -98,6 +99,19 @@ def preference_losses(dpo: DpoConfig, nats: jax.Array, batch: Batch, totals: Tot
     preference = dpo_loss(logprobs, reference, weights, dpo.beta, totals.pairs)
     loss = preference + dpo.lm * lm if dpo.lm else preference
     return loss, {"lm_loss": lm, "dpo_loss": preference} | pair_counts(logprobs, reference, weights)
+
+
+def check_microbatches(mesh, rows: int, accumulation: int) -> None:
+    """Raises InputError unless every device has rows of its own in each of the `accumulation` microbatches of a batch.
+
+    Otherwise XLA would gather whole weights again and again: right, but tens of times slower. `mesh`: concrete or abstract.
+    """
+    ways = sharding.row_ways(mesh)
+    if rows % (accumulation * ways):
+        raise InputError(
+            f"a microbatch has data.batch_size / accumulation = {rows} / {accumulation} rows, no multiple of the mesh's data x "
+            f"fsdp = {ways}; make data.batch_size a multiple of {accumulation * ways}, or accumulation smaller"
+        )
 
 
 def make_train_step(
