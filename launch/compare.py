@@ -22,14 +22,16 @@ from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
 
 
-def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
+def compare(
+    variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None, dtype: str | None = None
+) -> str | None:
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table, of
     several processes in the first. `mesh`: see `evaluate_variant`."""
     eval_config, base_gate = to_eval_config(evaluation)
     claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
-        bundle = load_unrolled(variant["checkpoint"], mesh)
+        bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
         gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices

@@ -26,7 +26,7 @@ def main() -> int:
     arguments, config = cli.parse_with_config(parser)
     eval_config, gate = to_eval_config(config.to_dict())
     mesh = inference.start(arguments)
-    bundle = load_unrolled(arguments.checkpoint, mesh)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     if not bundle.model_config.safety_signal:
         gate = None
     name = arguments.name or ("sft" if gate is None else "gated")

@@ -68,9 +68,9 @@ def main() -> int:
     import jax
 
     from safety_align import sharding
+    from safety_align.files import write_atomically
     from safety_align.guard import Guard
     from safety_align.interop import load_model
-    from safety_align.training.checkpoint import write_atomically
 
     values = config.to_dict()
     try:
@@ -79,7 +79,7 @@ def main() -> int:
         raise InputError(f"the config is not a label config: {error}") from error
     output, texts = pathlib.Path(arguments.output), passages(config)
     # A guard that fits the devices of one process: parameters split over them, text split over processes.
-    bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()))
+    bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()), test=False)
     identity = {"guard": bundle.config, "step": bundle.step, "config": values, "passages": len(texts)}
     with distributed.main_first("output"):
         _claim(output, json.dumps(identity, indent=2, sort_keys=True), write_atomically)

@@ -35,7 +35,7 @@ def main() -> int:
         raise InputError(f"{arguments.config} is not the config of a DPO run: it has no dpo group")
     output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
-    start = load_model(config.init_from, mesh)
+    start = load_model(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)
     train = {name: load_examples(config, name, "train", distributed.is_main()) for name, _ in config.pipeline.mixture}

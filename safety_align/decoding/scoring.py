@@ -28,13 +28,20 @@ def _safety_logits(config: TransformerConfig, params, batch):
 def score_segments(
     config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """Probability of "malicious" at the last check of each segment [N]. `params` scanned or not, as `config` says.
+    """Probability of "malicious" at the last check of each segment [N], of `segment_logits`."""
+    return 1 / (1 + np.exp(-segment_logits(config, params, segments, batch_size, mesh)))
+
+
+def segment_logits(
+    config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+) -> np.ndarray:
+    """Safety logit at the last check of each segment, [N] float64. `params` scanned or not, as `config` says.
 
     `mesh`: where `params` are, by the rules table; of several processes all make the same call and get all scores.
     """
     batch_size = sharding.even_rows(batch_size, mesh)
     order = sorted(range(len(segments)), key=lambda i: segments[i].length)
-    scores = np.zeros(len(segments))
+    found = np.zeros(len(segments))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         length = -(-max(segments[i].length for i in chosen) // 64) * 64
@@ -47,8 +54,8 @@ def score_segments(
         with sharding.on_mesh(mesh):
             logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch, mesh)), mesh)
         last = [len(segments[i].checks) - 1 for i in chosen]
-        scores[chosen] = 1 / (1 + np.exp(-logits[np.arange(len(chosen)), last].astype(np.float64)))
-    return scores
+        found[chosen] = logits[np.arange(len(chosen)), last]
+    return found
 
 
 def score_queries(
@@ -60,13 +67,15 @@ def score_queries(
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
-    empty = np.zeros(0, np.int32)
-    segments = []
-    for turns in conversations:
-        prompt = template.encode(tokenizer, turns)
-        check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
-        segments.append(Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,)))
+    segments = [query_segment(tokenizer, template, turns) for turns in conversations]
     return score_segments(config, params, segments, mesh=mesh)
+
+
+def query_segment(tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn]) -> Segment:
+    """A conversation whose last check is that of its query."""
+    prompt, empty = template.encode(tokenizer, turns), np.zeros(0, np.int32)
+    check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
+    return Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,))
 
 
 def score_windows(
@@ -79,13 +88,18 @@ def score_windows(
 ) -> np.ndarray:
     """Rule 2 checks of given answers: for each (turns, answer, start, stop), the probability [N] that response tokens
     `[start, stop)`, clipped to the answer, are malicious."""
-    segments = []
-    for turns, answer, start, stop in windows:
-        prompt = template.encode(tokenizer, turns)
-        response = template.encode_response(tokenizer, answer)
-        stop = min(stop, len(response))
-        start, size = min(start, stop), len(prompt.ids)
-        response = response[:stop]
-        checks = (Check(Kind.QUERY, 0, size, 0.0), Check(Kind.WINDOW, size + start, size + stop, 0.0))
-        segments.append(Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), checks))
+    segments = [window_segment(tokenizer, template, *window) for window in windows]
     return score_segments(config, params, segments, mesh=mesh)
+
+
+def window_segment(
+    tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn], answer: str, start: int, stop: int
+) -> Segment:
+    """A conversation and its answer, whose last check is that of response tokens `[start, stop)`, clipped to it."""
+    prompt = template.encode(tokenizer, turns)
+    response = template.encode_response(tokenizer, answer)
+    stop = min(stop, len(response))
+    start, size = min(start, stop), len(prompt.ids)
+    response = response[:stop]
+    checks = (Check(Kind.QUERY, 0, size, 0.0), Check(Kind.WINDOW, size + start, size + stop, 0.0))
+    return Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), checks)

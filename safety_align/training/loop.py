@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -18,17 +19,18 @@ from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.data.pipeline import Pipeline, fixed_batches
 from safety_align.data.reference import WithReference
+from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
+from safety_align.strict_json import read_json
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
     Checkpoints,
     claim_workdir,
     load_run,
-    read_json,
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
 from safety_align.training.dpo import DpoConfig, dpo_margins
@@ -49,7 +51,7 @@ def train(
 ) -> dict[str, float]:
     """Runs (or resumes) training in `workdir` and returns the last validation's metrics.
 
-    `load(init_from, mesh)` reads the model that a fresh run starts from.
+    `load(init_from, mesh, test=False)` reads the model that a fresh run starts from; its safety signal need not work.
 
     Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
     first. Raises NonFiniteLoss, or InputError for a workdir of another config.
@@ -69,7 +71,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
-    start_from = load(config.init_from, mesh) if config.init_from and not done else None
+    start_from = load(config.init_from, mesh, test=False) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
         tokenizer = run_tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
@@ -116,6 +118,9 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
             return validate(eval_step, state.params, placed, validation, config.dpo)
 
+        def record():
+            return signal_record(config, state.params, tokenizer, template, mesh)
+
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
         try:
@@ -133,7 +138,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                     bar.show(*_note(pending, writer, config, watch))
                     pending = None
                 if due:
-                    checkpoints.save(state, place(pipeline.get_state()), step)
+                    checkpoints.save(state, place(pipeline.get_state()), step, record())
                     saved = step
                 if step % config.eval_every == 0 or step == config.steps:
                     last = validated()
@@ -143,7 +148,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                 if pending:
                     bar.show(*_note(pending, writer, config, watch))
                 saved = int(state.step)
-                checkpoints.save(state, place(pipeline.get_state()), saved)
+                checkpoints.save(state, place(pipeline.get_state()), saved, record())
         finally:
             bar.close()
             writer.close()
@@ -193,7 +198,7 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
     if start is not None:
         same_model(config.model, start.model_config, config.init_from)
-    params, parameters = (start.params, None) if start else (None, read_json(about)["parameters"])
+    params, parameters = (start.params, None) if start else (None, read_json(about, dict[str, str])["parameters"])
     pairs = preference_pairs(config, sources)
     with jax.set_mesh(mesh):
         sums, parameters = reference_sums(
@@ -202,6 +207,14 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     if distributed.is_main():
         write_atomically(about, json.dumps({"parameters": parameters}))
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
+
+
+def signal_record(config: TrainConfig, params, tokenizer, template, mesh) -> dict | None:
+    """What a checkpoint keeps beside a safety signal: the gate, and the canaries' logits."""
+    if not config.model.safety_signal:
+        return None
+    measured = measure(config.model, params, tokenizer, template, mesh=mesh)
+    return {"format": 1, "gate": dataclasses.asdict(config.gate), "canaries": msgspec.to_builtins(measured)}
 
 
 def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Array):

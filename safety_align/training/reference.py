@@ -9,6 +9,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,7 +24,7 @@ from safety_align.errors import InputError
 from safety_align.files import write_atomically
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Pair, place
-from safety_align.training.checkpoint import read_json
+from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
 from safety_align.training.step import make_eval_step
@@ -107,7 +108,7 @@ def fingerprint(params: dict, mesh: jax.sharding.Mesh) -> str:
 def _claim(directory: pathlib.Path, identity: dict, make: bool) -> None:
     about = directory / "about.json"
     if about.is_file():
-        there = read_json(about)
+        there = read_json(about, dict[str, Any])
         if other := sorted(k for k in identity.keys() | there.keys() if there.get(k) != identity.get(k)):
             raise InputError(
                 f"{directory} holds the reference log-probabilities of another model, encoding or data "

@@ -103,23 +103,6 @@ def test_casting_widens_exactly_and_narrows_by_rounding(tmp_path):
     assert load_pretrained(tmp_path / "half").config.param_dtype == "float32"
 
 
-def test_the_signal_travels_beside_the_model(tmp_path):
-    gate, calibration = {"tau": 3, "schedule": "annealing"}, {"threshold": 0.4}
-    params, directory = saved(tmp_path, TINY, gate=gate, calibration=calibration)
-    assert set(read_header(directory / "safety_signal.safetensors")) == {
-        "cls_embedding",
-        "safety_kernel",
-        "safety_bias",
-    }
-    assert not any("cls" in name or "safety" in name for name in open_checkpoint(directory))
-    loaded = load_pretrained(directory)
-    assert loaded.config.safety_signal and equal(loaded.params, params)
-    assert (loaded.signal["gate"], loaded.signal["calibration"]) == (gate, calibration)
-    (directory / "safety_signal.json").unlink()
-    with pytest.raises(InputError, match="only one of"):
-        load_pretrained(directory)
-
-
 def test_a_fresh_signal_leaves_the_model_alone(tmp_path):
     _, directory = saved(tmp_path)
     plain = load_pretrained(directory)
@@ -255,7 +238,10 @@ def test_an_index_must_agree_with_its_files(tmp_path):
     broken(write({k: v for k, v in index["weight_map"].items() if k != KEY}), "is not in model.safetensors.index")
     broken(write(index["weight_map"] | {"ghost": first}), "'ghost' is in model.safetensors.index")
     broken(write(index["weight_map"] | {KEY: "../x.safetensors"}), "not a file name")
-    broken(lambda copy: (copy / INDEX).write_text("{"), "malformed")
+    broken(lambda copy: (copy / INDEX).write_text("{"), "is not JSON")
+    broken(lambda copy: (copy / INDEX).write_text('{"weight_map": {"a": 1}}'), "weight_map.*expected `str`")
+    broken(lambda copy: (copy / INDEX).write_text('{"weight_map": {"a": "x", "a": "y"}}'), "'a' is there twice")
+    broken(lambda copy: (copy / "model.safetensors").write_bytes(b""), "two models")
 
 
 def test_a_tied_head_stored_twice_must_be_the_embedding(tmp_path):
