@@ -20,8 +20,8 @@ from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.errors import InputError
-from safety_align.training import loop, losses
-from safety_align.training.checkpoint import load_run
+from safety_align.training import integrity, loop, losses
+from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
@@ -246,7 +246,37 @@ def test_another_config_is_refused_and_what_may_differ_is_not(whole):
     assert loop.train(small_run(log_every=3), workdir, progress=False)["step"] == 6
 
 
-def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_a_run_that_lost_a_file_does_not_begin_anew(whole, tmp_path, name):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    (workdir / name).unlink()
+    with pytest.raises(InputError, match=f"holds checkpoints but no {name}"):
+        loop.train(small_run(), workdir, progress=False)
+    assert not (workdir / name).exists()
+
+
+def test_the_old_checkpoint_is_kept_until_the_new_one_is_sealed(whole, tmp_path, monkeypatch):
+    """A kill between the writing of one and its seal leaves the one before."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    for step in ("4", "6"):
+        shutil.rmtree(workdir / "checkpoints" / step)
+
+    def killed(folder, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "seal", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(small_run(keep=1), workdir, progress=False)
+    assert saved_steps(workdir / "checkpoints") == [2, 4] and load_run(workdir).step == 2
+    assert loop.train(small_run(keep=1), workdir, progress=False)["step"] == 6
+    assert saved_steps(workdir / "checkpoints") == [6]
+    assert losses_of(workdir) == losses_of(whole[0])
+
+
+def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path, capsys):
     with pytest.raises(InputError, match="does not exist"):
         load_run(tmp_path / "nothing")
     broken = tmp_path / "broken"
@@ -254,15 +284,20 @@ def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
     for file in pathlib.Path(broken / "checkpoints" / "6" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*delete it to use an older one"):
-        load_run(broken)
-    shutil.rmtree(broken / "checkpoints" / "6")
     assert load_run(broken).step == 4
+    assert "checkpoints/6 cannot be read" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*name another step"):
+        load_run(broken / "checkpoints" / "6")
+    shutil.rmtree(broken / "checkpoints" / "6")
+    (broken / "checkpoints" / "4" / "checksums.0.json").unlink()
+    (broken / "checkpoints" / "2" / "checksums.0.json").write_text('{"processes": 1, "files": {}}')
+    with pytest.raises(InputError, match=r"checkpoints/2 cannot be read.*list no file.*there is none before it"):
+        load_run(broken)
     shutil.rmtree(broken / "checkpoints")
     with pytest.raises(InputError, match="no checkpoint"):
         load_run(broken)
     (broken / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json is corrupt"):
+    with pytest.raises(InputError, match="config.json is not JSON"):
         load_run(broken)
 
 

@@ -16,7 +16,7 @@ from make import TINY, random_params
 
 from safety_align.errors import InputError
 from safety_align.interop import load_pretrained, save_pretrained
-from safety_align.interop.tensor_file import INDEX, open_checkpoint, read_header, write_file
+from safety_align.interop.tensor_file import INDEX, read_header, write_file
 from safety_align.model import TransformerConfig, abstract_params, add_signal, preset
 from safety_align.model.transformer import SIGNAL
 
