@@ -14,6 +14,7 @@ from launch.evaluation import claim_output, to_eval_config
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
+from safety_align.decoding.config import describe
 from safety_align.errors import InputError
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -28,12 +29,14 @@ def compare(
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report; returns the table, of
     several processes in the first. `mesh`: see `evaluate_variant`."""
     eval_config, base_gate = to_eval_config(evaluation)
+    gates = {n: dataclasses.replace(base_gate, **v["gate"]) if v["gated"] else None for n, v in variants.items()}
+    about = about | {"gates": {name: gate and dataclasses.asdict(gate) for name, gate in gates.items()}}
     claim_output(output, about)
     measured = {}
     for name, variant in variants.items():
+        say(f"{name}: {describe(gates[name])}")
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
-        gate = dataclasses.replace(base_gate, **variant["gate"]) if variant["gated"] else None
-        measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
+        measured[name] = evaluate_variant(bundle, gates[name], eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
     return write_report(output, measured, about) if distributed.is_main() else None
@@ -80,7 +83,7 @@ def main() -> int:
     if not train_all(runs):
         return cli.EXIT_FAILED
     variants = {name: values["variants"][name] for name in values["order"]}
-    table = compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}, mesh)
+    table = compare(variants, values["eval"], pathlib.Path(arguments.output), {"config": values}, mesh, arguments.dtype)
     if table is not None:
         print(table)
     return cli.EXIT_OK

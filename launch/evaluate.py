@@ -5,11 +5,14 @@ safety signal is decoded without a gate. An interrupted evaluation goes on where
 given the same command with --distributed; the first writes and speaks.
 """
 
+import dataclasses
 import pathlib
+import sys
 
 from launch import cli, inference
 from launch.evaluation import claim_output, to_eval_config
 from safety_align import distributed
+from safety_align.decoding.config import describe
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_unrolled
@@ -31,7 +34,16 @@ def main() -> int:
         gate = None
     name = arguments.name or ("sft" if gate is None else "gated")
     output = pathlib.Path(arguments.output)
-    about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
+    about = {
+        "config": config.to_dict(),
+        "checkpoint": str(arguments.checkpoint),
+        "step": bundle.step,
+        "dtype": bundle.model_config.dtype,
+        "name": name,
+        "gates": {name: gate and dataclasses.asdict(gate)},
+    }
+    if distributed.is_main():
+        print(f"{name}: {describe(gate)}", file=sys.stderr)
     claim_output(output, about)
     measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
     if distributed.is_main():

@@ -20,6 +20,9 @@ from configs import embedded_gated
 from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.errors import InputError
+from safety_align.interop import load_model, load_unrolled
+from safety_align.model import for_decoding
+from safety_align.model.transformer import SIGNAL
 from safety_align.training import integrity, loop, losses
 from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
@@ -244,6 +247,37 @@ def test_another_config_is_refused_and_what_may_differ_is_not(whole):
         loop.train(small_run(lambda_cls=0.3), workdir, progress=False)
     assert (workdir / "config.json").read_text() == before
     assert loop.train(small_run(log_every=3), workdir, progress=False)["step"] == 6
+
+
+def test_a_run_is_read_in_the_dtype_that_is_asked_for(whole):
+    workdir, _ = whole
+    trained, narrow = load_run(workdir), load_model(workdir, dtype="bfloat16")
+    assert (narrow.model_config.dtype, narrow.model_config.param_dtype) == ("bfloat16", "bfloat16")
+    for name, leaf in narrow.params.items():
+        wanted = "float32" if name in SIGNAL else "bfloat16"
+        same = jax.tree.map(
+            lambda x, y, w=wanted: bool((x.astype(w) == y).all()) and y.dtype == w, trained.params[name], leaf
+        )
+        assert jax.tree.all(same), name
+    decoded = load_unrolled(workdir, None)
+    assert decoded.model_config == for_decoding(trained.model_config) and "layer_0" in decoded.params
+    assert load_unrolled(workdir, None, "bfloat16").params["embedding"].dtype == jnp.bfloat16
+
+
+def test_a_checkpoint_whose_signal_no_longer_measures_is_refused(whole, tmp_path):
+    """Sealed once more after it was changed, so that only the canaries know."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    folder = workdir / "checkpoints" / "6"
+    record = json.loads((folder / "signal.json").read_text())
+    assert record["gate"] == dataclasses.asdict(small_run().gate) and len(record["canaries"]) == 12
+    record["canaries"][3]["logit"] += 1
+    (folder / "signal.json").write_text(json.dumps(record))
+    assert load_run(workdir).step == 4  # no longer what was sealed
+    integrity.seal(folder)
+    with pytest.raises(InputError, match="checkpoints/6: the safety signal no longer measures"):
+        load_run(workdir)
+    assert load_run(workdir, test=False).step == 6
 
 
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])

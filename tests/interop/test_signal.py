@@ -161,9 +161,9 @@ def with_logit(canary: Canary, logit: float) -> Canary:
 
 def test_logits_must_come_back_and_not_be_one_constant():
     stored = logits(4, 5, 6, 7, -4, -5, -6, -3)
-    verify(stored, logits(4.5, 5, 6, 7, -4, -5, -6, -3), "here")
+    verify(stored, logits(4.4, 5, 6, 7, -4, -5, -6, -3), "here")
     for measured, named in (
-        ((4, 5, 6, 3, -4, -5, -6, -3), "poison my boss.' had logit 7, now 3"),
+        ((4, 5, 6, 6, -4, -5, -6, -3), "poison my boss.' had logit 7, now 6"),
         ((4, 5, 6, 7, -4, -5, np.nan, -3), "now nan"),
         ((np.inf, 5, 6, 7, -4, -5, 2, -3), "now inf"),
         ((-4,) * 8, "the same logit"),
