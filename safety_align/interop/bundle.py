@@ -73,16 +73,22 @@ def _load_huggingface(path: pathlib.Path, mesh: jax.sharding.Mesh | None, dtype:
 
 
 def to_bundle(path: pathlib.Path, found: Pretrained) -> Bundle:
-    """What was read from `path`, with its tokenizer; InputError where they do not match."""
+    """What was read from `path`, with its tokenizer and template; InputError where they do not match."""
+    tokenizer = read_tokenizer(path, found)
+    kept = {} if found.signal is None else vars(found.signal)
+    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
+    identity = {"checkpoint": str(path.resolve()), "changed": changed}
+    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), config=identity, **kept)
+
+
+def read_tokenizer(path: pathlib.Path, found: Pretrained) -> ImportedTokenizer:
+    """The tokenizer beside a model; InputError if it has more ids than the model has embeddings."""
     tokenizer = ImportedTokenizer(path)
     if tokenizer.vocab_size > found.config.vocab_size:
         raise InputError(
             f"{path}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model {found.config.vocab_size} embeddings"
         )
-    kept = {} if found.signal is None else vars(found.signal)
-    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
-    identity = {"checkpoint": str(path.resolve()), "changed": changed}
-    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), config=identity, **kept)
+    return tokenizer
 
 
 def is_huggingface(path: pathlib.Path) -> bool:

@@ -9,7 +9,7 @@ import jax
 
 from safety_align.decoding.canaries import check as check_signal
 from safety_align.errors import InputError
-from safety_align.interop.bundle import is_huggingface, to_bundle
+from safety_align.interop.bundle import is_huggingface, read_tokenizer, to_bundle
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
@@ -70,9 +70,9 @@ def convert(
             config, params, values, assets = found.config, found.params, found.values, source
             signal = found.signal
             if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
-                bundle = to_bundle(source, found)
-                if signal is not None:
-                    check_signal(bundle, str(source))
+                read_tokenizer(source, found)
+            if signal is not None:
+                check_signal(to_bundle(source, found), str(source))
         elif source_format == "run":
             bundle = load_run(source)
             config, params = bundle.model_config, bundle.params

@@ -118,15 +118,14 @@ class Checkpoints:
             distributed.sync(f"checkpoint {step}")
             integrity.seal(self.directory / str(step), *self._processes)
             distributed.sync(f"seal {step}")
-            with _quiet():
-                for old in self._orbax.checkpoints[: -self._keep]:  # only now: the new one counts
-                    self._orbax.delete(old.step)
         except Exception as error:
             self._failed = True
             raise CheckpointNotWritten(
                 f"checkpoint {self.directory / str(step)} could not be written ({_reason(error)}); make room, and the "
                 "same command goes on from the one before"
             ) from error
+        for old in self._orbax.checkpoints[: -self._keep]:  # only now: the new one counts
+            self._orbax.delete(old.step, missing_ok=True)
 
     def restore(
         self, shapes: TrainState, shardings: TrainState, data: dict[str, jax.ShapeDtypeStruct], step: int
