@@ -22,13 +22,16 @@ from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
 
 
-def compare(variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None) -> str | None:
+def compare(
+    variants: dict, evaluation: dict, output: pathlib.Path, about: dict, mesh=None, dtype: str | None = None
+) -> str | None:
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report into `output`, which is
-    its own (`own_output`); returns the table, of several processes in the first. `mesh`: see `evaluate_variant`."""
+    its own (`own_output`); returns the table, of several processes in the first. `mesh`: see `evaluate_variant`;
+    `dtype`: see `load_unrolled`."""
     eval_config, overrides = to_eval_config(evaluation)
     measured = {}
     for name, variant in variants.items():
-        bundle = load_unrolled(variant["checkpoint"], mesh)
+        bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
         gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
@@ -82,7 +85,7 @@ def main() -> int:
         if not train_all(runs):
             return cli.EXIT_FAILED
         variants = {name: values["variants"][name] for name in values["order"]}
-        table = compare(variants, values["eval"], output, about, mesh)
+        table = compare(variants, values["eval"], output, about, mesh, arguments.dtype)
     if table is not None:
         print(table)
     return cli.EXIT_OK

@@ -31,11 +31,12 @@ def main() -> int:
         check_name(arguments.name, "--name")
     check_path(pathlib.Path(arguments.output))
     mesh = inference.start(arguments)
-    bundle = load_unrolled(arguments.checkpoint, mesh)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
     gate = variant_gate(name, bundle, overrides)
     output = pathlib.Path(arguments.output)
     about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
+    about["dtype"] = bundle.model_config.dtype
     with own_output(output, about):
         measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         if distributed.is_main():

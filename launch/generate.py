@@ -79,7 +79,7 @@ def main() -> int:
     if arguments.input is not None:
         with distributed.agreed():
             rows = read_requests(pathlib.Path(arguments.input), sampling, arguments.seed)
-    bundle = load_unrolled(arguments.checkpoint, mesh)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     with distributed.agreed():
         if bundle.gate is None and not arguments.no_gate:
             raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
@@ -149,6 +149,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             "input": hashlib.sha256(source.read_bytes()).hexdigest(),
             "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
             "step": bundle.step,
+            "dtype": bundle.model_config.dtype,
             "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
             "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
             "max_new_tokens": arguments.max_new_tokens,

@@ -9,12 +9,17 @@ AXES = ("data", "fsdp", "tensor")
 
 
 def add_options(parser: cli.Parser) -> None:
-    """--mesh and --distributed; give them to `start`."""
+    """--mesh and --distributed, for `start`; --dtype, for `load_unrolled`."""
     parser.add_argument(
         "--mesh",
         metavar="AXIS=N,…",
         help="devices along data (rows; what is left), fsdp (rows and parameters), tensor (heads, MLP, vocabulary); "
         "default: a copy of the model on every device. A model too large for one: --mesh=tensor=4, say",
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="of parameters and activations; default: a run's activations, what a Hugging Face directory stores",
     )
     cli.add_distributed(parser)
 

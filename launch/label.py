@@ -78,7 +78,7 @@ def main() -> int:
         raise InputError(f"the config is not a label config: {error}") from error
     output, texts = pathlib.Path(arguments.output), passages(config)
     # A guard that fits the devices of one process: parameters split over them, text split over processes.
-    bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()))
+    bundle = load_model(arguments.guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()), test=False)
     identity = {"guard": bundle.config, "step": bundle.step, "config": values, "passages": len(texts)}
     taken = f"{output} holds the labels of another guard, text or config"
     with owned(output, "about.json", identity, taken, "choose another --output"):

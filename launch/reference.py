@@ -38,7 +38,7 @@ def main() -> int:
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
         check_run(config, mesh)
-    start = load_model(config.init_from, mesh)
+    start = load_model(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)
     train = {name: load_examples(config, name, "train", distributed.is_main()) for name, _ in config.pipeline.mixture}

@@ -4,6 +4,7 @@ Python's own reader takes the last of two equal keys, NaN, numbers that no float
 file can be written with; deep nesting ends it in a RecursionError. Here each of these is an InputError of one line.
 """
 
+import dataclasses
 import json
 import math
 import pathlib
@@ -84,6 +85,14 @@ def check_type(value: Any, schema: Any, where: str) -> Any:
         field = field.rstrip("`").lstrip(".")
         reason = "missing field" if "missing required" in what else "wrong type"
         raise JsonError(f"{where}: {f'{field}: ' if field else ''}{what[:1].lower()}{what[1:]}", reason) from None
+
+
+def check_dataclass(values: Any, schema: type, where: str) -> Any:
+    """`check_type` for a dataclass, whose fields alone `values` may have."""
+    values = check_type(values, dict[str, Any], where)
+    if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(schema)}):
+        raise InputError(f"{where} has an unknown field {unknown[0]!r}")
+    return check_type(values, schema, where)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -9,8 +9,20 @@ import numpy as np
 import pytest
 from make import TINY, random_params, random_rows
 
+from safety_align import sharding
 from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer, abstract_params, init_params, preset, stack_layers, unstack_layers
+from safety_align.model import (
+    SafetyTransformer,
+    abstract_params,
+    for_decoding,
+    init_params,
+    preset,
+    stack_layers,
+    transformer,
+    unroll,
+    unstack_layers,
+)
+from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Routing
 
 PUBLISHED = {
@@ -33,6 +45,44 @@ def test_presets_have_exactly_the_published_parameters(name):
 
 def run(config, params, batch):
     return SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+
+
+@pytest.mark.parametrize("on_mesh", [False, True])
+def test_while_it_is_unrolled_a_model_is_there_once(monkeypatch, on_mesh):
+    """Beside it at most the layers of one stacked parameter, on one device as on a mesh."""
+    config = preset("tiny", layers=16)
+    shapes = nn.unbox(abstract_params(config))
+    mesh = sharding.make_mesh(devices=jax.devices()[:1]) if on_mesh else None
+    params = jax.device_put(
+        jax.tree.map(lambda x: np.ones(x.shape, x.dtype), shapes),
+        sharding.param_shardings(mesh, abstract_params(config)) if on_mesh else jax.devices()[0],
+    )
+    before = sum(x.nbytes for x in jax.live_arrays())
+    largest, peaks = max(x.nbytes for x in jax.tree.leaves(params["layers"])), []
+
+    def wait(arrays):
+        peaks.append(sum(x.nbytes for x in jax.live_arrays()) - before)
+        return arrays
+
+    monkeypatch.setattr(transformer.jax, "block_until_ready", wait)
+    unrolled, flat = unroll(config, params, mesh, consume=True)
+    assert len(peaks) == len(jax.tree.leaves(params["layers"])) and max(peaks) <= largest
+    assert jax.tree.structure(flat) == jax.tree.structure(nn.unbox(abstract_params(unrolled)))
+    assert all(x.is_deleted() for x in jax.tree.leaves(params["layers"]))
+
+
+def test_a_model_is_decoded_in_the_dtype_of_its_activations():
+    trained = preset("llama2_7b", remat="full")
+    assert (trained.dtype, trained.param_dtype) == ("bfloat16", "float32")
+    decoded = for_decoding(trained)
+    assert (decoded.dtype, decoded.param_dtype, decoded.scan_layers, decoded.remat) == ("bfloat16",) * 2 + (
+        False,
+        "none",
+    )
+    assert for_decoding(trained, "float32").param_dtype == "float32"
+    assert for_decoding(trained, unrolled=False).scan_layers
+    dtypes = {name: leaf.dtype for name, leaf in nn.unbox(abstract_params(decoded)).items() if hasattr(leaf, "dtype")}
+    assert {dtypes[name] for name in SIGNAL} == {jnp.dtype("float32")} and dtypes["embedding"] == jnp.bfloat16
 
 
 def test_scanned_and_unrolled_layers_are_the_same_model():

@@ -21,8 +21,11 @@ from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.claims import locked
 from safety_align.errors import InputError
-from safety_align.training import loop, losses
-from safety_align.training.checkpoint import load_run
+from safety_align.interop import load_model, load_unrolled
+from safety_align.model import for_decoding
+from safety_align.model.transformer import SIGNAL
+from safety_align.training import integrity, loop, losses
+from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.config import MeshConfig
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
@@ -304,7 +307,68 @@ def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch
         small_run(routing=dict(windows=10**9))
 
 
-def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
+def test_a_run_is_read_in_the_dtype_that_is_asked_for(whole):
+    workdir, _ = whole
+    trained, narrow = load_run(workdir), load_model(workdir, dtype="bfloat16")
+    assert (narrow.model_config.dtype, narrow.model_config.param_dtype) == ("bfloat16", "bfloat16")
+    for name, leaf in narrow.params.items():
+        wanted = "float32" if name in SIGNAL else "bfloat16"
+        same = jax.tree.map(
+            lambda x, y, w=wanted: bool((x.astype(w) == y).all()) and y.dtype == w, trained.params[name], leaf
+        )
+        assert jax.tree.all(same), name
+    decoded = load_unrolled(workdir, None)
+    assert decoded.model_config == for_decoding(trained.model_config) and "layer_0" in decoded.params
+    assert load_unrolled(workdir, None, "bfloat16").params["embedding"].dtype == jnp.bfloat16
+
+
+def test_a_checkpoint_whose_signal_no_longer_measures_is_refused(whole, tmp_path):
+    """Sealed once more after it was changed, so that only the canaries know."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    folder = workdir / "checkpoints" / "6"
+    record = json.loads((folder / "signal.json").read_text())
+    assert record["gate"] == dataclasses.asdict(small_run().gate) and len(record["canaries"]) == 12
+    record["canaries"][3]["logit"] += 1
+    (folder / "signal.json").write_text(json.dumps(record))
+    assert load_run(workdir).step == 4  # no longer what was sealed
+    integrity.seal(folder)
+    with pytest.raises(InputError, match="checkpoints/6: the safety signal no longer measures"):
+        load_run(workdir)
+    assert load_run(workdir, test=False).step == 6
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
+def test_a_run_that_lost_a_file_does_not_begin_anew(whole, tmp_path, name):
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    (workdir / name).unlink()
+    with pytest.raises(InputError, match=f"holds checkpoints but no {name}"):
+        loop.train(small_run(), workdir, progress=False)
+    assert not (workdir / name).exists()
+
+
+def test_the_old_checkpoint_is_kept_until_the_new_one_is_sealed(whole, tmp_path, monkeypatch):
+    """A kill between the writing of one and its seal leaves the one before."""
+    workdir = tmp_path / "run"
+    shutil.copytree(whole[0], workdir)
+    for step in ("4", "6"):
+        shutil.rmtree(workdir / "checkpoints" / step)
+
+    def killed(folder, *_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(integrity, "seal", killed)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(small_run(keep=1), workdir, progress=False)
+    assert saved_steps(workdir / "checkpoints") == [2, 4] and load_run(workdir).step == 2
+    assert loop.train(small_run(keep=1), workdir, progress=False)["step"] == 6
+    assert saved_steps(workdir / "checkpoints") == [6]
+    assert losses_of(workdir) == losses_of(whole[0])
+
+
+def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path, capsys):
     with pytest.raises(InputError, match="does not exist"):
         load_run(tmp_path / "nothing")
     broken = tmp_path / "broken"
@@ -312,15 +376,20 @@ def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path):
     for file in pathlib.Path(broken / "checkpoints" / "6" / "params").rglob("*"):
         if file.is_file():
             file.write_bytes(b"")
-    with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*delete it to use an older one"):
-        load_run(broken)
-    shutil.rmtree(broken / "checkpoints" / "6")
     assert load_run(broken).step == 4
+    assert "checkpoints/6 cannot be read" in capsys.readouterr().err
+    with pytest.raises(InputError, match=r"checkpoints/6 cannot be read.*name another step"):
+        load_run(broken / "checkpoints" / "6")
+    shutil.rmtree(broken / "checkpoints" / "6")
+    (broken / "checkpoints" / "4" / "checksums.0.json").unlink()
+    (broken / "checkpoints" / "2" / "checksums.0.json").write_text('{"processes": 1, "files": {}}')
+    with pytest.raises(InputError, match=r"checkpoints/2 cannot be read.*list no file.*there is none before it"):
+        load_run(broken)
     shutil.rmtree(broken / "checkpoints")
     with pytest.raises(InputError, match="no checkpoint"):
         load_run(broken)
     (broken / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json is corrupt"):
+    with pytest.raises(InputError, match="config.json is not JSON"):
         load_run(broken)
 
 

@@ -2,12 +2,11 @@
 
 import dataclasses
 import math
-from typing import Any
 
 from safety_align.bounds import boolean, integer, number, shown
 from safety_align.decoding.schedule import Schedule, parse_schedule
 from safety_align.errors import InputError
-from safety_align.strict_json import check_type
+from safety_align.strict_json import check_dataclass
 
 REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
 """What a refusal starts with (paper; method.md section 6); the model itself writes the reason."""
@@ -79,10 +78,7 @@ class GateConfig:
     @classmethod
     def read(cls, values: dict, where: str) -> "GateConfig":
         """The gate that stored `values` (parsed JSON) spell; InputError, which names `where`, for anything else."""
-        values = check_type(values, dict[str, Any], where)
-        if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(cls)}):
-            raise InputError(f"{where}: the gate has an unknown field {unknown[0]!r}")
-        return check_type(values, cls, where)
+        return check_dataclass(values, cls, f"{where}: gate")
 
     @property
     def parsed_schedule(self) -> Schedule:

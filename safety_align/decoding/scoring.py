@@ -30,13 +30,22 @@ def _safety_logits(config: TransformerConfig, params, batch):
 def score_segments(
     config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """Probability of "malicious" at the last check of each segment [N]. `params` scanned or not, as `config` says.
+    """Probability of "malicious" at the last check of each segment [N], of `segment_logits`."""
+    logits = segment_logits(config, params, segments, batch_size, mesh)
+    # As in the gate: what is not finite counts as malicious.
+    return scipy.special.expit(np.where(np.isfinite(logits), logits, np.inf))
+
+
+def segment_logits(
+    config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+) -> np.ndarray:
+    """Safety logit at the last check of each segment, [N] float64. `params` scanned or not, as `config` says.
 
     `mesh`: where `params` are, by the rules table; of several processes all make the same call and get all scores.
     """
     batch_size = sharding.even_rows(batch_size, mesh)
     order = sorted(range(len(segments)), key=lambda i: segments[i].length)
-    scores = np.zeros(len(segments))
+    found = np.zeros(len(segments))
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         length = -(-max(segments[i].length for i in chosen) // 64) * 64
@@ -49,10 +58,8 @@ def score_segments(
         with sharding.on_mesh(mesh):
             logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch, mesh)), mesh)
         last = [len(segments[i].checks) - 1 for i in chosen]
-        logit = logits[np.arange(len(chosen)), last].astype(np.float64)
-        # As in the gate: what is not finite counts as malicious.
-        scores[chosen] = scipy.special.expit(np.where(np.isfinite(logit), logit, np.inf))
-    return scores
+        found[chosen] = logits[np.arange(len(chosen)), last]
+    return found
 
 
 def score_queries(
@@ -64,13 +71,15 @@ def score_queries(
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
-    empty = np.zeros(0, np.int32)
-    segments = []
-    for turns in conversations:
-        prompt = template.encode(tokenizer, turns)
-        check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
-        segments.append(Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,)))
+    segments = [query_segment(tokenizer, template, turns) for turns in conversations]
     return score_segments(config, params, segments, mesh=mesh)
+
+
+def query_segment(tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn]) -> Segment:
+    """A conversation whose last check is that of its query."""
+    prompt, empty = template.encode(tokenizer, turns), np.zeros(0, np.int32)
+    check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
+    return Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,))
 
 
 def score_windows(
@@ -84,16 +93,21 @@ def score_windows(
 ) -> np.ndarray:
     """What the gate's check of a benign answer would say: for each (turns, answer, tokens), the probability [N] that the
     answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2)."""
-    segments = []
-    for turns, answer, tokens in windows:
-        prompt = template.encode(tokenizer, turns)
-        response = template.encode_response(tokenizer, answer)[:tokens]
-        start, stop = (0, len(response)) if gate.reads == "all" else rule2_window(len(response), gate.r2)
-        content = np.arange(len(response)) >= start
-        size = len(prompt.ids)
-        with_query = gate.reads == "all" or gate.windows_include_query
-        check = Check(Kind.WINDOW, 0 if with_query else size, size + stop, 0.0)
-        # The answer's tokens feel the signal only where the gate lets them.
-        first = (Check(Kind.QUERY, 0, size, 0.0),) if gate.visible else ()
-        segments.append(Segment(prompt.ids, prompt.content, response, content, (*first, check)))
+    segments = [window_segment(tokenizer, template, gate, *window) for window in windows]
     return score_segments(config, params, segments, mesh=mesh)
+
+
+def window_segment(
+    tokenizer: Tokenizer, template: ChatTemplate, gate: GateConfig, turns: Sequence[Turn], answer: str, tokens: int
+) -> Segment:
+    """A conversation and its answer, cut after `tokens`, whose last check is the gate's of a benign answer so far."""
+    prompt = template.encode(tokenizer, turns)
+    response = template.encode_response(tokenizer, answer)[:tokens]
+    start, stop = (0, len(response)) if gate.reads == "all" else rule2_window(len(response), gate.r2)
+    content = np.arange(len(response)) >= start
+    size = len(prompt.ids)
+    with_query = gate.reads == "all" or gate.windows_include_query
+    check = Check(Kind.WINDOW, 0 if with_query else size, size + stop, 0.0)
+    # The answer's tokens feel the signal only where the gate lets them.
+    first = (Check(Kind.QUERY, 0, size, 0.0),) if gate.visible else ()
+    return Segment(prompt.ids, prompt.content, response, content, (*first, check))

@@ -1,6 +1,7 @@
 """Any model that this project can read, by its directory: a training run, or a Hugging Face model."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 
@@ -8,10 +9,10 @@ import jax
 
 from safety_align import distributed
 from safety_align.bundle import Bundle
-from safety_align.decoding.config import GateConfig
+from safety_align.decoding.canaries import check as check_signal
 from safety_align.errors import InputError
-from safety_align.interop.huggingface import SIGNAL_FACTS, load_pretrained
-from safety_align.model import unroll
+from safety_align.interop.huggingface import Pretrained, load_pretrained
+from safety_align.model import TransformerConfig, for_decoding, unroll
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
 
@@ -20,43 +21,74 @@ FALLBACK_TEMPLATES = ("llama3", "chatml", "llama2")
 
 
 def load_model(
-    path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None, dtype: str | None = None, **options
+    path: str | os.PathLike,
+    mesh: jax.sharding.Mesh | None = None,
+    dtype: str | None = None,
+    *,
+    test: bool = True,
+    **options,
 ) -> Bundle:
     """Reads `path`: a run's workdir, one of its steps, or a Hugging Face directory (`options`: see `load_pretrained`).
 
-    Raises InputError where it is neither, or where tokenizer and vocabulary do not match. Several processes call it
-    together, each with a `mesh` that it has devices of.
+    Args:
+      path: where the model is.
+      mesh: where parameters go, by the rules table; None: the first device.
+      dtype: of parameters and activations, "float32" or "bfloat16"; the signal stays float32. None: of a run as it was
+        trained, of a directory as it is stored.
+      test: test the safety signal (see decoding/canaries.py); off where it is not going to be used.
+
+    Raises InputError where it is neither, where tokenizer and vocabulary do not match, or where the safety signal no
+    longer measures. Several processes call it together, each with a `mesh` that it has devices of.
     """
     path = pathlib.Path(path)
     if not is_huggingface(path):
-        return load_run(path, mesh)
+        return load_run(path, mesh, functools.partial(_in_dtype, dtype=dtype), test)
     with distributed.agreed():
-        return _load_huggingface(path, mesh, dtype, **options)
+        bundle = _load_huggingface(path, mesh, dtype, **options)
+    if test and bundle.model_config.safety_signal:
+        check_signal(bundle, str(path), mesh)
+    return bundle
 
 
-def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None) -> Bundle:
-    """`load_model` for decoding and scoring on a `mesh`: layers unrolled, one copy of the model. None: `load_model`."""
-    if mesh is None:
-        return load_model(path)
-    bundle = load_model(path, mesh, scan_layers=False)
+def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None, dtype: str | None = None) -> Bundle:
+    """`load_model` for decoding and scoring: layers unrolled, one copy of the model.
+
+    `dtype`: None: of a run the dtype of its activations, in which every product is computed anyway (`for_decoding`).
+    """
+    path = pathlib.Path(path)
+    if is_huggingface(path):
+        bundle = load_model(path, mesh, dtype, scan_layers=False)
+    else:
+        bundle = load_run(path, mesh, lambda config: for_decoding(config, dtype, unrolled=False))
     config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
     return dataclasses.replace(bundle, model_config=config, params=params)
 
 
+def _in_dtype(config: TransformerConfig, dtype: str | None) -> TransformerConfig:
+    return config if dtype is None else dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
+
+
 def _load_huggingface(path: pathlib.Path, mesh: jax.sharding.Mesh | None, dtype: str | None, **options) -> Bundle:
+    return to_bundle(path, load_pretrained(path, mesh, dtype, **options))
+
+
+def to_bundle(path: pathlib.Path, found: Pretrained) -> Bundle:
+    """What was read from `path`, with its tokenizer and template; InputError where they do not match."""
+    tokenizer = read_tokenizer(path, found)
+    kept = {} if found.signal is None else vars(found.signal)
+    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
+    identity = {"checkpoint": str(path.resolve()), "changed": changed}
+    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), config=identity, **kept)
+
+
+def read_tokenizer(path: pathlib.Path, found: Pretrained) -> ImportedTokenizer:
+    """The tokenizer beside a model; InputError if it has more ids than the model has embeddings."""
     tokenizer = ImportedTokenizer(path)
-    found = load_pretrained(path, mesh, dtype, **options)
     if tokenizer.vocab_size > found.config.vocab_size:
         raise InputError(
             f"{path}: the tokenizer has ids up to {tokenizer.vocab_size - 1}, the model {found.config.vocab_size} embeddings"
         )
-    gate, calibration = None, None
-    if found.signal:
-        gate = GateConfig.read(found.signal["gate"] or {}, str(path / SIGNAL_FACTS))
-        calibration = found.signal["calibration"]
-    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
-    identity = {"checkpoint": str(path.resolve()), "changed": changed}
-    return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), gate, calibration, identity)
+    return tokenizer
 
 
 def is_huggingface(path: pathlib.Path) -> bool:

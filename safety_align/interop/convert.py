@@ -7,14 +7,15 @@ from collections.abc import Callable
 
 import jax
 
+from safety_align.decoding.canaries import check as check_signal
 from safety_align.errors import InputError
-from safety_align.interop.bundle import is_huggingface
+from safety_align.interop.bundle import is_huggingface, read_tokenizer, to_bundle
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
+from safety_align.interop.signal_file import SignalFacts
 from safety_align.model.huggingface_config import family_of, write_config
 from safety_align.model.transformer import SIGNAL
-from safety_align.text import ImportedTokenizer
 from safety_align.training.checkpoint import load_run
 
 FORMATS = ("huggingface", "run", "llama2c")
@@ -61,24 +62,22 @@ def convert(
     if target.exists():
         raise InputError(f"{target} exists; choose another directory or delete it")
     source_format = source_format or detect(source)
-    values, gate, calibration = None, None, None
+    values, signal = None, None
     with tempfile.TemporaryDirectory() as folder:
         assets = pathlib.Path(folder)
         if source_format == "huggingface":
             found = load_pretrained(source, allow_non_finite=allow_non_finite, progress=progress)
             config, params, values, assets = found.config, found.params, found.values, source
+            signal = found.signal
             if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
-                vocab = ImportedTokenizer(source).vocab_size
-                if vocab > config.vocab_size:
-                    raise InputError(
-                        f"{source}: the tokenizer has {vocab} ids, the model {config.vocab_size} embeddings"
-                    )
-            if found.signal:
-                gate, calibration = found.signal["gate"], found.signal["calibration"]
+                read_tokenizer(source, found)
+            if signal is not None:
+                check_signal(to_bundle(source, found), str(source))
         elif source_format == "run":
             bundle = load_run(source)
             config, params = bundle.model_config, bundle.params
-            gate = None if bundle.gate is None else dataclasses.asdict(bundle.gate)
+            if bundle.gate is not None:
+                signal = SignalFacts(bundle.gate, bundle.calibration, bundle.canaries)
             save_tokenizer_files(bundle.tokenizer, bundle.template, assets)
             ids = {"bos_token_id": bundle.tokenizer.bos_id, "eos_token_id": bundle.tokenizer.eos_id}
             values = write_config(config, family_of(config), ids)
@@ -90,8 +89,7 @@ def convert(
         else:
             raise InputError(f"format {source_format!r} is not one of {', '.join(FORMATS)}")
         save_pretrained(
-            target, config, params, values=values, dtype=dtype, assets=assets, gate=gate, calibration=calibration,
-            progress=progress,
+            target, config, params, values=values, dtype=dtype, assets=assets, signal=signal, progress=progress,
         )  # fmt: skip
     plain = {name: leaf for name, leaf in params.items() if name not in SIGNAL}
     layers = config.layers if config.scan_layers else 1

@@ -10,18 +10,29 @@ import json
 import os
 import pathlib
 import shutil
+import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
 import flax.traverse_util
 import jax
 import numpy as np
 
-from safety_align import sharding
+from safety_align import distributed, sharding
+from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
+from safety_align.interop.signal_file import (
+    SIGNAL_FACTS,
+    SignalFacts,
+    has_signal,
+    read_signal_facts,
+    write_signal_facts,
+)
 from safety_align.interop.tensor_file import (
     DTYPES,
     INDEX,
+    SIGNAL_FILE,
     Entry,
     has_non_finite,
     open_checkpoint,
@@ -33,10 +44,10 @@ from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matri
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.model.huggingface_config import family_of, read_config, write_config
 from safety_align.model.transformer import SIGNAL
+from safety_align.strict_json import read_json
 
-SIGNAL_FILE, SIGNAL_FACTS = "safety_signal.safetensors", "safety_signal.json"
-SIGNAL_FORMAT = 1
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+ADAPTER_FACTS = "adapter_config.json"
 _WEIGHT_FILES = (
     "*.safetensors",
     "*.bin",
@@ -48,6 +59,7 @@ _WEIGHT_FILES = (
     "*.msgpack",
     INDEX,
     SIGNAL_FACTS,
+    ADAPTER_FACTS,
 )
 
 
@@ -56,14 +68,14 @@ class Pretrained:
     """A model read from a directory.
 
     config: with `safety_signal` where the directory has one; params: unboxed; family: a key of `TABLES`; values: the
-    parsed config.json; signal: what `safety_signal.json` says ("gate", "calibration"), or None.
+    parsed config.json; signal: what came with its safety signal, or None.
     """
 
     config: TransformerConfig
     params: dict
     family: str
     values: dict
-    signal: dict | None
+    signal: SignalFacts | None
 
 
 def load_pretrained(
@@ -92,9 +104,8 @@ def load_pretrained(
     values = read_model_config(directory)
     entries = open_checkpoint(directory)
     dtype = dtype or ("bfloat16" if {e.dtype for e in entries.values()} == {"BF16"} else "float32")
-    facts = _read_signal_facts(directory)
     config = TransformerConfig.from_huggingface(
-        values, dtype=dtype, param_dtype=dtype, safety_signal=facts is not None, **overrides
+        values, dtype=dtype, param_dtype=dtype, safety_signal=has_signal(directory), **overrides
     )
     family = values["model_type"]
     boxed = abstract_params(config)
@@ -106,11 +117,15 @@ def load_pretrained(
         where = _flat(sharding.param_shardings(mesh, boxed))
     plan = _plan(config, family, shapes)
     _check(entries, plan, shapes, config, directory)
-    if facts is not None:
+    facts = None
+    if config.safety_signal:
+        facts = read_signal_facts(directory, {name: entries[name] for _, names in plan.values() for name in names})
         signal = read_header(directory / SIGNAL_FILE)
         _check_signal(signal, shapes, directory)
         entries = entries | signal
         plan |= {name: (Weight(name, name), [name]) for name in SIGNAL}
+    if (directory / ADAPTER_FACTS).exists():
+        _say(f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read")
     params = {}
     for path, (weight, names) in plan.items():
         shape = shapes[path].shape
@@ -126,14 +141,9 @@ def load_pretrained(
 def read_model_config(directory: pathlib.Path) -> dict:
     """The parsed config.json of a model directory."""
     path = directory / "config.json"
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"{directory} has no config.json: it is not the directory of a Hugging Face model")
-    try:
-        values = json.loads(path.read_text("utf-8"))
-        if not isinstance(values, dict):
-            raise ValueError("not an object")
-    except ValueError as error:
-        raise InputError(f"{path} is malformed: {error}") from error
+    values = read_json(path, dict[str, Any])
     read_config(values)
     return values
 
@@ -151,8 +161,7 @@ def save_pretrained(
     values: dict | None = None,
     dtype: str | None = None,
     assets: str | os.PathLike | None = None,
-    gate: dict | None = None,
-    calibration: dict | None = None,
+    signal: SignalFacts | None = None,
     file_bytes: int = 5_000_000_000,
     progress: Callable[[int], None] | None = None,
 ) -> None:
@@ -164,7 +173,7 @@ def save_pretrained(
       values: the config.json to keep (a `Pretrained.values`); None writes one for the config's family.
       dtype: stored dtype; None keeps the parameters'. "float16" is allowed.
       assets: a model directory whose other files (tokenizer, templates, generation config) are copied.
-      gate, calibration: kept in safety_signal.json.
+      signal: kept in safety_signal.json, with checksums; None: the default gate, and nothing to test it by.
       file_bytes: a file is at most that large, unless one tensor is.
     """
     directory = pathlib.Path(directory)
@@ -189,10 +198,9 @@ def save_pretrained(
     _write_files(partial, tensors, file_bytes, progress)
     if config.safety_signal:
         whole = DTYPES["F32"]
-        signal = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
-        write_file(partial / SIGNAL_FILE, signal)
-        facts = {"format": SIGNAL_FORMAT, "gate": gate, "calibration": calibration}
-        (partial / SIGNAL_FACTS).write_text(json.dumps(facts, indent=2) + "\n", "utf-8")
+        arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
+        write_file(partial / SIGNAL_FILE, arrays)
+        write_signal_facts(partial, signal or SignalFacts(GateConfig()), open_checkpoint(partial))
     if assets is not None:
         _copy_assets(pathlib.Path(assets), partial)
     os.rename(partial, directory)
@@ -342,19 +350,9 @@ def _equal(a: Entry, b: Entry) -> bool:
     return all(x.tobytes() == y.tobytes() for (_, x), (_, y) in pairs)
 
 
-def _read_signal_facts(directory: pathlib.Path) -> dict | None:
-    tensors, facts = directory / SIGNAL_FILE, directory / SIGNAL_FACTS
-    if not tensors.is_file() and not facts.is_file():
-        return None
-    if not tensors.is_file() or not facts.is_file():
-        raise InputError(f"{directory} has only one of {SIGNAL_FILE} and {SIGNAL_FACTS}; copy both or neither")
-    try:
-        found = json.loads(facts.read_text("utf-8"))
-        if found["format"] != SIGNAL_FORMAT:
-            raise InputError(f"{facts} has format {found['format']!r}, expected {SIGNAL_FORMAT}")
-        return found
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{facts} is malformed: {error!r}") from error
+def _say(line: str) -> None:
+    if distributed.is_main():
+        print(line, file=sys.stderr)
 
 
 def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool) -> jax.Array:

@@ -5,22 +5,41 @@ by itself. Format: 8 bytes little-endian header size, JSON header {name: {dtype,
 """
 
 import json
+import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import ml_dtypes
+import msgspec
 import numpy as np
 
 from safety_align.errors import InputError
+from safety_align.files import check_file
+from safety_align.strict_json import check_type, parse_json, read_json
 
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 """Stored dtypes that are weights; integers and 8-bit floats are quantised models, which are refused."""
 
 CHUNK_BYTES = 16 << 20
-INDEX = "model.safetensors.index.json"
+SINGLE, INDEX, SIGNAL_FILE = "model.safetensors", "model.safetensors.index.json", "safety_signal.safetensors"
+ADAPTER = "adapter_model.safetensors"
 _HEADER_LIMIT = 100_000_000
+
+
+class _Tensor(msgspec.Struct, forbid_unknown_fields=True):
+    """A tensor as a header describes it."""
+
+    dtype: str
+    shape: list[Annotated[int, msgspec.Meta(ge=0)]]
+    data_offsets: tuple[Annotated[int, msgspec.Meta(ge=0)], Annotated[int, msgspec.Meta(ge=0)]]
+
+
+class _Index(msgspec.Struct):
+    """Which tensor is in which file."""
+
+    weight_map: dict[str, str]
 
 
 class Entry(NamedTuple):
@@ -39,6 +58,7 @@ def read_header(path: pathlib.Path) -> dict[str, Entry]:
     def refuse(why: str):
         return InputError(f"{path}: {why}; download or copy it again")
 
+    check_file(path)
     size = path.stat().st_size
     with path.open("rb") as file:
         prefix = file.read(8)
@@ -47,30 +67,20 @@ def read_header(path: pathlib.Path) -> dict[str, Entry]:
             raise refuse("not a safetensors file, or cut off in its header")
         text = file.read(length)
 
-    def unique(pairs):
-        names = [name for name, _ in pairs]
-        if twice := {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else None:
-            raise refuse(f"tensor {min(twice)!r} is there twice")
-        return dict(pairs)
-
-    try:
-        header = json.loads(text, object_pairs_hook=unique)
-        header.pop("__metadata__", None)
-        base, entries = 8 + length, {}
-        for name, value in header.items():
-            start, stop = (int(offset) for offset in value["data_offsets"])
-            entries[name] = Entry(
-                path, value["dtype"], tuple(int(n) for n in value["shape"]), base + start, base + stop
-            )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise refuse(f"its header is malformed ({error!r})") from error
+    where = f"the header of {path}"
+    header = parse_json(text, where, dict[str, Any])
+    header.pop("__metadata__", None)
+    base, entries = 8 + length, {}
+    for name, tensor in check_type(header, dict[str, _Tensor], where).items():
+        start, stop = tensor.data_offsets
+        entries[name] = Entry(path, tensor.dtype, tuple(tensor.shape), base + start, base + stop)
     place = base
     for name, entry in sorted(entries.items(), key=lambda item: item[1].start):
         if entry.start != place or entry.stop < entry.start:
             raise refuse(f"the bytes of {name!r} do not follow those of the tensor before it")
         place = entry.stop
         known = DTYPES.get(entry.dtype)
-        if known is not None and entry.stop - entry.start != int(np.prod(entry.shape)) * known.itemsize:
+        if known is not None and entry.stop - entry.start != math.prod(entry.shape) * known.itemsize:
             raise refuse(f"{name!r} has {entry.stop - entry.start} bytes, not those of shape {entry.shape}")
     if place != size:
         raise refuse(f"{'cut off' if place > size else 'too long'}: {size} bytes, its header speaks of {place}")
@@ -78,12 +88,22 @@ def read_header(path: pathlib.Path) -> dict[str, Entry]:
 
 
 def open_checkpoint(directory: pathlib.Path) -> dict[str, Entry]:
-    """All tensors of a model directory: one file, or several with an index. InputError if they do not agree."""
+    """All tensors of a model directory: those of the index, or of `model.safetensors`, or of the only file of weights.
+
+    Other weights beside them (`consolidated`, an adapter's) are not the model. InputError if it is unclear which files
+    are, or if they do not agree.
+    """
     if not directory.is_dir():
         raise InputError(f"{directory} is not a directory")
     index = directory / INDEX
-    files = sorted(p for p in directory.glob("*.safetensors") if p.name != "safety_signal.safetensors")
-    if not files and not index.is_file():
+    if index.exists():
+        return _open_indexed(directory, index)
+    files = sorted(p for p in directory.glob("*.safetensors") if p.name not in (SIGNAL_FILE, ADAPTER))
+    if (directory / SINGLE).exists():
+        files = [directory / SINGLE]
+    if not files and (directory / ADAPTER).exists():
+        raise InputError(f"{directory} has only an adapter's weights ({ADAPTER}); merge it into its model first")
+    if not files:
         pickles = sorted(p.name for pattern in ("*.bin", "*.pt", "*.pth", "*.ckpt") for p in directory.glob(pattern))
         if pickles:
             raise InputError(
@@ -91,15 +111,15 @@ def open_checkpoint(directory: pathlib.Path) -> dict[str, Entry]:
                 "save the model as safetensors"
             )
         raise InputError(f"{directory} has no *.safetensors file: it is not the directory of a model")
-    if not index.is_file():
-        if len(files) > 1:
-            raise InputError(f"{directory} has {len(files)} safetensors files but no {INDEX}; which belong together?")
-        return read_header(files[0])
-    try:
-        where = json.loads(index.read_text("utf-8"))["weight_map"]
-        wanted = {str(name): str(file) for name, file in where.items()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{index} is malformed: {error!r}") from error
+    if len(files) > 1:
+        raise InputError(f"{directory} has {len(files)} safetensors files but no {INDEX}; which belong together?")
+    return read_header(files[0])
+
+
+def _open_indexed(directory: pathlib.Path, index: pathlib.Path) -> dict[str, Entry]:
+    wanted = read_json(index, _Index).weight_map
+    if (directory / SINGLE).exists() and SINGLE not in wanted.values():
+        raise InputError(f"{directory} has both {SINGLE} and an index of other files: two models; remove one of them")
     entries: dict[str, Entry] = {}
     for file in sorted(set(wanted.values())):
         if pathlib.PurePath(file).name != file:

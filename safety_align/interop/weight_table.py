@@ -58,8 +58,8 @@ TABLES = {
     ),
 }
 
-DERIVED = re.compile(r"model\.layers\.\d+\.self_attn\.rotary_emb\.inv_freq")
-"""A buffer that old files carry and that follows from the config."""
+DERIVED = re.compile(r"model\.(layers\.\d+\.self_attn\.)?rotary_emb\.(original_)?inv_freq")
+"""Buffers that some files carry, of each layer or of the model, and that follow from the config."""
 
 
 def table_of(family: str, config: TransformerConfig) -> tuple[Weight, ...]:

@@ -7,6 +7,7 @@ from safety_align.model.transformer import (
     Output,
     SafetyTransformer,
     abstract_params,
+    for_decoding,
     init_params,
     stack_layers,
     unroll,
@@ -15,5 +16,5 @@ from safety_align.model.transformer import (
 
 __all__ = [
     "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params",
-    "add_signal", "init_params", "preset", "stack_layers", "unroll", "unstack_layers",
+    "add_signal", "for_decoding", "init_params", "preset", "stack_layers", "unroll", "unstack_layers",
 ]  # fmt: skip

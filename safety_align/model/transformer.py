@@ -187,33 +187,54 @@ def unstack_layers(params: dict, layers: int) -> dict:
     return rest | {f"layer_{i}": jax.tree.map(lambda p, i=i: p[i], stacked) for i in range(layers)}
 
 
+def for_decoding(config: TransformerConfig, dtype: str | None = None, unrolled: bool = True) -> TransformerConfig:
+    """The config that a trained model of `config` is decoded with.
+
+    Parameters are stored in the dtype of the activations, or both in `dtype`: what training keeps beyond that, the
+    optimizer's small steps need and an answer does not. Layers are unrolled, or still as they were.
+    """
+    dtype = dtype or config.dtype
+    scan = config.scan_layers and not unrolled
+    return dataclasses.replace(config, dtype=dtype, param_dtype=dtype, remat="none", scan_layers=scan)
+
+
 def unroll(
     config: TransformerConfig, params: dict, mesh: jax.sharding.Mesh | None = None, consume: bool = False
 ) -> tuple[TransformerConfig, dict]:
-    """(config, parameters) as decoding wants them: layers unrolled, on `mesh` by the rules table.
+    """(config, parameters) as decoding wants them: layers unrolled, on `mesh` by the rules table, else where they are.
 
-    With a mesh one stacked parameter is taken apart after the other, and `consume` frees each of them then: a model that
-    fills the devices never stands there twice. `params` must not be used afterwards.
+    One stacked parameter is taken apart after the other, and `consume` frees each of them then: a model that fills the
+    devices never stands there twice. `params` must not be used afterwards.
     """
     scanned, config = config, dataclasses.replace(config, scan_layers=False)
-    if mesh is None:
-        return config, unstack_layers(params, config.layers) if "layers" in params else params
-    where = sharding.param_shardings(mesh, abstract_params(config))
+    where = None if mesh is None else sharding.param_shardings(mesh, abstract_params(config))
     if "layers" not in params:
-        return config, jax.device_put(params, where)
+        return config, params if mesh is None else jax.device_put(params, where)
     params = dict(params)
-    stacked = sharding.param_shardings(mesh, abstract_params(dataclasses.replace(scanned, scan_layers=True)))["layers"]
-    leaves, tree = jax.tree.flatten(jax.device_put(params.pop("layers"), stacked)["block"])
+    stacked = params.pop("layers")
+    if mesh is not None:
+        shardings = sharding.param_shardings(mesh, abstract_params(dataclasses.replace(scanned, scan_layers=True)))
+        stacked = jax.device_put(stacked, shardings["layers"])
+        params = jax.device_put(params, {name: where[name] for name in params})
+    leaves, tree = jax.tree.flatten(stacked["block"])
+    del stacked
     layers = {f"layer_{i}": [] for i in range(config.layers)}
-    places = jax.tree.leaves(where["layer_0"])  # every layer lies as the first does
+    places = (
+        [None] * len(leaves) if mesh is None else jax.tree.leaves(where["layer_0"])
+    )  # every layer lies as the first
     for leaf, place in zip(leaves, places, strict=True):
-        slices = jax.jit(lambda x: tuple(x), out_shardings=(place,) * config.layers)(leaf)
+        slices = _apart(leaf, config.layers, place)
         for layer, part in zip(layers.values(), jax.block_until_ready(slices), strict=True):
             layer.append(part)
         if consume:
             leaf.delete()
-    rest = jax.device_put(params, {name: where[name] for name in params})
-    return config, rest | {name: tree.unflatten(parts) for name, parts in layers.items()}
+    return config, params | {name: tree.unflatten(parts) for name, parts in layers.items()}
+
+
+def _apart(leaf: jax.Array, layers: int, place: jax.sharding.Sharding | None) -> tuple[jax.Array, ...]:
+    if place is None:
+        return tuple(leaf[i] for i in range(layers))
+    return jax.jit(lambda x: tuple(x), out_shardings=(place,) * layers)(leaf)
 
 
 def stack_layers(params: dict, layers: int) -> dict:

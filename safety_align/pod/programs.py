@@ -13,7 +13,7 @@ import numpy as np
 from safety_align import sharding
 from safety_align.decoding import Decoder, GateConfig, decode, prefill
 from safety_align.decoding.state import Batch, Layout
-from safety_align.model import TransformerConfig, abstract_params
+from safety_align.model import TransformerConfig, abstract_params, for_decoding
 from safety_align.routing import place
 from safety_align.training.config import TrainConfig
 from safety_align.training.optimizer import make_optimizer
@@ -50,7 +50,7 @@ def lower_train(config: TrainConfig, mesh):
 
 
 def lower_prefill(model: TransformerConfig, serving: Serving, mesh):
-    """Reading the prompts and the first check, with weights stored as they are computed with."""
+    """Reading the prompts and the first check."""
     decoder, params, batch = _decoder(model, serving, mesh)
     with jax.set_mesh(mesh):
         return prefill.lower(decoder, params, batch)
@@ -69,8 +69,7 @@ def lower_decode(model: TransformerConfig, serving: Serving, mesh):
 
 
 def _decoder(model: TransformerConfig, serving: Serving, mesh):
-    model = dataclasses.replace(model, scan_layers=False, remat="none", param_dtype=model.dtype)
-    model = for_mesh(model, mesh)
+    model = for_mesh(for_decoding(model), mesh)  # as `interop.load_unrolled` reads a run
     layout = Layout(prompt=serving.prompt, prefill=0, steps=-(-(serving.tokens + 48) // 8) * 8)
     decoder = Decoder(model, GateConfig(), tuple(range(16)), tuple(range(17)), (2,), layout)
     boxed = abstract_params(model)

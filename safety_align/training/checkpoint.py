@@ -2,7 +2,8 @@
 
 workdir/config.json            the config of the run; another config is refused
 workdir/tokenizer.json         or, of a published model, the folder tokenizer/
-workdir/checkpoints/<step>/    Orbax: params, optimizer, data (where the data streams stand); checksums
+workdir/checkpoints/<step>/    Orbax: params, optimizer, data (where the data streams stand); signal.json: the gate, and
+                               what the safety signal measured (see decoding/canaries.py); checksums
 workdir/damaged/<step>/        checkpoints whose checksums were wrong when a run was to resume from them
 """
 
@@ -13,29 +14,29 @@ import os
 import pathlib
 import shutil
 import sys
+from collections.abc import Callable
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
+import msgspec
 from orbax.checkpoint import v1 as ocp
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
+from safety_align.decoding.canaries import Canary, check_canaries
+from safety_align.decoding.canaries import check as check_signal
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
+from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params
+from safety_align.strict_json import check_dataclass, check_type, read_json
 from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
 
-
-def read_json(path: pathlib.Path):
-    """The JSON file at `path`; InputError if it is missing or corrupt."""
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist: {path.parent} is not the directory of a training run") from None
-    except (ValueError, OSError) as error:
-        raise InputError(f"{path} is corrupt: {error}") from error
+SIGNAL_FILE = "signal.json"
+"""Beside the arrays of a checkpoint of a model with the safety signal."""
 
 
 class CheckpointNotWritten(RuntimeError):
@@ -55,13 +56,13 @@ class Checkpoints:
 
     def __init__(self, workdir: pathlib.Path, keep: int = 2):
         self.directory = workdir.resolve() / "checkpoints"
-        self._processes = jax.process_index(), jax.process_count()
+        self._processes, self._keep = (jax.process_index(), jax.process_count()), keep
         self._set_damaged_aside()
         self._failed = False
         self._orbax = ocp.training.Checkpointer(
             self.directory,
             save_decision_policy=None,
-            preservation_policy=ocp.training.preservation_policies.LatestN(keep),
+            preservation_policy=ocp.training.preservation_policies.PreserveAll(),  # `save` deletes
             cleanup_tmp_directories=True,
         )
 
@@ -71,14 +72,19 @@ class Checkpoints:
         newest = self._orbax.latest
         return None if newest is None else newest.step
 
-    def save(self, state: TrainState, data: dict[str, jax.Array], step: int) -> None:
-        """Saves after `step` steps; returns when the checkpoint is complete. Raises CheckpointNotWritten."""
+    def save(self, state: TrainState, data: dict[str, jax.Array], step: int, signal: dict | None = None) -> None:
+        """Saves after `step` steps; returns when the checkpoint is complete, and those beyond `keep` are deleted.
+
+        `signal`: the content of `SIGNAL_FILE`, for a model that has a safety signal. Raises CheckpointNotWritten.
+        """
         rest = {"step": state.step, "opt_state": state.opt_state}
         try:
             with _quiet():
                 self._orbax.save_checkpointables(
                     step, {"params": state.params, "optimizer": rest, "data": data}, force=True
                 )
+            if signal is not None and distributed.is_main():
+                write_atomically(self.directory / str(step) / SIGNAL_FILE, json.dumps(signal, indent=2))
             distributed.sync(f"checkpoint {step}")
             integrity.seal(self.directory / str(step), *self._processes)
             distributed.sync(f"seal {step}")
@@ -88,6 +94,8 @@ class Checkpoints:
                 f"checkpoint {self.directory / str(step)} could not be written ({_reason(error)}); make room, and the "
                 "same command goes on from the one before"
             ) from error
+        for old in self._orbax.checkpoints[: -self._keep]:  # only now: the new one counts
+            self._orbax.delete(old.step, missing_ok=True)
 
     def restore(
         self, shapes: TrainState, shardings: TrainState, data: dict[str, jax.ShapeDtypeStruct], step: int
@@ -156,60 +164,122 @@ def _unreadable(path: pathlib.Path, error: Exception) -> InputError:
     return InputError(f"checkpoint {path} cannot be read ({_reason(error)}); delete it to use an older one")
 
 
-def load_run(path: str | os.PathLike, mesh: jax.sharding.Mesh | None = None) -> Bundle:
+class _Config(msgspec.Struct):
+    """What reading a run needs of its config."""
+
+    model: dict[str, Any]
+    template: str
+    routing: dict[str, int] | None = None
+    gate: dict[str, Any] | None = None
+
+
+class _Signal(msgspec.Struct, forbid_unknown_fields=True):
+    """`signal.json`: how the safety signal of a checkpoint is to be read, and what it measured there."""
+
+    format: Literal[1]
+    gate: dict[str, Any]
+    canaries: list[Canary]
+
+
+def load_run(
+    path: str | os.PathLike,
+    mesh: jax.sharding.Mesh | None = None,
+    recast: Callable[[TransformerConfig], TransformerConfig] | None = None,
+    test: bool = True,
+) -> Bundle:
     """Reads a run's newest checkpoint (`path` a workdir), or the one of a step (`path` = workdir/checkpoints/STEP).
 
-    Parameters go to `mesh` by the rules table, or to the first device. Several processes call it together.
+    Only sealed and undamaged checkpoints count, as where a run resumes: a newest one that is not is said on stderr, and
+    the one before serves; a named one must be. Several processes call it together.
+
+    Args:
+      path: where the run is.
+      mesh: where parameters go, by the rules table; None: the first device.
+      recast: the model's config → the one to read it as, with other dtypes; parameters are cast while they are read.
+        None: as they were trained.
+      test: test the safety signal (see canaries.py); off where it is not going to be used.
 
     Raises InputError if it is missing, corrupt, or not a training run.
     """
+    path = pathlib.Path(path).resolve()
     with distributed.agreed():
-        workdir, step, config, tokenizer, model_config, template, gate = _identify(pathlib.Path(path).resolve())
+        workdir, steps, config, tokenizer, model_config, template = _identify(path)
+        if recast is not None:
+            model_config = recast(model_config)
         boxed = abstract_params(model_config)
         shapes = nn.unbox(boxed)
         one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
         where = jax.tree.map(lambda _: one, shapes) if mesh is None else sharding.param_shardings(mesh, boxed)
         abstract = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, where)
-        folder = workdir / "checkpoints" / str(step)
-        if any(folder.glob(integrity.PATTERN)):  # each process verifies its share
-            found = integrity.damage(folder, jax.process_index(), jax.process_count(), below="params/")
-            if found:
-                raise InputError(f"checkpoint {folder} cannot be read ({found}); delete it to use an older one")
+    step = _newest_whole(workdir / "checkpoints", distributed.from_main(steps), named=path != workdir)
+    folder = workdir / "checkpoints" / str(step)
+    with distributed.agreed():
+        gate, canaries = _read_signal(folder, config, workdir) if model_config.safety_signal else (None, None)
     try:
         params = ocp.load_checkpointables(folder, {"params": abstract})["params"]
     except Exception as error:
         raise _unreadable(folder, error) from error
-    return Bundle(model_config, params, tokenizer, template, gate, config=config, step=step)
+    bundle = Bundle(
+        model_config, params, tokenizer, template, gate=gate, canaries=canaries, config=config, step=step
+    )  # fmt: skip
+    if test and model_config.safety_signal:
+        check_signal(bundle, str(folder), mesh)
+    return bundle
 
 
 def _identify(path: pathlib.Path):
-    """(workdir, step, the run's config, tokenizer, model's config, template, gate) of the checkpoint `path` means."""
+    """(workdir, steps that `path` means, newest first, the run's config, tokenizer, model's config, template)."""
     one_step = path.parent.name == "checkpoints" and path.name.isdigit()
     workdir = path.parent.parent if one_step else path
     if not workdir.is_dir():
         raise InputError(f"checkpoint {path} does not exist; give the --workdir of a training run")
-    config = read_json(workdir / "config.json")
+    where = str(workdir / "config.json")
+    config = read_json(workdir / "config.json", dict[str, Any])
+    known = check_type(config, _Config, f"{where} is not a training run's")
     tokenizer = load_tokenizer(workdir)
-    try:
-        model_config = TransformerConfig(**config["model"])
-        template = load_template(config["template"], tokenizer)
-        gate = trained_gate(config, str(workdir / "config.json")) if model_config.safety_signal else None
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{workdir / 'config.json'} is not a training run's config: {error!r}") from error
+    model_config = check_dataclass(known.model, TransformerConfig, f"{where}: model")
+    template = load_template(known.template, tokenizer)
     if tokenizer.vocab_size > model_config.vocab_size:
         raise InputError(
             f"{workdir}: the tokenizer has {tokenizer.vocab_size} ids, the model {model_config.vocab_size}"
         )
     steps = saved_steps(workdir / "checkpoints")
-    step = int(path.name) if one_step else (steps[-1] if steps else None)
-    if step not in steps:
+    chosen = [int(path.name)] if one_step else steps[::-1]
+    if not chosen or chosen[0] not in steps:
         raise InputError(
-            f"{workdir} has no checkpoint{f' of step {step}' if step is not None else ''}; there are: {steps}"
+            f"{workdir} has no checkpoint{f' of step {path.name}' if one_step else ''}; there are: {steps}"
         )
-    return workdir, step, config, tokenizer, model_config, template, gate
+    return workdir, chosen, config, tokenizer, model_config, template
+
+
+def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int:
+    """The first of `steps` whose checkpoint is sealed and undamaged, the same in every process; each reads its share."""
+    for step in steps:
+        folder = directory / str(step)
+        below = ("params/", SIGNAL_FILE) if (folder / SIGNAL_FILE).exists() else ("params/",)
+        found = distributed.gather(integrity.damage(folder, jax.process_index(), jax.process_count(), below))
+        wrong = next((text for text in found if text), None)
+        if wrong is None:
+            return step
+        with distributed.agreed():
+            if named or step == steps[-1]:
+                hint = "name another step" if named else "there is none before it"
+                raise InputError(f"checkpoint {folder} cannot be read ({wrong}); {hint}")
+        if distributed.is_main():
+            print(f"checkpoint {folder} cannot be read ({wrong}); the one before it is taken", file=sys.stderr)
+
+
+def _read_signal(folder: pathlib.Path, config: dict, workdir: pathlib.Path) -> tuple[GateConfig, tuple | None]:
+    """(gate, canaries) of a checkpoint; of one older than `SIGNAL_FILE` the gate is the config's, canaries are None."""
+    path = folder / SIGNAL_FILE
+    if not path.exists():
+        return trained_gate(config, str(workdir / "config.json")), None
+    found = read_json(path, _Signal)
+    return GateConfig.read(found.gate, str(path)), check_canaries(found.canaries, str(path))
 
 
 def trained_gate(config: dict, where: str) -> GateConfig:
     """The gate of a run, by its config; of a run older than this field, the default with the widths it trained on."""
-    widths = {name: config["routing"][name] for name in ("r1", "r2", "r3")}
-    return GateConfig.read(config.get("gate") or widths, where)
+    known = check_type(config, _Config, where)
+    widths = {name: (known.routing or {}).get(name) for name in ("r1", "r2", "r3")}
+    return GateConfig.read(known.gate or widths, where)

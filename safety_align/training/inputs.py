@@ -15,9 +15,10 @@ from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, loa
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
+from safety_align.strict_json import read_json
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
-from safety_align.training.checkpoint import read_json
+from safety_align.training.checkpoint import saved_steps
 from safety_align.training.config import TrainConfig
 
 
@@ -98,10 +99,15 @@ def _identity(examples: Sequence[Example]) -> str:
 
 
 def run_tokenizer(config: TrainConfig, workdir: pathlib.Path, sources, start_from) -> Tokenizer | ImportedTokenizer:
-    """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources."""
+    """This run's tokenizer: the one in its workdir, else `init_from`'s, else trained on the sources.
+
+    Raises InputError where it is gone though there are checkpoints: with another one they would mean nothing.
+    """
     path = workdir / "tokenizer.json"
-    if path.is_file() or (workdir / IMPORTED).is_dir():
+    if path.exists() or (workdir / IMPORTED).exists():
         tokenizer = load_tokenizer(workdir)
+    elif saved_steps(workdir / "checkpoints"):
+        raise InputError(f"{workdir} holds checkpoints but no tokenizer.json; put it back, or choose another --workdir")
     elif start_from is not None:
         tokenizer = start_from.tokenizer
         save_tokenizer(tokenizer, workdir)

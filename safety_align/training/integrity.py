@@ -8,11 +8,23 @@ import concurrent.futures
 import json
 import pathlib
 import zlib
+from typing import Annotated
 
+import msgspec
+
+from safety_align.errors import InputError
 from safety_align.files import write_atomically
+from safety_align.strict_json import read_json
 
 PATTERN = "checksums.*.json"
 CHUNK = 1 << 24
+
+
+class _Seal(msgspec.Struct):
+    """One process's share. processes: how many seals there are; files: name below the folder → (CRC-32, size)."""
+
+    processes: Annotated[int, msgspec.Meta(ge=1)]
+    files: dict[str, tuple[int, int]]
 
 
 def seal(folder: pathlib.Path, process: int = 0, processes: int = 1) -> None:
@@ -21,18 +33,23 @@ def seal(folder: pathlib.Path, process: int = 0, processes: int = 1) -> None:
     write_atomically(folder / f"checksums.{process}.json", json.dumps({"processes": processes, "files": found}))
 
 
-def damage(folder: pathlib.Path, process: int = 0, processes: int = 1, below: str = "") -> str | None:
-    """What is wrong with this process's share of the files of `folder` (or only those in its subfolder `below`).
+def damage(folder: pathlib.Path, process: int = 0, processes: int = 1, below: tuple[str, ...] = ("",)) -> str | None:
+    """What is wrong with this process's share of the files of `folder`, or only of those that begin with one of `below`.
 
-    None if nothing is; a folder that was never sealed, or not by every process, is "not sealed".
+    None if nothing is. A folder that was never sealed, or not by every process, is "not sealed"; a seal that does not
+    list just the files that are there vouches for none of them.
     """
     try:
-        seals = [json.loads(path.read_text("utf-8")) for path in sorted(folder.glob(PATTERN))]
-        if not seals or len(seals) != seals[0]["processes"]:
-            return "it is not sealed: its writing was cut off"
-        wanted = {name: tuple(value) for part in seals for name, value in part["files"].items()}
-    except (OSError, ValueError, KeyError) as error:
+        wanted = _sealed(folder)
+    except InputError as error:
         return f"its checksums are unreadable: {error}"
+    if wanted is None:
+        return "it is not sealed: its writing was cut off"
+    for prefix in below:
+        if not any(name.startswith(prefix) for name in wanted):
+            return f"its checksums list no file{f' of {prefix}' if prefix else ''}"
+    if odd := sorted(wanted.keys() ^ set(_files(folder))):
+        return f"{odd[0]} is {'missing' if odd[0] in wanted else 'not in its checksums'}"
     names = sorted(name for name in wanted if name.startswith(below))[process::processes]
     try:
         found = _checksums(folder, names)
@@ -40,6 +57,16 @@ def damage(folder: pathlib.Path, process: int = 0, processes: int = 1, below: st
         return f"{error.strerror}: {error.filename}"
     wrong = [name for name in names if tuple(found[name]) != wanted[name]]
     return f"{wrong[0]} is not what was written" if wrong else None
+
+
+def _sealed(folder: pathlib.Path) -> dict[str, tuple[int, int]] | None:
+    """{name: (CRC-32, size)} of all seals together; None where one is absent. Raises InputError for one that is none."""
+    paths = {path.name: path for path in folder.glob(PATTERN)}
+    seals = [read_json(path, _Seal) for path in paths.values()]
+    whole = paths.keys() == {f"checksums.{i}.json" for i in range(len(paths))}
+    if not seals or not whole or any(seal.processes != len(seals) for seal in seals):
+        return None
+    return {name: value for seal in seals for name, value in seal.files.items()}
 
 
 def _files(folder: pathlib.Path) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 import flax.linen as nn
 import jax
+import msgspec
 import numpy as np
 from tqdm import tqdm
 
@@ -20,16 +21,17 @@ from safety_align.bundle import Bundle
 from safety_align.claims import owned
 from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import WithReference
+from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
+from safety_align.strict_json import read_json
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
     Checkpoints,
     load_run,
-    read_json,
     saved_steps,
 )
 from safety_align.training.config import MAY_DIFFER, TrainConfig
@@ -58,7 +60,7 @@ def train(
 ) -> dict[str, float]:
     """Runs (or resumes) training in `workdir` and returns the last validation's metrics.
 
-    `load(init_from, mesh)` reads the model that a fresh run starts from.
+    `load(init_from, mesh, test=False)` reads the model that a fresh run starts from; its safety signal need not work.
 
     Resuming is bit-exact: parameters, optimizer and data continue as if never interrupted. SIGTERM and Ctrl-C save
     first. Raises NonFiniteLoss, or InputError for a run that cannot begin, a workdir of another config, or one where
@@ -79,6 +81,11 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
     taken, advice = f"{workdir} holds a run of another config", "choose another --workdir or that config"
     identity = dataclasses.asdict(config)
+    with distributed.agreed():
+        if not fresh and not (workdir / "config.json").exists():
+            raise InputError(
+                f"{workdir} holds checkpoints but no config.json; put it back, or choose another --workdir"
+            )
     held.enter_context(owned(workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir"))
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
@@ -89,7 +96,6 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     if config.init_from and not done and start_from is None:  # every checkpoint was damaged
         start_from = _load_start(config, mesh, load)
     claim_data(workdir, sources, begun=done > 0)
-    start_from = load(config.init_from, mesh) if config.init_from and not done else None
     with distributed.main_first("tokenizer"):
         tokenizer = run_tokenizer(config, workdir, sources, start_from)
     template = load_template(config.template, tokenizer)
@@ -136,6 +142,9 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
             return validate(eval_step, state.params, placed, validation, config.dpo)
 
+        def record():
+            return signal_record(config, state.params, tokenizer, template, mesh)
+
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
         try:
@@ -153,7 +162,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                     bar.show(*_note(pending, writer, config, watch))
                     pending = None
                 if due:
-                    checkpoints.save(state, place(pipeline.get_state()), step)
+                    checkpoints.save(state, place(pipeline.get_state()), step, record())
                     saved = step
                 if step % config.eval_every == 0 or step == config.steps:
                     last = validated()
@@ -163,7 +172,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                 if pending:
                     bar.show(*_note(pending, writer, config, watch))
                 saved = int(state.step)
-                checkpoints.save(state, place(pipeline.get_state()), saved)
+                checkpoints.save(state, place(pipeline.get_state()), saved, record())
         finally:
             bar.close()
             writer.close()
@@ -209,7 +218,7 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
 
 def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundle:
     """The model that a run begins with, of the run's shape, with a tokenizer that its template can use."""
-    start = load(config.init_from, mesh)
+    start = load(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
     load_template(config.template, start.tokenizer)
     return start
@@ -219,7 +228,7 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
     reference that it began with."""
     directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
-    params, parameters = (start.params, None) if start else (None, read_json(about)["parameters"])
+    params, parameters = (start.params, None) if start else (None, read_json(about, dict[str, str])["parameters"])
     pairs = preference_pairs(config, sources)
     with jax.set_mesh(mesh):
         sums, parameters = reference_sums(
@@ -228,6 +237,14 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     if distributed.is_main():
         write_atomically(about, json.dumps({"parameters": parameters}))
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
+
+
+def signal_record(config: TrainConfig, params, tokenizer, template, mesh) -> dict | None:
+    """What a checkpoint keeps beside a safety signal: the gate, and the canaries' logits."""
+    if not config.model.safety_signal:
+        return None
+    measured = measure(config.model, params, tokenizer, template, mesh=mesh)
+    return {"format": 1, "gate": dataclasses.asdict(config.gate), "canaries": msgspec.to_builtins(measured)}
 
 
 def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Array):

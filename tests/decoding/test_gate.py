@@ -62,7 +62,7 @@ def test_answers_that_nothing_checks_are_asked_for_in_words(bundle):
     "values, named",
     [
         ([], "expected `object`"),
-        (dict(treshold=0.4), "unknown field 'treshold'"),
+        (dict(treshold=0.4), "gate has an unknown field 'treshold'"),
         (dict(threshold="0.4"), "threshold: expected `float`"),
         (dict(threshold=1.0), "between 0 and 1"),
         (dict(visible=1), "visible: expected `bool`"),

@@ -103,23 +103,6 @@ def test_casting_widens_exactly_and_narrows_by_rounding(tmp_path):
     assert load_pretrained(tmp_path / "half").config.param_dtype == "float32"
 
 
-def test_the_signal_travels_beside_the_model(tmp_path):
-    gate, calibration = {"tau": 3, "schedule": "annealing"}, {"threshold": 0.4}
-    params, directory = saved(tmp_path, TINY, gate=gate, calibration=calibration)
-    assert set(read_header(directory / "safety_signal.safetensors")) == {
-        "cls_embedding",
-        "safety_kernel",
-        "safety_bias",
-    }
-    assert not any("cls" in name or "safety" in name for name in open_checkpoint(directory))
-    loaded = load_pretrained(directory)
-    assert loaded.config.safety_signal and equal(loaded.params, params)
-    assert (loaded.signal["gate"], loaded.signal["calibration"]) == (gate, calibration)
-    (directory / "safety_signal.json").unlink()
-    with pytest.raises(InputError, match="only one of"):
-        load_pretrained(directory)
-
-
 def test_a_fresh_signal_leaves_the_model_alone(tmp_path):
     _, directory = saved(tmp_path)
     plain = load_pretrained(directory)
@@ -234,6 +217,71 @@ def test_quantised_and_pickled_weights_are_refused(tmp_path):
         load_pretrained(directory)
 
 
+def test_a_stored_rotary_buffer_follows_from_the_config(tmp_path):
+    params, directory = saved(tmp_path)
+    buffer = np.zeros(4, np.float32)
+    rewrite(
+        directory,
+        lambda t: t.update({"model.rotary_emb.inv_freq": buffer, "model.rotary_emb.original_inv_freq": buffer}),
+    )
+    assert equal(load_pretrained(directory).params, params)
+    rewrite(directory, lambda t: t.update({"model.rotary_emb.inv_freqs": buffer}))
+    with pytest.raises(InputError, match="unexpected tensor 'model.rotary_emb.inv_freqs'"):
+        load_pretrained(directory)
+
+
+def test_other_weights_beside_the_model_are_not_the_model(tmp_path, capsys):
+    params, directory = saved(tmp_path)
+    for name in ("consolidated.safetensors", "consolidated.00.safetensors", "adapter_model.safetensors"):
+        (directory / name).write_bytes(b"another project's")
+    assert equal(load_pretrained(directory).params, params) and capsys.readouterr().err == ""
+    (directory / "adapter_config.json").write_text("{}")
+    loaded = load_pretrained(directory)
+    assert "adapter_config.json describes an adapter; it is not applied" in capsys.readouterr().err
+    save_pretrained(tmp_path / "copy", loaded.config, loaded.params, assets=directory)
+    assert not (tmp_path / "copy/adapter_config.json").exists()
+    (directory / "model.safetensors").unlink()
+    with pytest.raises(InputError, match="which belong together"):
+        load_pretrained(directory)
+    for file in directory.glob("consolidated*"):
+        file.unlink()
+    with pytest.raises(InputError, match="only an adapter's weights"):
+        load_pretrained(directory)
+    _, parts = saved(tmp_path, name="parts", file_bytes=20_000)
+    (parts / "consolidated.safetensors").write_bytes(b"another project's")
+    assert equal(load_pretrained(parts).params, params)
+
+
+HOSTILE = {
+    "x" * 9: "is not JSON",
+    "[]": "expected `object`",
+    '{"a": 1}': "a: expected `object`|expected `object`",
+    "[" * 5000: "nested too deeply",
+    '{"a": {"dtype": "F32", "shape": [4294967296, 4294967296], "data_offsets": [0, 0]}}': "has 0 bytes",
+    '{"a": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 0]}}': ">= 0",
+    '{"a": {"dtype": "F32", "shape": [1.5], "data_offsets": [0, 0]}}': "expected `int`",
+    '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 99999999999999999999999]}}': "too large",
+    '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0]}}': "length 2",
+    '{"a": {"dtype": "F32", "shape": [0], "data_offsets": [0, 0], "dtype": "F16"}}': "'dtype' is there twice",
+    '{"a": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}': "cut off",
+}
+
+
+@pytest.mark.parametrize("header", HOSTILE, ids=range(len(HOSTILE)))
+def test_a_hostile_header_is_one_line(tmp_path, header):
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(len(header).to_bytes(8, "little") + header.encode())
+    with pytest.raises(InputError, match=HOSTILE[header]) as error:
+        read_header(path)
+    assert "model.safetensors" in str(error.value) and len(str(error.value)) < 400
+
+
+def test_a_pipe_is_not_opened(tmp_path):
+    os.mkfifo(tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="a pipe"):
+        open_checkpoint(tmp_path)
+
+
 def test_an_index_must_agree_with_its_files(tmp_path):
     _, directory = saved(tmp_path, file_bytes=20_000)
     index = json.loads((directory / INDEX).read_text())
@@ -255,7 +303,10 @@ def test_an_index_must_agree_with_its_files(tmp_path):
     broken(write({k: v for k, v in index["weight_map"].items() if k != KEY}), "is not in model.safetensors.index")
     broken(write(index["weight_map"] | {"ghost": first}), "'ghost' is in model.safetensors.index")
     broken(write(index["weight_map"] | {KEY: "../x.safetensors"}), "not a file name")
-    broken(lambda copy: (copy / INDEX).write_text("{"), "malformed")
+    broken(lambda copy: (copy / INDEX).write_text("{"), "is not JSON")
+    broken(lambda copy: (copy / INDEX).write_text('{"weight_map": {"a": 1}}'), "weight_map.*expected `str`")
+    broken(lambda copy: (copy / INDEX).write_text('{"weight_map": {"a": "x", "a": "y"}}'), "'a' is there twice")
+    broken(lambda copy: (copy / "model.safetensors").write_bytes(b""), "two models")
 
 
 def test_a_tied_head_stored_twice_must_be_the_embedding(tmp_path):

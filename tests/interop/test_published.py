@@ -74,6 +74,7 @@ def test_a_published_model_is_aligned_and_handed_back(directory, tmp_path, train
     convert(tmp_path / "run", tmp_path / "out", dtype="bfloat16")
     handed = load_model(tmp_path / "out")
     assert handed.model_config.safety_signal
+    assert handed.gate == bundle.gate == GateConfig() and handed.canaries == bundle.canaries
     for name in SIGNAL:
         np.testing.assert_array_equal(handed.params[name], bundle.params[name])
     if trainable == "signal":

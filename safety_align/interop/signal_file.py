@@ -1,0 +1,121 @@
+"""The safety signal beside an exported model: what `safety_signal.json` says, and what vouches for it.
+
+safety_signal.safetensors    the three arrays, float32
+safety_signal.json           format, gate, calibration, canaries (see decoding/canaries.py), checksums
+
+The checksums are the SHA-256 of the arrays' file, all of it, and a fingerprint of the language model: names, dtypes and
+shapes of its tensors, and a few kilobytes of each. So a damaged signal is refused, and a signal beside another model or
+another training of the same one. One flipped bit in the model's own weights is not noticed: that would take reading all
+of them once more.
+"""
+
+import concurrent.futures
+import dataclasses
+import hashlib
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from safety_align.decoding.canaries import Canary, check_canaries
+from safety_align.decoding.config import GateConfig
+from safety_align.errors import InputError
+from safety_align.files import read_bytes
+from safety_align.interop.tensor_file import SIGNAL_FILE, Entry
+from safety_align.strict_json import read_json
+
+SIGNAL_FACTS = "safety_signal.json"
+SAMPLE_BYTES = 1024
+"""Of each tensor's beginning, middle and end, that the fingerprint reads."""
+
+
+class _Checksums(msgspec.Struct, forbid_unknown_fields=True):
+    signal: str
+    model: str
+
+
+class _Facts(msgspec.Struct, forbid_unknown_fields=True):
+    """Format 1 had neither canaries nor checksums."""
+
+    format: Literal[1, 2]
+    gate: dict[str, Any] | None
+    calibration: dict[str, Any] | None
+    canaries: list[Canary] | None = None
+    checksums: _Checksums | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class SignalFacts:
+    """What came with a signal; the fields are those of `Bundle`."""
+
+    gate: GateConfig
+    calibration: dict | None = None
+    canaries: tuple[Canary, ...] | None = None
+
+
+def has_signal(directory: pathlib.Path) -> bool:
+    """Whether a model directory has a safety signal; InputError if it has half of one."""
+    there = [(directory / name).exists() for name in (SIGNAL_FILE, SIGNAL_FACTS)]
+    if any(there) and not all(there):
+        raise InputError(f"{directory} has only one of {SIGNAL_FILE} and {SIGNAL_FACTS}; copy both or neither")
+    return all(there)
+
+
+def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> SignalFacts:
+    """What `safety_signal.json` says; InputError unless the signal's file is the one it was written for, and so are
+    the `model`'s tensors."""
+    path = directory / SIGNAL_FACTS
+    found = read_json(path, _Facts)
+    if found.format > 1:
+        if found.checksums is None or found.gate is None:
+            raise InputError(f"{path} of format {found.format} must have a gate and checksums; copy it again")
+        if _sha256(directory / SIGNAL_FILE) != found.checksums.signal:
+            raise InputError(
+                f"{directory / SIGNAL_FILE} is not the file that {SIGNAL_FACTS} was written for; copy both again"
+            )
+        if fingerprint(model) != found.checksums.model:
+            raise InputError(
+                f"{directory}: the safety signal belongs to another model than the one it stands beside; copy all files "
+                "of the directory that it was exported to"
+            )
+    canaries = None if found.canaries is None else check_canaries(found.canaries, str(path))
+    return SignalFacts(GateConfig.read(found.gate or {}, str(path)), found.calibration, canaries)
+
+
+def write_signal_facts(directory: pathlib.Path, facts: SignalFacts, model: Mapping[str, Entry]) -> None:
+    """Writes `safety_signal.json` for the arrays that are in `directory` already, and the `model`'s tensors."""
+    values = {
+        "format": 2,
+        "gate": dataclasses.asdict(facts.gate),
+        "calibration": facts.calibration,
+        "canaries": msgspec.to_builtins(facts.canaries),
+        "checksums": {"signal": _sha256(directory / SIGNAL_FILE), "model": fingerprint(model)},
+    }
+    (directory / SIGNAL_FACTS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+
+
+def fingerprint(model: Mapping[str, Entry]) -> str:
+    """SHA-256 of names, dtypes, shapes and samples of tensors, whichever files they are in."""
+    whole = hashlib.sha256()
+    names: Sequence[str] = sorted(model)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for name, sample in zip(names, pool.map(lambda name: _sample(model[name]), names), strict=True):
+            entry = model[name]
+            whole.update(json.dumps([name, entry.dtype, entry.shape, sample]).encode())
+    return whole.hexdigest()
+
+
+def _sample(entry: Entry) -> str:
+    last = max(entry.start, entry.stop - SAMPLE_BYTES)
+    found = hashlib.sha256()
+    with entry.path.open("rb") as file:
+        for place in (entry.start, (entry.start + last) // 2, last):
+            file.seek(place)
+            found.update(file.read(min(SAMPLE_BYTES, entry.stop - place)))
+    return found.hexdigest()
+
+
+def _sha256(path: pathlib.Path) -> str:
+    return hashlib.sha256(read_bytes(path)).hexdigest()

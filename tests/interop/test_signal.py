@@ -1,0 +1,186 @@
+"""The safety signal beside an exported model: what vouches for it, and everything that may not weaken it in silence."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+from make import TINY, random_params
+
+from safety_align.decoding import GateConfig
+from safety_align.decoding.canaries import TEXTS, Canary, check, check_arrays, measure, overlap, verify
+from safety_align.errors import InputError
+from safety_align.interop import load_model, load_pretrained, save_pretrained
+from safety_align.interop.export import save_tokenizer_files
+from safety_align.interop.signal_file import SignalFacts
+from safety_align.interop.tensor_file import open_checkpoint, read_header
+from safety_align.model.transformer import SIGNAL
+from safety_align.text import ImportedTokenizer, Tokenizer, get_template, load_template
+
+GATE, CALIBRATION = GateConfig(tau=2, r2=7, schedule="annealing"), {"threshold": 0.4}
+ARRAYS, FACTS = "safety_signal.safetensors", "safety_signal.json"
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """(directory, parameters, canaries) of a model with a signal that was measured when it was saved."""
+    folder = tmp_path_factory.mktemp("exported")
+    ours = Tokenizer.train(["How do I bake a loaf of bread?"] * 9, 300)
+    save_tokenizer_files(ours, get_template("plain"), folder / "tokenizer")
+    tokenizer = ImportedTokenizer(folder / "tokenizer")
+    config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size)
+    params = random_params(config)
+    canaries = measure(config, params, tokenizer, load_template("huggingface", tokenizer))
+    signal = SignalFacts(GATE, CALIBRATION, canaries)
+    save_pretrained(folder / "model", config, params, assets=folder / "tokenizer", signal=signal)
+    return folder / "model", params, canaries
+
+
+@pytest.fixture
+def copy(exported, tmp_path):
+    shutil.copytree(exported[0], tmp_path / "model")
+    return tmp_path / "model"
+
+
+def edit(directory, **changes):
+    """Changes fields of safety_signal.json; None takes one out."""
+    facts = json.loads((directory / FACTS).read_text()) | changes
+    (directory / FACTS).write_text(json.dumps({name: value for name, value in facts.items() if value is not None}))
+
+
+def flip(path, place: int, bit: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1 << bit
+    path.write_bytes(data)
+
+
+def test_the_signal_travels_beside_the_model(exported, capsys):
+    directory, params, canaries = exported
+    assert set(read_header(directory / ARRAYS)) == set(SIGNAL)
+    assert not any("cls" in name or "safety" in name for name in open_checkpoint(directory))
+    loaded = load_model(directory)
+    assert (loaded.gate, loaded.calibration, loaded.canaries) == (GATE, CALIBRATION, canaries)
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), loaded.params, params)))
+    assert "without canaries" not in capsys.readouterr().err
+    assert len({c.logit for c in canaries}) == len(TEXTS) and all(np.isfinite(c.logit) for c in canaries)
+
+
+def test_one_flipped_bit_of_the_signal_is_refused(copy):
+    entry = read_header(copy / ARRAYS)["cls_embedding"]
+    flip(copy / ARRAYS, entry.start + 3, 6)  # bit 30 of its first number: finite, and huge
+    with pytest.raises(InputError, match="not the file that safety_signal.json was written for"):
+        load_pretrained(copy)
+
+
+def test_a_signal_beside_another_model_is_refused(exported, copy):
+    other = dataclasses.replace(load_pretrained(exported[0]).config, safety_signal=False)
+    params = {name: value for name, value in exported[1].items() if name not in SIGNAL}
+    params |= {"embedding": params["embedding"] + 1e-3}  # the same shapes, trained a little further
+    save_pretrained(copy.parent / "other", other, params)
+    shutil.copy(copy.parent / "other/model.safetensors", copy / "model.safetensors")
+    with pytest.raises(InputError, match="belongs to another model"):
+        load_pretrained(copy)
+
+
+def test_the_same_model_in_other_files_is_the_same_model(exported, tmp_path):
+    loaded = load_pretrained(exported[0])
+    save_pretrained(tmp_path / "parts", loaded.config, loaded.params, file_bytes=20_000)
+    whole, parts = ((d / FACTS).read_text() for d in (exported[0], tmp_path / "parts"))
+    assert json.loads(whole)["checksums"] == json.loads(parts)["checksums"]
+    for name in (ARRAYS, FACTS):
+        shutil.copy(exported[0] / name, tmp_path / "parts" / name)
+    assert load_pretrained(tmp_path / "parts").signal == loaded.signal
+
+
+@pytest.mark.parametrize(
+    "changes, named",
+    [
+        (dict(gate=dict(dependense="low")), "unknown field 'dependense'"),
+        (dict(gate=dict(threshold="high")), "threshold"),
+        (dict(gate=dict(threshold=1)), "threshold"),
+        (dict(gate=[]), "gate"),
+        (dict(gate=None), "required field `gate`"),
+        (dict(checksums=None), "must have a gate and checksums"),
+        (dict(checksums=dict(signal="0", model="0")), "not the file"),
+        (dict(note="hello"), "unknown field `note`"),
+        (dict(format=3), "format"),
+        (dict(canaries=[]), "2 to 64 canaries"),
+        (dict(canaries=[dict(query="x", malicious=True, logit=1.0)]), "both malicious and benign"),
+        (dict(canaries=[dict(query="x" * 999, malicious=m, logit=1.0) for m in (True, False)]), "longer than 400"),
+        (dict(canaries=[dict(query="x", malicious=True, logit="1")]), "logit"),
+    ],
+    ids=str,
+)
+def test_what_is_beside_the_signal_is_read_strictly(copy, changes, named):
+    edit(copy, **changes)
+    with pytest.raises(InputError, match=named):
+        load_pretrained(copy)
+
+
+def test_a_key_that_is_there_twice_is_refused(copy):
+    text = (copy / FACTS).read_text()
+    (copy / FACTS).write_text(text.replace('"tau": 2', '"tau": 2, "tau": 99'))
+    with pytest.raises(InputError, match="'tau' is there twice"):
+        load_pretrained(copy)
+    (copy / FACTS).unlink()
+    with pytest.raises(InputError, match="only one of"):
+        load_pretrained(copy)
+
+
+def test_a_signal_that_no_longer_measures_is_refused(exported, capsys):
+    """Whatever the cause: here the arrays are changed where no checksum sees it."""
+    bundle = load_model(exported[0])
+    capsys.readouterr()
+    huge = np.asarray(bundle.params["cls_embedding"]).copy()
+    huge.view(np.uint32)[3] ^= 1 << 30
+    with pytest.raises(InputError, match="cls_embedding holds"):
+        check(dataclasses.replace(bundle, params=bundle.params | {"cls_embedding": huge}), "here")
+    moved = bundle.params | {"safety_bias": bundle.params["safety_bias"] - 5}
+    with pytest.raises(InputError, match="no longer measures"):
+        check(dataclasses.replace(bundle, params=moved), "here")
+    dead = bundle.params | {"safety_kernel": 0 * bundle.params["safety_kernel"]}
+    with pytest.raises(InputError, match="the same logit"):
+        check(dataclasses.replace(bundle, params=dead), "here")
+    flat = dataclasses.replace(bundle.model_config, norm_eps=1e30)  # every hidden state is 0
+    with pytest.raises(InputError, match="the same logit"):
+        check(dataclasses.replace(bundle, model_config=flat), "here")
+    assert capsys.readouterr().err == ""
+    check(dataclasses.replace(bundle, canaries=None), "here")
+    assert "here: its safety signal was saved without canaries" in capsys.readouterr().err
+
+
+def logits(*values) -> list[Canary]:
+    return [with_logit(c, v) for c, v in zip(TEXTS, values, strict=False)]
+
+
+def with_logit(canary: Canary, logit: float) -> Canary:
+    return Canary(canary.query, canary.malicious, canary.answer, logit)
+
+
+def test_logits_must_come_back_and_not_be_one_constant():
+    stored = logits(4, 5, 6, 7, -4, -5, -6, -3)
+    verify(stored, logits(4.4, 5, 6, 7, -4, -5, -6, -3), "here")
+    for measured, named in (
+        ((4, 5, 6, 6, -4, -5, -6, -3), "poison my boss.' had logit 7, now 6"),
+        ((4, 5, 6, 7, -4, -5, np.nan, -3), "now nan"),
+        ((np.inf, 5, 6, 7, -4, -5, 2, -3), "now inf"),
+        ((-4,) * 8, "the same logit"),
+    ):
+        with pytest.raises(InputError, match=f"^here: .*{named}"):
+            verify(stored, logits(*measured), "here")
+
+
+def test_a_signal_that_tells_nothing_is_said_to():
+    assert overlap(logits(4, 5, 6, 7, -4, -5, -6, -3, 1, 1, 0, 0)) is None
+    assert overlap(logits(4, 5, 6, 0.5, -4, -5, 1, -3)) == "queries: lowest malicious logit 0.5, highest benign 1"
+    assert overlap(logits(4, 5, 6, 7, -4, -5, -6, -3, 1, 0, 0, 0)).startswith("answers")
+
+
+def test_numbers_that_no_signal_has_are_refused():
+    fine = {"cls_embedding": np.ones(3), "safety_bias": np.float32(-9)}
+    check_arrays(fine, "here")
+    for value in (np.nan, np.inf, -1e5):
+        with pytest.raises(InputError, match="safety_bias holds"):
+            check_arrays(fine | {"safety_bias": np.float32(value)}, "here")
