@@ -84,9 +84,8 @@ def _segment(tokenizer: Tokenizer, template: ChatTemplate, canary: Canary) -> Se
 
 TOLERANCE, FLOOR = 0.05, 0.02
 """How far a logit may be from the stored one: a part of the stored logits' spread, and a little more for a signal that
-is hardly trained. Other dtypes and backends stay well below: of a trained model of four layers, float32 parameters and
-activations in bfloat16 move a logit by 0.3 % of the spread at most, noise of 3 % on every weight by 4 %, another RoPE
-base by 16 %."""
+is hardly trained. Other dtypes and backends stay well below: of a trained model of four layers, parameters and activations
+in bfloat16 move a logit by 0.3 % of the spread at most, noise of 3 % on every weight by 4 %, another RoPE base by 16 %."""
 
 
 def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
