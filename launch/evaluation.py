@@ -13,7 +13,6 @@ from safety_align import distributed
 from safety_align.bundle import Bundle
 from safety_align.claims import check_same, locked_directory
 from safety_align.decoding import GateConfig
-from safety_align.decoding.config import describe
 from safety_align.errors import InputError
 from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.gates import check_overrides, gate_for
@@ -39,10 +38,9 @@ def to_eval_config(values: dict) -> tuple[EvalConfig, dict]:
 
 
 def variant_gate(name: str, bundle: Bundle, overrides: dict) -> GateConfig | None:
-    """The gate that a variant is decoded with; says on stderr which it is. None for a model without the signal."""
-    gate = gate_for(bundle, overrides)
-    say(f"{name}: {describe(gate)}")
-    return gate
+    """The gate that a variant is decoded with; None for a model without the signal."""
+    say(f"variant {name}")
+    return gate_for(bundle, overrides)
 
 
 def say(text: str) -> None:

@@ -23,7 +23,7 @@ from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.claims import locked
 from safety_align.decoding import GateConfig, Generator, Request, Sampling
-from safety_align.decoding.config import describe
+from safety_align.decoding.config import differences
 from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests
 from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory
@@ -72,6 +72,8 @@ def main() -> int:
     if arguments.output is not None:
         check_path(pathlib.Path(arguments.output))
         check_new_file(pathlib.Path(arguments.output), pathlib.Path(arguments.input))
+    if arguments.no_gate and rest:
+        raise InputError(f"{rest[0]} says how to gate, --no-gate not to; give one of them")
     to_gate(GateConfig(), rest)  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     mesh = inference.start(arguments)
@@ -86,8 +88,6 @@ def main() -> int:
         check_decoding(bundle.model_config, 1, arguments.max_length, mesh, "a smaller --max-length")
     gate = "off" if arguments.no_gate else to_gate(bundle.gate, rest)
     generator = Generator(bundle, gate, max_length=arguments.max_length, mesh=mesh)
-    if distributed.is_main():
-        print(describe(generator.gate), file=sys.stderr)
     if arguments.prompt is not None:
         request = Request((Turn("user", arguments.prompt),), arguments.prefill, seed=arguments.seed, sampling=sampling)
         with distributed.agreed():
@@ -150,7 +150,9 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
             "step": bundle.step,
             "dtype": bundle.model_config.dtype,
+            "changed": bundle.config.get("changed"),  # of a published model: when its files were
             "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
+            "gate_differs": generator.gate and differences(generator.gate, GateConfig()),
             "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
             "max_new_tokens": arguments.max_new_tokens,
         }

@@ -45,6 +45,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
         top_k=np.zeros(batch, np.int32),
         top_p=np.ones(batch, np.float32),
         seed=np.arange(batch, dtype=np.uint32),
+        check_seed=np.arange(batch, dtype=np.uint32),
     )
     rows = jax.tree.map(jax.numpy.asarray, rows)
     until = jax.numpy.int32(layout.steps)

@@ -85,7 +85,8 @@ def _segment(tokenizer: Tokenizer, template: ChatTemplate, canary: Canary) -> Se
 TOLERANCE, FLOOR = 0.05, 0.02
 """How far a logit may be from the stored one: a part of the stored logits' spread, and a little more for a signal that
 is hardly trained. Other dtypes and backends stay well below: of a trained model of four layers, parameters and activations
-in bfloat16 move a logit by 0.3 % of the spread at most, noise of 3 % on every weight by 4 %, another RoPE base by 16 %."""
+in bfloat16 move a logit by 0.3 % of the spread at most (of a random one of 16 layers by 1.6 %), noise of 3 % on every
+weight by 4 %, another RoPE base by 16 %."""
 
 
 def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
@@ -105,6 +106,8 @@ def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
         verify(stored, measured, where)
     if confused := overlap(stored):
         _say(f"{where}: this signal does not tell malicious from benign canaries ({confused})")
+    if bundle.gate and not any(c.malicious and c.logit >= bundle.gate.logit_threshold for c in stored):
+        _say(f"{where}: at its gate's threshold, {bundle.gate.threshold:g}, this signal flags no malicious canary")
 
 
 def check_arrays(signal: dict[str, np.ndarray], where: str) -> None:

@@ -71,6 +71,10 @@ class GateConfig:
             integer(f"gate.{name}", getattr(self, name), 1, MOST)
         for name in ("confirm_every_step", "windows_include_query", "visible"):
             boolean(f"gate.{name}", getattr(self, name))
+        if self.tau > self.r2 + 1:
+            raise InputError(
+                f"gate.tau ({self.tau}) must not exceed r2 + 1 ({self.r2 + 1}): no harmful stretch fills so many windows"
+            )
         if not isinstance(self.schedule, str):
             raise InputError(f"gate.schedule must be text, got {shown(self.schedule)}")
         parse_schedule(self.schedule)
@@ -106,7 +110,7 @@ class GateConfig:
         return math.log(self.threshold / (1 - self.threshold))
 
 
-WIDTHS = ("r1", "r2", "r3", "visible")
+WIDTHS = ("r1", "r2", "r3", "visible", "reads", "windows_include_query")
 """Fields that training decides: a gate that reads or shows more or less than was trained measures something else."""
 
 

@@ -39,9 +39,11 @@ class Decoder:
 
     def __post_init__(self):
         if self.model.scan_layers:
-            raise InputError("the decoder needs unrolled layers: scan_layers=False and unstack_layers(params)")
+            raise InputError("the decoder needs unrolled layers: scan_layers=False and unroll(config, params)")
         if self.gate is not None and not self.model.safety_signal:
-            raise InputError("this model has no safety signal to gate on; use gate=None or a model trained with [CLS]")
+            raise InputError(
+                "this model has no safety signal to gate on; decode without, or use a model trained with [CLS]"
+            )
         longest = max(len(self.refusal), len(self.continued))
         if self.gate is not None and self.gate.max_refusal_tokens < longest:
             raise InputError(
@@ -53,13 +55,18 @@ class Decoder:
 
     @property
     def checks(self) -> bool:
-        """The answer is re-checked at all."""
+        """What is generated is checked at all."""
         return self.gate is not None and self.gate.parsed_schedule.last != 0
+
+    @property
+    def reads_prefill(self) -> bool:
+        """Prefilled answers are checked: always, the schedule is that of generated text."""
+        return self.gate is not None and self.layout.prefill > 0
 
     @property
     def inner_windows(self) -> int:
         """N, windows of a prefilled answer before the one that reads its end."""
-        if not self.checks or not self.layout.prefill:
+        if not self.reads_prefill:
             return 0
         return (self.layout.prefill - 1) // prefill_stride(self.gate)
 

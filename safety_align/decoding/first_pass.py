@@ -42,9 +42,9 @@ def prefill(decoder: Decoder, params, batch: Batch) -> DecodeState:
                 trace=record(state.trace, 0, state.stop == Stop.RUNNING, logits[:, 0], zero, zero),
                 verdict=verdict,
             )
-        if layout.prefill and decoder.checks:
-            state, inside = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
-            state, end = _check_prefill_end(decoder, params, batch, state)
+        if decoder.reads_prefill:
+            state, inside, window = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
+            state, end = _check_prefill_end(decoder, params, batch, state, inside, window)
             refuse |= inside | end
     logits = apply(decoder, params, "lm_logits", last)
     return next_token(decoder, batch, state, logits, refuse, jnp.zeros(rows, bool))
@@ -115,45 +115,52 @@ def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first
 
 
 def _judge_inner_windows(decoder: Decoder, batch: Batch, state: DecodeState, logits: jax.Array):
-    """Runs the automaton along the windows inside the prefilled answers, whose safety logits are [B, N], as it would have
-    run had they been generated → (state, [B] bool "a refusal starts now")."""
+    """Runs the automaton along the windows inside the prefilled answers, whose safety logits are [B, N] → (state, [B] bool
+    "a refusal starts now", the window that started it)."""
     gate, count = decoder.gate, decoder.inner_windows
     none = jnp.zeros(batch.prefill_length.shape, bool)
+    nowhere = Window(jnp.zeros_like(batch.prefill_length), jnp.zeros_like(batch.prefill_length), none)
     if not count:
-        return state, none
+        return state, none, nowhere
     window, used = prefill_windows(batch.prefill_length, count, gate)
     running = state.stop == Stop.RUNNING
 
     def one(carry, check):
-        verdict, refuse = carry
-        logit, stop, exists = check
+        verdict, refuse, last = carry
+        logit, here, exists = check
         due = exists & running & (verdict.mode != Mode.REFUSING) & (verdict.mode != Mode.QUERY)
-        verdict, again, _ = judge_response(verdict, due, is_malicious(logit, gate), stop, 0, gate, batch.prefill_length)
-        return (verdict, refuse | again), due
+        malicious, present = is_malicious(logit, gate), batch.prefill_length
+        verdict, now, _ = judge_response(verdict, due, malicious, here.stop, here.stop, 0, gate, present)
+        last = jax.tree.map(lambda old, new: jnp.where(now, new, old), last, here)
+        return (verdict, refuse | now, last), due
 
-    checks = logits.T, window.stop.T, used.T
-    (verdict, refuse), due = jax.lax.scan(one, (state.verdict, none), checks)
+    checks = logits.T, jax.tree.map(jnp.transpose, window), used.T
+    (verdict, refuse, last), due = jax.lax.scan(one, (state.verdict, none, nowhere), checks)
     here = slice(1, 1 + count)
     trace = Trace(
         state.trace.probability.at[:, here].set(jnp.where(due.T, probability(logits), jnp.nan)),
         state.trace.start.at[:, here].set(jnp.where(due.T, window.start, 0)),
         state.trace.stop.at[:, here].set(jnp.where(due.T, window.stop, 0)),
     )
-    return state.replace(verdict=verdict, trace=trace), refuse
+    return state.replace(verdict=verdict, trace=trace), refuse, last
 
 
-def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeState):
-    """The check that reads the end of the prefilled answer, whose verdict the first token sees → (state, [B] bool "a
-    refusal starts now")."""
+def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeState, inside: jax.Array, inner: Window):
+    """The check that reads the end of the prefilled answer; generated tokens see its verdict → (state, [B] bool "a refusal
+    starts now"). Rows that refuse because of a window `inside` are judged no further: their `[CLS]` reads that window,
+    `inner`, once more, so that the refusal sees the verdict that started it."""
     gate = decoder.gate
-    # A row that refuses already has nothing left to judge.
-    due = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0) & (state.verdict.mode != Mode.REFUSING)
-    window = read_window(state.verdict, state.length, gate)
-    mask, write = cls_row(decoder, batch, state, window, due)
+    running = (state.stop == Stop.RUNNING) & (batch.prefill_length > 0)
+    due = running & (state.verdict.mode != Mode.REFUSING)
+    own = read_window(state.verdict, state.length, gate)
+    window = jax.tree.map(lambda a, b: jnp.where(inside, a, b), inner, own)
+    seen = state.replace(verdict=state.verdict.replace(mode=jnp.where(inside, Mode.CONFIRMED, state.verdict.mode)))
+    mask, write = cls_row(decoder, batch, seen, window, due | (running & inside))
     ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
     hidden, cache = extend(decoder, params, ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
     logit = apply(decoder, params, "safety_logit", hidden[:, 0])
-    verdict, refuse, _ = judge_response(state.verdict, due, is_malicious(logit, gate), state.length, 0, gate)
+    malicious = is_malicious(logit, gate)
+    verdict, refuse, _ = judge_response(state.verdict, due, malicious, state.length, window.stop, 0, gate)
     trace = record(state.trace, decoder.column(0), due, logit, window.start, window.stop)
     return state.replace(verdict=verdict, trace=trace, cache=cache), refuse
 

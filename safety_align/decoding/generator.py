@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -11,7 +12,7 @@ import numpy as np
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
-from safety_align.decoding.config import WIDTHS, GateConfig, differences
+from safety_align.decoding.config import WIDTHS, GateConfig, describe, differences
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
@@ -51,7 +52,7 @@ class Generator:
         rows, and all get all results.
 
     `gate` is the gate in force, None if off; `differences` says in what it reads or shows another part of the text than
-    the model was trained on, one string for each width, and stderr has it too.
+    the model was trained on, one string for each field. Both are said on stderr.
 
     Raises InputError for a model without a safety signal, unless `gate` is "off".
     """
@@ -66,8 +67,12 @@ class Generator:
     ):
         self.gate = _chosen(gate, bundle)
         self.differences = _differences(self.gate, bundle.gate)
-        for line in self.differences if distributed.is_main() else ():
+        for line in [describe(self.gate), *self.differences] if distributed.is_main() else ():
             print(line, file=sys.stderr)
+        # Of random schedules: no request can choose it. The same in all processes of the mesh.
+        shared = mesh is not None and mesh.is_multi_process
+        entropy = secrets.randbits(62)
+        self._check_seeds = np.random.default_rng(distributed.from_main(entropy) if shared else entropy)
         self.model_config, self.params = unroll(bundle.model_config, bundle.params, mesh)
         self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh
@@ -181,7 +186,8 @@ class Generator:
         fix = "a smaller batch, fewer new tokens or shorter prompts"
         check_decoding(self.model_config, rows, layout.slots, self.mesh, fix)
         decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
-        return decoder, sharding.spread_rows(make_batch(encoded, rows, layout, max_new_tokens), self.mesh)
+        batch = make_batch(encoded, rows, layout, max_new_tokens, self._check_seeds)
+        return decoder, sharding.spread_rows(batch, self.mesh)
 
 
 def _chosen(gate: GateConfig | str | None, bundle: Bundle) -> GateConfig | None:
@@ -191,9 +197,8 @@ def _chosen(gate: GateConfig | str | None, bundle: Bundle) -> GateConfig | None:
             raise InputError(f'gate {gate!r} is neither a GateConfig nor "off"')
         return None
     if not bundle.model_config.safety_signal or (gate is None and bundle.gate is None):
-        raise InputError(
-            'this model has no safety signal to gate on; ask for answers that nothing checks by gate="off"'
-        )
+        lacks = "gate of its own" if bundle.model_config.safety_signal else "safety signal to gate on"
+        raise InputError(f'this model has no {lacks}; ask for answers that nothing checks by gate="off"')
     return gate or bundle.gate
 
 

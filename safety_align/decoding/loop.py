@@ -83,7 +83,13 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     else:
         logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
     verdict, refuse, guard = judge_response(
-        state.verdict, due, is_malicious(logit, gate), state.length, decoder.prefix_length(state.verdict), gate
+        state.verdict,
+        due,
+        is_malicious(logit, gate),
+        state.length,
+        window.stop,
+        decoder.prefix_length(state.verdict),
+        gate,
     )
     trace = record(state.trace, decoder.column(state.step), due, logit, window.start, window.stop)
     state = state.replace(verdict=verdict, trace=trace, cache=cache)
@@ -107,9 +113,13 @@ def _either(condition: jax.Array, then, otherwise, cache):
 
 def _due(gate: GateConfig, state: DecodeState, batch: Batch) -> jax.Array:
     """[B] bool: is a check due after the token just processed?"""
-    due = gate.parsed_schedule.due(state.step, batch.seed)
+    schedule = gate.parsed_schedule
+    due = schedule.due(state.step, batch.check_seed)
     if gate.confirm_every_step:
         due |= state.verdict.mode == Mode.ALERT
+    # A refusal is guarded at every token; and the cap, which the asker chooses, must not come before the next check.
+    due |= state.verdict.mode == Mode.REFUSING
+    due |= (state.step >= state.limit) & (True if schedule.last is None else state.step <= schedule.last)
     return due & ~is_frozen(state.verdict, state.length, gate)
 
 

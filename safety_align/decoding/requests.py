@@ -23,7 +23,7 @@ class Request:
       turns: the conversation, ending with the user's turn.
       prefill: text that the answer already starts with (an attacker's, usually).
       prefill_ids: the same as token ids, in place of `prefill`.
-      seed: of this row's sampling and random schedule, 0 … 2³² - 1; None: one that follows from the request's place
+      seed: of this row's sampling, 0 … 2³² - 1; None: one that follows from the request's place
         in the call, so that equal requests draw different tokens and the same call the same.
       sampling: how to draw tokens.
 
@@ -118,8 +118,11 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
     return Encoded(request, prompt, prefill.astype(np.int32))
 
 
-def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int) -> Batch:
-    """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run."""
+def make_batch(
+    encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int, check_seeds: np.random.Generator
+) -> Batch:
+    """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run. `check_seeds` draws the seeds
+    of random schedules."""
     prompt = np.zeros((rows, layout.prompt), np.int32)
     content = np.zeros((rows, layout.prompt), bool)
     prefill = np.zeros((rows, layout.prefill), np.int32)
@@ -141,7 +144,8 @@ def make_batch(encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_to
     for name, (dtype, values) in columns.items():
         full[name] = np.zeros(rows, dtype)
         full[name][: len(values)] = values
-    return Batch(prompt=prompt, prompt_content=content, prefill=prefill, **full)
+    drawn = check_seeds.integers(0, 2**32, rows, np.uint32)
+    return Batch(prompt=prompt, prompt_content=content, prefill=prefill, check_seed=drawn, **full)
 
 
 def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int], int]:

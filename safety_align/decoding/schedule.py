@@ -8,7 +8,6 @@ import itertools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from safety_align.bounds import integer, number, shown
 from safety_align.errors import InputError
@@ -19,7 +18,7 @@ class Every:
     """A check after every token."""
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
-        """[B] bool: is a check due after generated token `step` (scalar)? `seeds` [B] uint32 are the rows' own."""
+        """[B] bool: is a check due after generated token `step` (scalar)? `seeds` [B] uint32: see `Batch.check_seed`."""
         return jnp.ones(seeds.shape, bool)
 
     @property
@@ -92,7 +91,7 @@ class Annealing:
 
 @dataclasses.dataclass(frozen=True)
 class Random:
-    """Each step with probability `p`, drawn from the row's own seed: unpredictable to an attacker [ours]."""
+    """Each step with probability `p`, drawn from seeds that no request can choose: unpredictable to an attacker [ours]."""
 
     p: float = 0.3
 
@@ -103,9 +102,7 @@ class Random:
         """See `Every.due`."""
 
         def one(seed):
-            # A stream of its own: sampling folds the bare step into the same seed.
-            stream = jax.random.fold_in(jax.random.key(seed), np.uint32(0xFFFFFFFF))
-            return jax.random.bernoulli(jax.random.fold_in(stream, step), self.p)
+            return jax.random.bernoulli(jax.random.fold_in(jax.random.key(seed), step), self.p)
 
         return jax.vmap(one)(seeds)
 

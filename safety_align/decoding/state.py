@@ -72,7 +72,8 @@ class Batch:
 
     prompt [B, P] int32, prompt_content [B, P] bool (what came from outside, Rule 4), prompt_length [B] int32;
     prefill [B, F] int32, padded on the right, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
-    batch; temperature [B] float32, top_k [B] int32, top_p [B] float32, seed [B] uint32.
+    batch; temperature [B] float32, top_k [B] int32, top_p [B] float32, seed [B] uint32; check_seed [B] uint32, of a random
+    schedule: the decoder's own, which no request can choose or guess.
     """
 
     prompt: jax.Array
@@ -85,6 +86,7 @@ class Batch:
     top_k: jax.Array
     top_p: jax.Array
     seed: jax.Array
+    check_seed: jax.Array
 
 
 @flax.struct.dataclass

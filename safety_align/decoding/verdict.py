@@ -78,7 +78,7 @@ def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate:
 
 
 def judge_response(
-    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, refusal_tokens, gate: GateConfig, present=None
+    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, stop, refusal_tokens, gate: GateConfig, present=None
 ):
     """A later check.
 
@@ -86,7 +86,8 @@ def judge_response(
       verdict: before the check.
       due: [B] bool, rows that were checked.
       malicious: [B] bool, what the check says.
-      length: [B] response tokens that the check has seen, the last it read included.
+      length: [B] response tokens so far.
+      stop: [B] the last of them that the check read, exclusive: a benign check vouches for no more.
       refusal_tokens: [B] or a number, length of the forced refusal prefix.
       gate: the gate.
       present: [B] response tokens kept, where they are more than `length` (windows inside a prefilled answer).
@@ -101,7 +102,8 @@ def judge_response(
     confirmed = bad & (streak >= gate.confirmations)
     mode = jnp.where(good, Mode.BENIGN, jnp.where(bad, jnp.where(confirmed, Mode.CONFIRMED, Mode.ALERT), verdict.mode))
     refusing = verdict.mode == Mode.REFUSING
-    past_prefix = length >= verdict.refusal_start + refusal_tokens
+    # The forced prefix is ours: what the model itself adds to it is judged.
+    past_prefix = length > verdict.refusal_start + refusal_tokens
     # Under "high" the fixed refusal is the whole answer: there is nothing left to guard.
     guard = due & refusing & past_prefix & malicious & (gate.dependence != "high")
     vouched = good | (due & refusing & past_prefix & ~malicious)
@@ -109,7 +111,7 @@ def judge_response(
         mode=mode.astype(jnp.int32),
         streak=streak,
         transition=jnp.where(turned, length - 1, jnp.where(good, -1, verdict.transition)),
-        safe_length=jnp.where(vouched, length, verdict.safe_length),
+        safe_length=jnp.where(vouched, jnp.minimum(length, stop), verdict.safe_length),
     )
     refuse = confirmed & gate.refuses
     return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, guard

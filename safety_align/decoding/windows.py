@@ -17,6 +17,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.decoding.config import GateConfig
+from safety_align.decoding.schedule import Every
 from safety_align.decoding.verdict import Mode, Verdict
 from safety_align.routing import rule1_window, rule2_window, rule3_window
 
@@ -63,7 +64,7 @@ def read_window(verdict: Verdict, length: jax.Array, gate: GateConfig) -> Window
 
 def is_frozen(verdict: Verdict, length: jax.Array, gate: GateConfig) -> jax.Array:
     """[B] bool: the window can no longer change and its verdict is settled, so a check would only repeat the last."""
-    if gate.reads == "all":
+    if gate.reads == "all" or gate.parsed_schedule != Every():  # a sparse schedule may not have read the whole window
         return jnp.zeros(length.shape, bool)
     _, third = rule3_window(verdict.transition, gate.r2, gate.r3)
     return ((verdict.mode == Mode.QUERY) & (length > gate.r1)) | ((verdict.mode == Mode.CONFIRMED) & (length > third))

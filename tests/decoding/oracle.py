@@ -120,7 +120,7 @@ class Automaton:
         return max(0, n - g.r2), n, g.windows_include_query
 
     def settled(self) -> bool:
-        if self.gate.reads == "all":
+        if self.gate.reads == "all" or self.gate.schedule != "every":
             return False
         if self.state == "query":
             return self.kept > self.gate.r1
@@ -128,7 +128,7 @@ class Automaton:
 
     def due(self, scheduled: bool) -> bool:
         pending = self.state == "alert" and self.gate.confirm_every_step
-        return (scheduled or pending) and not self.settled()
+        return (scheduled or pending or self.state == "refusing") and not self.settled()
 
     def inner_windows(self, prefilled: int) -> list[tuple[int, int, bool]]:
         """Windows of a prefilled answer but the one at its end: tau of them in a row fit into a harmful stretch of r2
@@ -152,7 +152,7 @@ class Automaton:
         if self.state == "query":
             return
         if self.state == "refusing":
-            if self.kept - self.refusal_at >= self.forced:
+            if self.kept - self.refusal_at > self.forced:
                 if malicious and self.gate.dependence == "high":
                     return
                 if malicious:
@@ -162,7 +162,9 @@ class Automaton:
                     self.vouched = self.kept
             return
         if not malicious:
-            self.state, self.malicious_in_a_row, self.turned_at, self.vouched = "benign", 0, None, self.kept
+            # What stands behind the window's end, nobody vouches for; windows inside a prefill read up to theirs.
+            read = self.kept if present is not None else self.window()[1]
+            self.state, self.malicious_in_a_row, self.turned_at, self.vouched = "benign", 0, None, min(read, self.kept)
             return
         if self.state == "benign":
             self.turned_at = self.kept - 1

@@ -58,7 +58,7 @@ def to_batch(rows, layout: Layout, limit: int) -> Batch:
     return Batch(
         prompt, content, prompt_length, prefilled, prefill_length, np.full(count, limit, np.int32),
         np.array([temperature(r) for r in rows], np.float32), np.zeros(count, np.int32), np.ones(count, np.float32),
-        np.array([own_seed(r) for r in rows], np.uint32),
+        np.array([own_seed(r) for r in rows], np.uint32), np.zeros(count, np.uint32),
     )  # fmt: skip
 
 
@@ -119,9 +119,9 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
     else:
         values = forward.run()[0][response[-1][0]]
 
-    rechecks = gate is not None and gate.schedule != "first"
+    rechecks = gate is not None and gate.schedule != "first"  # of what is generated
     at_end = 1  # the column of the check that reads the prefilled answer's end
-    if rechecks and len(fill):
+    if gate and len(fill):
         inner = auto.inner_windows(len(fill))
         at_end += len(auto.inner_windows(LAYOUT.prefill))
         copies = [
@@ -134,13 +134,15 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
                 break
             checks[column] = (1 / (1 + np.exp(-safety[copy])), start, stop)
             auto.inside(not safety[copy] < threshold, stop, len(fill))
+            if auto.state == "refusing" and gate.visible:
+                signal = {copy}  # the verdict that started it
         if auto.state != "refusing":
             start, stop, with_query = auto.window()
             sees = {e for e, _ in response[start:stop]} | (query if with_query else set())
             entry, bad = look(at_end, sees, (start, stop))
             signal = {entry} if gate.visible else set()
             auto.response(bad)
-    elif rechecks:
+    elif gate:
         at_end += len(auto.inner_windows(LAYOUT.prefill))
     step, stop = 0, None
     refused_at_step = 0 if auto and auto.state == "refusing" else None
@@ -177,7 +179,7 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
         response.append((entry, token))
         if auto:
             auto.kept += 1
-        scheduled = rechecks and due_by_schedule(gate.schedule, step)
+        scheduled = rechecks and (due_by_schedule(gate.schedule, step) or step >= bound)
         was_refusing = bool(auto) and auto.state == "refusing"
         if rechecks and auto.due(scheduled):
             start, end, with_query = auto.window()
@@ -202,6 +204,8 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
 def due_by_schedule(text: str, step: int) -> bool:
     if text == "every":
         return True
+    if text == "first":
+        return False
     assert text.startswith("periodic:")
     return step % int(text.split(":")[1]) == 0
 
@@ -220,6 +224,7 @@ GATES = {
     "hidden": GateConfig(visible=False, tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
     "query_too": GateConfig(windows_include_query=True, tau=3, mode="insert", max_refusal_tokens=8),
     "wide": GateConfig(tau=1, r2=7, r3=3, max_refusal_tokens=8),
+    "first": GateConfig(tau=2, r2=3, r3=3, schedule="first", mode="insert", max_refusal_tokens=8),
 }
 
 
@@ -228,7 +233,7 @@ def check_decoding(name, bias, seed):
     gate = GATES[name]
     params = make_params(seed, bias)
     decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
-    rows = make_rows(seed, 6, max_prompt=9, max_prefill=11)
+    rows = make_rows(seed, 5, max_prompt=9, max_prefill=11)
     state = run(decoder, params, to_batch(rows, LAYOUT, NEW_TOKENS))
     for i, row in enumerate(rows):
         ids, auto, stop, checks = simulate(params, gate, row, NEW_TOKENS)
@@ -250,8 +255,12 @@ def check_decoding(name, bias, seed):
         assert state.verdict.released[i] == auto.released
 
 
-@pytest.mark.parametrize("name", GATES)
-@pytest.mark.parametrize("bias,seed", [(-3.0, 0), (-1.0, 1), (0.5, 2)])
+CASES = ((-3.0, 0), (-1.0, 1), (0.5, 2))
+"""(bias of the head, seed): mostly benign, mixed, mostly malicious; each gate meets two of them."""
+MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in range(2)]
+
+
+@pytest.mark.parametrize("name, bias, seed", MET)
 def test_cached_decoding_equals_full_forward(name, bias, seed):
     check_decoding(name, bias, seed)
 
@@ -270,17 +279,17 @@ def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
 def test_the_gates_exercise_every_outcome():
     """The random cases above are no proof if none refuses, halts or alerts."""
     seen = set()
-    for gate in GATES.values():
-        for bias, seed in [(-3.0, 0), (-1.0, 1), (0.5, 2)]:
-            batch = to_batch(make_rows(seed, 6, 9, 11), LAYOUT, NEW_TOKENS)
-            decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
-            state = run(decoder, make_params(seed, bias), batch)
-            seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
-            seen |= {"mid-answer" for start in state.verdict.refusal_start if start > 0}
-            inner = state.trace.probability[:, 1 : 1 + decoder.inner_windows]
-            seen |= {"inner window"} if np.isfinite(inner).any() else set()
-            if gate and gate.mode == "insert":
-                seen |= {"condemned" for a, b in zip(state.verdict.released, state.verdict.refusal_start) if a < b}
+    for name, bias, seed in MET:
+        gate = GATES[name]
+        batch = to_batch(make_rows(seed, 5, 9, 11), LAYOUT, NEW_TOKENS)
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+        state = run(decoder, make_params(seed, bias), batch)
+        seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
+        seen |= {"mid-answer" for start in state.verdict.refusal_start if start > 0}
+        inner = state.trace.probability[:, 1 : 1 + decoder.inner_windows]
+        seen |= {"inner window"} if np.isfinite(inner).any() else set()
+        if gate and gate.mode == "insert":
+            seen |= {"condemned" for a, b in zip(state.verdict.released, state.verdict.refusal_start) if a < b}
     assert {"eos", "max_tokens", "refusal_end", "refusal_limit", "guard"} <= seen
     assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED", "mid-answer", "inner window", "condemned"} <= seen
 

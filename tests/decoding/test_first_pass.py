@@ -62,6 +62,7 @@ def test_the_tpu_kernel(gate, monkeypatch):
     """In Pallas' interpreter; float32, sums in another order."""
     real = kernels.splash_attention
     monkeypatch.setattr(kernels, "splash_attention", lambda *arguments: real(*arguments[:4], interpret=True))
+    monkeypatch.setattr(kernels, "choose", lambda attention, platform: attention)
     check("splash", "float32", gate, 5e-5)
 
 
@@ -72,6 +73,7 @@ def test_cudnn_by_its_contract(gate, monkeypatch):
     asked = []
     monkeypatch.setattr(cudnn, "_packed", lambda *a: asked.append(1) or stand_in(*a))
     monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
+    monkeypatch.setattr(kernels, "choose", lambda attention, platform: attention)
     check("cudnn", "bfloat16", gate, 0.06)
     assert len(asked) == 2  # layers
 

@@ -23,7 +23,7 @@ gates = st.builds(
     mode=st.sampled_from(["insert", "rewind"]),
     tau=st.integers(1, 4),
     r1=st.integers(1, 5),
-    r2=st.integers(1, 5),
+    r2=st.integers(3, 5),
     r3=st.integers(1, 5),
     reads=st.sampled_from(["windows", "all"]),
     windows_include_query=st.booleans(),
@@ -74,9 +74,10 @@ def test_the_automaton_equals_the_plain_simulation(gate, query, prefilled, seque
             )
         due = auto.due(scheduled)
         ours = scheduled or (gate.confirm_every_step and int(verdict.mode[0]) == Mode.ALERT)
+        ours |= int(verdict.mode[0]) == Mode.REFUSING
         assert (ours and not bool(is_frozen(verdict, length, gate)[0])) == due
         verdict, refuse, guard = judge_response(
-            verdict, jnp.array([due]), jnp.array([malicious]), length, prefix(verdict), gate
+            verdict, jnp.array([due]), jnp.array([malicious]), length, window.stop, prefix(verdict), gate
         )
         if due:
             auto.response(malicious)
@@ -102,7 +103,7 @@ def test_a_refusing_row_never_goes_back(gate, sequence):
     verdict, _ = judge_query(Verdict.start(1), jnp.array([True]), jnp.array([0]), gate)
     for length, (due, malicious, _) in enumerate(sequence, start=1):
         verdict, refuse, _ = judge_response(
-            verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), ALONE, gate
+            verdict, jnp.array([due]), jnp.array([malicious]), jnp.array([length]), jnp.array([length]), ALONE, gate
         )
         assert int(verdict.mode[0]) == Mode.REFUSING and not bool(refuse[0])
 
@@ -138,6 +139,7 @@ def test_the_published_windows():
     [
         (dict(tau=0), "tau"),
         (dict(r2=0), "r2"),
+        (dict(tau=12), "exceed r2"),
         *((dict(threshold=t), "threshold") for t in (0.0, 1.0, 1e-5, 1 - 2**-53, float("nan"), True, "0.5")),
         *((dict(tau=t), "tau") for t in (True, 2.0, "3", 2**31, 10**30)),
         (dict(r3=2**31 - 1), "r3"),

@@ -21,10 +21,11 @@ DENSE_LENGTH = 1024
 
 
 def choose(attention: str, platform: str) -> str:
-    """The backend that the config's `attention` means on a platform ("tpu", "cpu", "gpu")."""
-    if attention != "auto":
-        return attention
-    return "splash" if platform == "tpu" else "xla"
+    """The backend that the config's `attention` means on a platform ("tpu", "cpu", "gpu"): a kernel of another platform's,
+    with which a model was trained, say, is XLA's attention here."""
+    if attention == "auto":
+        return "splash" if platform == "tpu" else "xla"
+    return "xla" if platform != {"splash": "tpu", "cudnn": "gpu"}.get(attention, platform) else attention
 
 
 def causal_attention(

@@ -16,12 +16,13 @@ LANES = 128
 def splash_attention(q, k, v, segments, interpret: bool = False) -> jax.Array:
     """`kernels.causal_attention` without a window. `interpret`: in Pallas' interpreter, on any platform."""
     length, size = q.shape[1], q.shape[3]
-    padded = -(-length // LANES) * LANES
+    mesh = jax.sharding.get_abstract_mesh()
+    lanes = LANES * (1 if mesh.empty else mesh.shape["sequence"])  # each shard of the queries is whole blocks
+    padded = -(-length // lanes) * lanes
     # The kernel does not scale. Padding is a segment of its own.
     q = _pad((q * jnp.asarray(size**-0.5, q.dtype)).swapaxes(1, 2), padded)
     k, v = _pad(k, padded), _pad(v, padded)
     segments = jnp.pad(segments, ((0, 0), (0, padded - length)), constant_values=np.iinfo(np.int32).min)
-    mesh = jax.sharding.get_abstract_mesh()
     if mesh.empty or mesh.size == 1:
         out = _kernel(q.shape[1], padded, 1, interpret)
         out = jax.vmap(out)(q, k, v, _segment_ids(segments, segments))
