@@ -22,6 +22,7 @@ import numpy as np
 from safety_align import distributed, sharding
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
+from safety_align.files import check_new_directory, new_directory
 from safety_align.interop.signal_file import (
     SIGNAL_FACTS,
     SignalFacts,
@@ -177,8 +178,7 @@ def save_pretrained(
       file_bytes: a file is at most that large, unless one tensor is.
     """
     directory = pathlib.Path(directory)
-    if directory.exists():
-        raise InputError(f"{directory} exists; choose another directory or delete it")
+    check_new_directory(directory)
     dtype = dtype or config.param_dtype
     if dtype not in _NAMES:
         raise InputError(f"dtype {dtype!r} is not one of {', '.join(_NAMES)}")
@@ -187,23 +187,19 @@ def save_pretrained(
     flat = _flat(params)
     if any(not leaf.is_fully_addressable for leaf in flat.values() if isinstance(leaf, jax.Array)):
         raise InputError("saving needs all parameters in this process; run it on one host")
-    partial = directory.with_name(directory.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)  # of an interrupted run
-    partial.mkdir(parents=True)
-    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     stored = DTYPES[_NAMES[dtype]]
     plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if path not in SIGNAL})
     tensors = _tensors(plan, flat, stored, config)
-    _write_files(partial, tensors, file_bytes, progress)
-    if config.safety_signal:
-        whole = DTYPES["F32"]
-        arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
-        write_file(partial / SIGNAL_FILE, arrays)
-        write_signal_facts(partial, signal or SignalFacts(GateConfig()), open_checkpoint(partial))
-    if assets is not None:
-        _copy_assets(pathlib.Path(assets), partial)
-    os.rename(partial, directory)
+    with new_directory(directory) as beside:
+        (beside / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        _write_files(beside, tensors, file_bytes, progress)
+        if config.safety_signal:
+            whole = DTYPES["F32"]
+            arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
+            write_file(beside / SIGNAL_FILE, arrays)
+            write_signal_facts(beside, signal or SignalFacts(GateConfig()), open_checkpoint(beside))
+        if assets is not None:
+            _copy_assets(pathlib.Path(assets), beside)
 
 
 def planned_tensors(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
