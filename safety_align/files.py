@@ -107,6 +107,14 @@ def check_path(path: pathlib.Path, option: str = "--output") -> None:
         raise InputError(f"{option}={path} ends in no name of its own")
 
 
+def expanded(path: str, option: str) -> pathlib.Path:
+    """`path` with `~` and `~user` replaced; InputError where there is no such user."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{option}={path}: {error}; write the path out") from None
+
+
 def make_directory(path: pathlib.Path, option: str = "--output") -> None:
     """Makes `path` and those above it; InputError where that cannot be done, or something else is there."""
     try:

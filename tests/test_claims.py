@@ -16,9 +16,13 @@ from safety_align.files import (
     check_new_directory,
     check_new_file,
     check_path,
+    expanded,
     make_directory,
     new_directory,
 )
+from safety_align.interop.bundle import is_huggingface
+from safety_align.interop.convert import detect
+from safety_align.training.checkpoint import saved_steps
 
 
 @pytest.mark.parametrize("name", ["gated", "sft_2", "Prüfung 3", "a.b-c", "7b"])
@@ -62,6 +66,19 @@ def test_an_output_is_a_file_of_its_own(tmp_path):
     with pytest.raises(InputError, match="no regular file"):
         check_new_file(pathlib.Path("/dev/null"))
     assert source.read_text() == "mine" and not (tmp_path / "absent").exists()
+
+
+def test_a_path_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "²").mkdir()  # a digit, but no number
+    assert saved_steps(tmp_path) == [7] and saved_steps(tmp_path / "absent") == []
+    long = tmp_path / ("x" * 300)
+    for read in (saved_steps, is_huggingface, detect):
+        with pytest.raises(InputError, match="name too long"):
+            read(long)
+    with pytest.raises(InputError, match=r"^cache_dir=~nobody-here/x: .*write the path out"):
+        expanded("~nobody-here/x", "cache_dir")
+    assert expanded("~/x", "cache_dir") == pathlib.Path.home() / "x"
 
 
 def test_a_new_directory_is_made_where_nothing_is(tmp_path):

@@ -93,7 +93,10 @@ def read_tokenizer(path: pathlib.Path, found: Pretrained) -> ImportedTokenizer:
 
 def is_huggingface(path: pathlib.Path) -> bool:
     """Whether a directory is a Hugging Face model rather than a run (which keeps checkpoints/ beside its config.json)."""
-    return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+    try:
+        return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise InputError(f"{path} cannot be read: {error.strerror}; give the directory of a model") from error
 
 
 def template_for(tokenizer: ImportedTokenizer):

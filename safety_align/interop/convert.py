@@ -38,10 +38,10 @@ class Summary:
 
 def detect(source: pathlib.Path) -> str:
     """The format of `source`; InputError if it is none that is known."""
-    if source.is_file():
-        return "llama2c"
     if is_huggingface(source):
         return "huggingface"
+    if source.is_file():
+        return "llama2c"
     if (source / "checkpoints").is_dir() or source.parent.name == "checkpoints":
         return "run"
     raise InputError(f"{source} is not a model: no run, no Hugging Face directory, no llama2.c file")

@@ -14,7 +14,7 @@ from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
+from safety_align.files import expanded, write_atomically
 from safety_align.strict_json import read_json
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
@@ -32,7 +32,7 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequenc
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
-    cache_dir = pathlib.Path(data.cache_dir).expanduser()
+    cache_dir = expanded(data.cache_dir, "data.cache_dir")
     found = load_source(
         name, split, data_dir=data.data_dir, cache_dir=cache_dir, max_bad_fraction=data.max_bad_fraction
     )
