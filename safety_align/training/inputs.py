@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,7 +78,10 @@ def claim_data(workdir: pathlib.Path, sources: Mapping[str, Sequence[Example]], 
     path = workdir / "data.json"
     ours = {name: _identity(examples) for name, examples in sources.items()}
     with distributed.main_first("data"):
-        there = read_json(path) if path.is_file() else {}
+        try:
+            there = read_json(path, dict[str, str]) if os.path.lexists(path) else {}
+        except InputError as error:
+            raise InputError(f"{error}; put it back, or start anew in another --workdir") from error
         changed = sorted(name for name in ours if there.get(name, ours[name]) != ours[name])
         if changed and (begun or not distributed.is_main()):
             raise InputError(
