@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -66,8 +65,8 @@ class Generator:
     ):
         self.gate = _chosen(gate, bundle)
         self.differences = _differences(self.gate, bundle.gate)
-        for line in self.differences if distributed.is_main() else ():
-            print(line, file=sys.stderr)
+        for line in self.differences:
+            distributed.say(line)
         self.model_config, self.params = unroll(bundle.model_config, bundle.params, mesh)
         self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -126,7 +125,9 @@ def load_pretrained(
         entries = entries | signal
         plan |= {name: (Weight(name, name), [name]) for name in SIGNAL}
     if (directory / ADAPTER_FACTS).exists():
-        _say(f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read")
+        distributed.say(
+            f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read"
+        )
     params = {}
     for path, (weight, names) in plan.items():
         shape = shapes[path].shape
@@ -344,11 +345,6 @@ def _equal(a: Entry, b: Entry) -> bool:
     everything = (0, a.shape[0]), (0, a.shape[1])
     pairs = zip(read_range(a, *everything), read_range(b, *everything), strict=True)
     return all(x.tobytes() == y.tobytes() for (_, x), (_, y) in pairs)
-
-
-def _say(line: str) -> None:
-    if distributed.is_main():
-        print(line, file=sys.stderr)
 
 
 def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool) -> jax.Array:

@@ -274,8 +274,7 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
             if named or step == steps[-1]:
                 hint = "name another step" if named else "there is none before it"
                 raise InputError(f"checkpoint {folder} cannot be read ({wrong}); {hint}")
-        if distributed.is_main():
-            print(f"checkpoint {folder} cannot be read ({wrong}); the one before it is taken", file=sys.stderr)
+        distributed.say(f"checkpoint {folder} cannot be read ({wrong}); the one before it is taken")
 
 
 def _read_signal(folder: pathlib.Path, config: dict, workdir: pathlib.Path) -> tuple[GateConfig, tuple | None]:
