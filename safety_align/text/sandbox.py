@@ -24,7 +24,7 @@ import jinja2.visitor
 
 from safety_align.errors import InputError
 from safety_align.text import budget
-from safety_align.text.budget import DEPTH, FLAT, Budget, RunsAway, visible
+from safety_align.text.budget import DEPTH, FLAT, Budget, RunsAway, said
 
 SOURCE = 100_000
 """Characters of a template."""
@@ -102,7 +102,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         try:
             return self.from_string(source)
         except Exception as error:  # also RecursionError and what Python says of the code that Jinja writes
-            raise InputError(f"the model's chat template does not parse: {visible(error)}") from None
+            raise InputError(f"the model's chat template does not parse: {said(error)}") from None
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = _Counting().visit(super()._parse(source, name, filename))
@@ -309,9 +309,7 @@ def _check_call(used: Budget, callables: tuple, target, args: tuple, kwargs: dic
         owner = getattr(target.__wrapped__, "__self__", None)
     allowed = next((names for kind, names in _METHODS.items() if isinstance(owner, kind)), frozenset())
     if name not in allowed:
-        raise RunsAway(
-            f"the model's chat template calls {visible(name or type(target).__name__)}, which is not allowed"
-        )
+        raise RunsAway(f"the model's chat template calls {said(name or type(target).__name__)}, which is not allowed")
     if not isinstance(owner, str):
         return
     if name == "format":
@@ -356,5 +354,5 @@ def _raise(message: str):
 def _now(form: str) -> str:
     """`strftime_now` of `transformers`, on a day that stands still."""
     if re.search(r"%(?![-_0^#]?[a-zA-Z%])", form) or len(form) > PATTERN:
-        raise RunsAway(f"the model's chat template asks for a date in an odd form: {visible(form)}")
+        raise RunsAway(f"the model's chat template asks for a date in an odd form: {said(form)}")
     return TODAY.strftime(form)
