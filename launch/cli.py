@@ -229,9 +229,11 @@ def say_error(what: Exception | str) -> None:
 
 OF_THE_MACHINE = (
     errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EIO, errno.EPIPE, errno.EACCES, errno.EPERM, errno.EMFILE,
-    errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.ENXIO,
+    errno.ENFILE, errno.ESTALE, errno.ENODEV, errno.ENXIO, errno.ENAMETOOLONG, errno.ELOOP, errno.EEXIST, errno.ENOTDIR,
+    errno.EISDIR,
 )  # fmt: skip
-"""Errors of which a traceback says nothing: the disk is full, may not be written, or went away; the reader is gone."""
+"""Errors of which a traceback says nothing: the disk is full, may not be written, or went away; the reader is gone; a
+path leads to another kind of thing, or nowhere."""
 
 
 def _flush() -> None:

@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from launch import cli
 from safety_align.files import check_path
+from safety_align.visible import visible
 
 FORMATS = ("huggingface", "run", "llama2c")
 
@@ -41,7 +42,7 @@ def main() -> int:
             bar.update,
         )
     rows = {
-        "from": f"{arguments.source} ({summary.source})",
+        "from": f"{visible(arguments.source)} ({summary.source})",
         "to": arguments.target,
         "family": summary.family,
         "parameters": f"{summary.parameters:,}",

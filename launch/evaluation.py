@@ -3,7 +3,6 @@
 import contextlib
 import os
 import pathlib
-import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,11 +12,11 @@ from safety_align import distributed
 from safety_align.bundle import Bundle
 from safety_align.claims import check_same, locked_directory
 from safety_align.decoding import GateConfig
+from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.strict_json import read_json
-from safety_align.visible import visible
 
 
 def to_eval_config(values: dict) -> tuple[EvalConfig, dict]:
@@ -41,12 +40,6 @@ def variant_gate(name: str, bundle: Bundle, overrides: dict) -> GateConfig | Non
     """The gate that a variant is decoded with; None for a model without the signal."""
     say(f"variant {name}")
     return gate_for(bundle, overrides)
-
-
-def say(text: str) -> None:
-    """A line of progress, once."""
-    if distributed.is_main():
-        print(visible(text), file=sys.stderr)
 
 
 @contextlib.contextmanager

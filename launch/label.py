@@ -18,6 +18,7 @@ from safety_align.data.labelled import PART, part_path, read_labelled, write_par
 from safety_align.data.sources import load_source
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
+from safety_align.files import expanded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,7 @@ def passages(config: LabelConfig) -> list:
     chosen = []
     for name, limit in config.sources:
         splits = [
-            load_source(name, split, data_dir=config.data_dir, cache_dir=pathlib.Path(config.cache_dir).expanduser())
+            load_source(name, split, data_dir=config.data_dir, cache_dir=expanded(config.cache_dir, "cache_dir"))
             for split in ("test", "train")
         ]
         found = [examples[i] for examples in splits for i in range(min(len(examples), limit))][:limit]

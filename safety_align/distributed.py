@@ -5,12 +5,14 @@ import itertools
 import json
 import os
 import re
+import sys
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
 from safety_align.errors import InputError
+from safety_align.visible import visible
 
 HEARTBEAT_S = 30
 """After this many seconds without a sign of life of one process, the others end with an error."""
@@ -55,6 +57,12 @@ def start(spec: str | None) -> None:
 def is_main() -> bool:
     """Whether this process is the one that writes and speaks for all."""
     return jax.process_index() == 0
+
+
+def say(text: str) -> None:
+    """A line on stderr, for all processes once; what no terminal should get is escaped."""
+    if is_main():
+        print(visible(text), file=sys.stderr)
 
 
 def all_agree(value: bool) -> bool:

@@ -7,6 +7,8 @@ import gzip
 import itertools
 import os
 import pathlib
+import secrets
+import shutil
 import stat
 import zlib
 from collections.abc import Iterator
@@ -105,6 +107,14 @@ def check_path(path: pathlib.Path, option: str = "--output") -> None:
         raise InputError(f"{option}={path} ends in no name of its own")
 
 
+def expanded(path: str, option: str) -> pathlib.Path:
+    """`path` with `~` and `~user` replaced; InputError where there is no such user."""
+    try:
+        return pathlib.Path(path).expanduser()
+    except RuntimeError as error:
+        raise InputError(f"{option}={path}: {error}; write the path out") from None
+
+
 def make_directory(path: pathlib.Path, option: str = "--output") -> None:
     """Makes `path` and those above it; InputError where that cannot be done, or something else is there."""
     try:
@@ -113,6 +123,45 @@ def make_directory(path: pathlib.Path, option: str = "--output") -> None:
         raise InputError(f"{option}: {path} cannot be a directory: a file is in its place") from None
     except (OSError, ValueError) as error:
         raise not_writable(path, error) from error
+
+
+def check_new_directory(path: pathlib.Path) -> None:
+    """Raises InputError unless a directory can be made at `path`, where nothing is yet; touches nothing."""
+    try:
+        os.lstat(path)  # a link that leads nowhere is there too
+    except FileNotFoundError:
+        pass
+    except (OSError, ValueError) as error:  # also: what is above it is no directory, or its name is too long
+        raise not_writable(path, error) from error
+    else:
+        raise InputError(f"{path} exists; choose another directory or delete it")
+    above = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise InputError(f"{path} cannot be made: {above} is no directory that you may write to; choose another place")
+
+
+@contextlib.contextmanager
+def new_directory(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    """The body fills the directory that it is given, which then becomes `path`: whole, or not at all.
+
+    It is one of its own, beside `path`, and goes if the body fails. InputError as of `check_new_directory`, also where
+    someone else has made `path` meanwhile.
+    """
+    check_new_directory(path)
+    make_directory(path.parent, "the directory above")
+    check_new_directory(path)  # only now is a name that is too long one
+    beside = path.with_name(f".{path.name[:40]}.{secrets.token_hex(4)}.partial")
+    beside.mkdir()
+    try:
+        yield beside
+        try:
+            os.rename(beside, path)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                raise
+            raise InputError(f"{path} was made by another meanwhile; choose another directory") from error
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
 
 
 def check_new_file(path: pathlib.Path, *others: pathlib.Path) -> None:

@@ -11,7 +11,18 @@ import pytest
 from safety_align import claims
 from safety_align.claims import check_same, claim, locked, locked_directory
 from safety_align.errors import InputError
-from safety_align.files import check_name, check_new_file, check_path, make_directory
+from safety_align.files import (
+    check_name,
+    check_new_directory,
+    check_new_file,
+    check_path,
+    expanded,
+    make_directory,
+    new_directory,
+)
+from safety_align.interop.bundle import is_huggingface
+from safety_align.interop.convert import detect
+from safety_align.training.checkpoint import saved_steps
 
 
 @pytest.mark.parametrize("name", ["gated", "sft_2", "Prüfung 3", "a.b-c", "7b"])
@@ -55,6 +66,49 @@ def test_an_output_is_a_file_of_its_own(tmp_path):
     with pytest.raises(InputError, match="no regular file"):
         check_new_file(pathlib.Path("/dev/null"))
     assert source.read_text() == "mine" and not (tmp_path / "absent").exists()
+
+
+def test_a_path_that_leads_nowhere_is_named(tmp_path):
+    (tmp_path / "7").mkdir()
+    (tmp_path / "²").mkdir()  # a digit, but no number
+    assert saved_steps(tmp_path) == [7] and saved_steps(tmp_path / "absent") == []
+    long = tmp_path / ("x" * 300)
+    for read in (saved_steps, is_huggingface, detect):
+        with pytest.raises(InputError, match="name too long"):
+            read(long)
+    with pytest.raises(InputError, match=r"^cache_dir=~nobody-here/x: .*write the path out"):
+        expanded("~nobody-here/x", "cache_dir")
+    assert expanded("~/x", "cache_dir") == pathlib.Path.home() / "x"
+
+
+def test_a_new_directory_is_made_where_nothing_is(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "nowhere").symlink_to(tmp_path / "absent")
+    for name, said in {
+        "file": "exists", "folder": "exists", "nowhere": "exists", "file/x": "Not a directory", "x" * 300: "too long",
+        "nowhere/x/y": "nowhere is no directory", "a\0b": "null",
+    }.items():  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            check_new_directory(tmp_path / name)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder", "nowhere"]
+
+
+def test_a_new_directory_appears_whole_and_beside_nothing_of_others(tmp_path):
+    target, other = tmp_path / "a" / "model", tmp_path / "a" / "model.partial"
+    other.mkdir(parents=True)
+    (other / "precious").write_text("mine")
+    with pytest.raises(KeyboardInterrupt), new_directory(target) as beside:
+        (beside / "x").write_text("half")
+        raise KeyboardInterrupt
+    assert list(target.parent.iterdir()) == [other]
+    with pytest.raises(InputError, match="meanwhile"), new_directory(target) as late:
+        (late / "x").write_text("late")
+        with new_directory(target) as beside:
+            assert beside != late and not target.exists()
+            (beside / "x").write_text("first")
+    assert sorted(target.parent.iterdir()) == [target, other] and (target / "x").read_text() == "first"
+    assert (other / "precious").read_text() == "mine"
 
 
 def test_what_differs_is_named_with_both_values():

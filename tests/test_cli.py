@@ -26,7 +26,9 @@ def test_an_error_is_one_line_of_what_is_seen(capsys):
     assert ended(main, capsys) == (2, "error: line one\\nline two \\x1b[2J\\u202e\\ud800\n")
 
 
-@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EPIPE, errno.EACCES])
+@pytest.mark.parametrize(
+    "number", [errno.ENOSPC, errno.EROFS, errno.EPIPE, errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR]
+)
 def test_what_is_the_machines_fault_is_one_line_and_exit_code_1(capsys, number):
     def main():
         raise OSError(number, os.strerror(number), "out\n.jsonl")

@@ -47,7 +47,7 @@ def test_other_code_of_judge_or_decoder_is_something_else(tmp_path, monkeypatch)
     assert measured(tmp_path) == [1]
 
 
-@pytest.mark.parametrize("content", ["", '{"n": ', "[1]", "\\x00"])
+@pytest.mark.parametrize("content", ["", '{"n": ', "[1]", "\\x00", "[" * 9999])
 def test_a_damaged_part_is_measured_again(tmp_path, content):
     measured(tmp_path)
     (part,) = tmp_path.glob("gated.direct.*.json")

@@ -16,6 +16,7 @@ from safety_align.training import inputs
 from safety_align.training.config import DataConfig, TrainConfig
 from safety_align.training.inputs import claim_data, load_examples, validation_batches
 from safety_align.training.optimizer import OptimizerConfig
+from safety_align.training.reference import known_reference
 
 CONFIG = TrainConfig(
     model=preset("tiny", safety_signal=True),
@@ -47,6 +48,17 @@ def test_a_run_goes_on_with_the_data_it_began_with_only(tmp_path):
 def test_a_run_of_before_there_was_data_json_gets_one(tmp_path):
     claim_data(tmp_path, {"a": examples(9)}, begun=True)
     assert json.loads((tmp_path / "data.json").read_text()).keys() == {"a"}
+
+
+@pytest.mark.parametrize("content", ["[]", '{"a": 1}', "[" * 9999, ""])
+def test_notes_of_a_run_that_were_damaged_are_named_with_the_fix(tmp_path, content):
+    (tmp_path / "data.json").write_text(content)
+    with pytest.raises(InputError, match=r"data.json.*; put it back, or start anew"):
+        claim_data(tmp_path, {"a": examples(9)}, begun=True)
+    for there in (content, "{}"):
+        (tmp_path / "reference.json").write_text(there)
+        with pytest.raises(InputError, match=r"reference.json.*; put it back, or start anew"):
+            known_reference(tmp_path / "reference.json")
 
 
 def test_what_is_made_of_a_known_file_is_looked_at_too(tmp_path):

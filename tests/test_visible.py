@@ -2,6 +2,7 @@
 
 import unicodedata
 
+from safety_align import distributed
 from safety_align.visible import LINES, visible
 
 
@@ -19,6 +20,11 @@ def test_text_of_any_language_stays():
     for text in ("Grüße, 世界! 🙂", "नमस्ते", "עברית", "a\u00a0b\u3000c", "\\x1b", ""):
         assert visible(text) == text
     assert all(visible(c) == c for c in map(chr, range(0x20, 0x500)) if unicodedata.category(c)[0] in "LMNPS")
+
+
+def test_what_is_said_is_seen(capsys):
+    distributed.say("a\x1b[2Jb\nc")
+    assert capsys.readouterr() == ("", "a\\x1b[2Jb\\nc\n")
 
 
 def test_a_text_may_be_shown_piece_by_piece():

@@ -17,7 +17,7 @@ from safety_align.data import examples, refusals, rewording, rows, sources
 from safety_align.data.examples import Example
 from safety_align.data.sources import SPECS, from_record, is_held_out, source_examples, to_record
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
+from safety_align.files import make_directory, write_atomically
 
 tfds.disable_progress_bar()
 logging.getLogger("absl").setLevel(logging.ERROR)  # a notice for every custom builder config
@@ -121,7 +121,7 @@ def _fingerprint(path: pathlib.Path, records) -> str:
 @contextlib.contextmanager
 def _alone(lock: pathlib.Path):
     """The body runs in one process at a time: several processes of a run may share the cache."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(lock.parent, "cache_dir")
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield

@@ -19,6 +19,7 @@ from safety_align.data.rewording import reword
 from safety_align.data.rows import BadRow, RowReport, read_json_rows, require_text
 from safety_align.errors import InputError
 from safety_align.text import Turn
+from safety_align.visible import visible
 
 HELD_OUT = 0.04
 """Fraction of each source that is its "test" split, chosen by a hash of the query."""
@@ -226,7 +227,7 @@ def source_examples(
             lm = spec.train_lm and response_label != MALICIOUS
             yield Example(turns, response, query_label, response_label, lm, name, f"{number}.{part}")
     if report.bad and announce:
-        print(report, file=sys.stderr)
+        print(visible(str(report)), file=sys.stderr)
     report.close()
 
 

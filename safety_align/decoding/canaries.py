@@ -5,7 +5,6 @@ every text a verdict all the same, and a benign one releases everything. Checksu
 what does not work, whatever the cause.
 """
 
-import sys
 from collections.abc import Sequence
 
 import msgspec
@@ -99,15 +98,19 @@ def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
         check_arrays(sharding.fetch({name: bundle.params[name] for name in SIGNAL}, None), where)
     stored = bundle.canaries
     if stored is None:
-        _say(f"{where}: its safety signal was saved without canaries, so nothing tells whether it still measures")
+        distributed.say(
+            f"{where}: its safety signal was saved without canaries, so nothing tells whether it still measures"
+        )
         return
     measured = measure(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, stored, mesh)
     with distributed.agreed():
         verify(stored, measured, where)
     if confused := overlap(stored):
-        _say(f"{where}: this signal does not tell malicious from benign canaries ({confused})")
+        distributed.say(f"{where}: this signal does not tell malicious from benign canaries ({confused})")
     if bundle.gate and not any(c.malicious and c.logit >= bundle.gate.logit_threshold for c in stored):
-        _say(f"{where}: at its gate's threshold, {bundle.gate.threshold:g}, this signal flags no malicious canary")
+        distributed.say(
+            f"{where}: at its gate's threshold, {bundle.gate.threshold:g}, this signal flags no malicious canary"
+        )
 
 
 def check_arrays(signal: dict[str, np.ndarray], where: str) -> None:
@@ -156,8 +159,3 @@ def overlap(canaries: Sequence[Canary]) -> str | None:
         if malicious and benign and min(malicious) <= max(benign):
             return f"{kind}: lowest malicious logit {min(malicious):.3g}, highest benign {max(benign):.3g}"
     return None
-
-
-def _say(line: str) -> None:
-    if distributed.is_main():
-        print(line, file=sys.stderr)

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import secrets
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
@@ -67,8 +66,8 @@ class Generator:
     ):
         self.gate = _chosen(gate, bundle)
         self.differences = _differences(self.gate, bundle.gate)
-        for line in [describe(self.gate), *self.differences] if distributed.is_main() else ():
-            print(line, file=sys.stderr)
+        for line in [describe(self.gate), *self.differences]:
+            distributed.say(line)
         # Of random schedules: no request can choose it. The same in all processes of the mesh.
         shared = mesh is not None and mesh.is_multi_process
         entropy = secrets.randbits(62)

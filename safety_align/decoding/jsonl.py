@@ -7,6 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 
@@ -16,7 +17,7 @@ from safety_align.decoding.config import Sampling
 from safety_align.decoding.requests import Request, Result
 from safety_align.errors import InputError
 from safety_align.files import check_new_file
-from safety_align.strict_json import read_json_lines
+from safety_align.strict_json import parse_json, read_json_lines
 from safety_align.text import Turn
 
 
@@ -120,8 +121,8 @@ class ResultsFile:
         lines = whole.split(b"\n")[:-1]
         for line, row in zip(lines, rows, strict=False):
             try:
-                same = json.loads(line)["id"] == row.id
-            except (ValueError, KeyError, TypeError):
+                same = parse_json(line, str(self.path), dict[str, Any]).get("id") == row.id
+            except InputError:
                 same = False
             if not same:
                 raise InputError(

@@ -78,7 +78,7 @@ class Parts:
 def _read(path: pathlib.Path) -> dict | None:
     """A part that is there; None if it is not, or is nothing that was written here."""
     try:
-        found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text("utf-8"))  # of our own writing, so with NaN where a measure has none
+    except (OSError, ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None

@@ -11,6 +11,7 @@ from safety_align.data.examples import Example
 from safety_align.data.rows import read_csv
 from safety_align.data.sources import load_source
 from safety_align.evaluation.config import EvalConfig
+from safety_align.files import expanded
 from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
 
@@ -147,7 +148,7 @@ def _xstest(config: EvalConfig, label: str) -> list[str]:
 
 
 def _held_out(config: EvalConfig, name: str) -> Sequence[Example]:
-    return load_source(name, "test", data_dir=config.data_dir, cache_dir=pathlib.Path(config.cache_dir).expanduser())
+    return load_source(name, "test", data_dir=config.data_dir, cache_dir=expanded(config.cache_dir, "cache_dir"))
 
 
 def _asked(prompts) -> list[Conversation]:

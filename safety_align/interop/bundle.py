@@ -17,7 +17,7 @@ from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
 
 FALLBACK_TEMPLATES = ("llama3", "chatml", "llama2")
-"""Typed templates for a model that came without one: the first whose control tokens the tokenizer has."""
+"""Typed templates for a model that came without a default one: the first whose control tokens the tokenizer has."""
 
 
 def load_model(
@@ -93,15 +93,18 @@ def read_tokenizer(path: pathlib.Path, found: Pretrained) -> ImportedTokenizer:
 
 def is_huggingface(path: pathlib.Path) -> bool:
     """Whether a directory is a Hugging Face model rather than a run (which keeps checkpoints/ beside its config.json)."""
-    return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+    try:
+        return (path / "config.json").is_file() and not (path / "checkpoints").is_dir()
+    except OSError as error:  # a name that is too long, say
+        raise InputError(f"{path} cannot be read: {error.strerror}; give the directory of a model") from error
 
 
 def template_for(tokenizer: ImportedTokenizer):
-    """The model's own chat template, else the typed one that fits its control tokens."""
-    if tokenizer.chat_template is not None:
+    """The model's own chat template, if it has a default one; else the typed one that fits its control tokens."""
+    if "default" in tokenizer.files.chat_templates:
         return load_template("huggingface", tokenizer)
     needed = {"llama3": "<|start_header_id|>", "chatml": "<|im_start|>", "llama2": "<s>"}
     for name in FALLBACK_TEMPLATES:
         if needed[name] in tokenizer.controls:
             return get_template(name)
-    raise InputError("this model has no chat template, and none of ours fits its control tokens")
+    raise InputError("this model has no default chat template, and none of ours fits its control tokens")

@@ -9,6 +9,7 @@ import jax
 
 from safety_align.decoding.canaries import check as check_signal
 from safety_align.errors import InputError
+from safety_align.files import check_new_directory
 from safety_align.interop.bundle import is_huggingface, read_tokenizer, to_bundle
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
@@ -37,10 +38,10 @@ class Summary:
 
 def detect(source: pathlib.Path) -> str:
     """The format of `source`; InputError if it is none that is known."""
-    if source.is_file():
-        return "llama2c"
     if is_huggingface(source):
         return "huggingface"
+    if source.is_file():
+        return "llama2c"
     if (source / "checkpoints").is_dir() or source.parent.name == "checkpoints":
         return "run"
     raise InputError(f"{source} is not a model: no run, no Hugging Face directory, no llama2.c file")
@@ -59,8 +60,7 @@ def convert(
 
     `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written.
     """
-    if target.exists():
-        raise InputError(f"{target} exists; choose another directory or delete it")
+    check_new_directory(target)
     source_format = source_format or detect(source)
     values, signal = None, None
     with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,6 @@ import json
 import os
 import pathlib
 import shutil
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from safety_align import distributed, sharding
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
+from safety_align.files import check_new_directory, new_directory
 from safety_align.interop.signal_file import (
     SIGNAL_FACTS,
     SignalFacts,
@@ -125,7 +125,9 @@ def load_pretrained(
         entries = entries | signal
         plan |= {name: (Weight(name, name), [name]) for name in SIGNAL}
     if (directory / ADAPTER_FACTS).exists():
-        _say(f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read")
+        distributed.say(
+            f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read"
+        )
     params = {}
     for path, (weight, names) in plan.items():
         shape = shapes[path].shape
@@ -177,8 +179,7 @@ def save_pretrained(
       file_bytes: a file is at most that large, unless one tensor is.
     """
     directory = pathlib.Path(directory)
-    if directory.exists():
-        raise InputError(f"{directory} exists; choose another directory or delete it")
+    check_new_directory(directory)
     dtype = dtype or config.param_dtype
     if dtype not in _NAMES:
         raise InputError(f"dtype {dtype!r} is not one of {', '.join(_NAMES)}")
@@ -187,23 +188,19 @@ def save_pretrained(
     flat = _flat(params)
     if any(not leaf.is_fully_addressable for leaf in flat.values() if isinstance(leaf, jax.Array)):
         raise InputError("saving needs all parameters in this process; run it on one host")
-    partial = directory.with_name(directory.name + ".partial")
-    if partial.exists():
-        shutil.rmtree(partial)  # of an interrupted run
-    partial.mkdir(parents=True)
-    (partial / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
     stored = DTYPES[_NAMES[dtype]]
     plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if path not in SIGNAL})
     tensors = _tensors(plan, flat, stored, config)
-    _write_files(partial, tensors, file_bytes, progress)
-    if config.safety_signal:
-        whole = DTYPES["F32"]
-        arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
-        write_file(partial / SIGNAL_FILE, arrays)
-        write_signal_facts(partial, signal or SignalFacts(GateConfig()), open_checkpoint(partial))
-    if assets is not None:
-        _copy_assets(pathlib.Path(assets), partial)
-    os.rename(partial, directory)
+    with new_directory(directory) as beside:
+        (beside / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
+        _write_files(beside, tensors, file_bytes, progress)
+        if config.safety_signal:
+            whole = DTYPES["F32"]
+            arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
+            write_file(beside / SIGNAL_FILE, arrays)
+            write_signal_facts(beside, signal or SignalFacts(GateConfig()), open_checkpoint(beside))
+        if assets is not None:
+            _copy_assets(pathlib.Path(assets), beside)
 
 
 def planned_tensors(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
@@ -348,11 +345,6 @@ def _equal(a: Entry, b: Entry) -> bool:
     everything = (0, a.shape[0]), (0, a.shape[1])
     pairs = zip(read_range(a, *everything), read_range(b, *everything), strict=True)
     return all(x.tobytes() == y.tobytes() for (_, x), (_, y) in pairs)
-
-
-def _say(line: str) -> None:
-    if distributed.is_main():
-        print(line, file=sys.stderr)
 
 
 def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool) -> jax.Array:

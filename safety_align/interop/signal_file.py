@@ -3,7 +3,7 @@
 safety_signal.safetensors    the three arrays, float32
 safety_signal.json           format, gate, calibration, canaries (see decoding/canaries.py), checksums
 
-The checksums are the SHA-256 of the arrays' file, all of it, and a fingerprint of the language model: names, dtypes and
+The checksums are the SHA-256 of the arrays' file, all of it, and a digest of the language model: names, dtypes and
 shapes of its tensors, and a few kilobytes of each. So a damaged signal is refused, and a signal beside another model or
 another training of the same one. One flipped bit in the model's own weights is not noticed: that would take reading all
 of them once more.
@@ -28,7 +28,7 @@ from safety_align.strict_json import read_json
 
 SIGNAL_FACTS = "safety_signal.json"
 SAMPLE_BYTES = 1024
-"""Of each tensor's beginning, middle and end, that the fingerprint reads."""
+"""Of each tensor's beginning, middle and end, that `model_digest` reads."""
 
 
 class _Checksums(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,7 +75,7 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> Si
             raise InputError(
                 f"{directory / SIGNAL_FILE} is not the file that {SIGNAL_FACTS} was written for; copy both again"
             )
-        if fingerprint(model) != found.checksums.model:
+        if model_digest(model) != found.checksums.model:
             raise InputError(
                 f"{directory}: the safety signal belongs to another model than the one it stands beside; copy all files "
                 "of the directory that it was exported to"
@@ -91,12 +91,12 @@ def write_signal_facts(directory: pathlib.Path, facts: SignalFacts, model: Mappi
         "gate": dataclasses.asdict(facts.gate),
         "calibration": facts.calibration,
         "canaries": msgspec.to_builtins(facts.canaries),
-        "checksums": {"signal": _sha256(directory / SIGNAL_FILE), "model": fingerprint(model)},
+        "checksums": {"signal": _sha256(directory / SIGNAL_FILE), "model": model_digest(model)},
     }
     (directory / SIGNAL_FACTS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 
 
-def fingerprint(model: Mapping[str, Entry]) -> str:
+def model_digest(model: Mapping[str, Entry]) -> str:
     """SHA-256 of names, dtypes, shapes and samples of tensors, whichever files they are in."""
     whole = hashlib.sha256()
     names: Sequence[str] = sorted(model)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from safety_align.errors import InputError
+from safety_align.visible import visible
 
 SECONDS = 0.5
 """Processor time of one rendering."""
@@ -95,7 +96,6 @@ def current() -> Budget:
     return _CURRENT.get()
 
 
-def visible(error: object) -> str:
-    """The text of an error, short and on one line; what no terminal should get is escaped."""
-    text = str(error)[:300]
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "replace").decode() for c in text)
+def said(error: object) -> str:
+    """The text of an error, short, on one line, as `visible` shows it."""
+    return visible(str(error)[:300])

@@ -15,7 +15,7 @@ import numpy as np
 
 from safety_align.errors import InputError
 from safety_align.text.assemble import Part, assemble, encode_answer, encode_continuation, split_controls
-from safety_align.text.budget import RunsAway, rendering, visible
+from safety_align.text.budget import RunsAway, rendering, said
 from safety_align.text.model_files import unknown_marks
 from safety_align.text.sandbox import Sandbox
 from safety_align.text.turns import Prompt, Turn, check_turns
@@ -69,7 +69,7 @@ class JinjaTemplate:
         except InputError:
             raise
         except Exception as error:  # templates raise what they like
-            raise InputError(f"the model's chat template refuses this conversation: {visible(error)}") from None
+            raise InputError(f"the model's chat template refuses this conversation: {said(error)}") from None
 
     def _parts(self, tokenizer, turns: Sequence[Turn], assistant_content: bool) -> list[Part]:
         real = self.render(turns)

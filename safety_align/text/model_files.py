@@ -129,6 +129,17 @@ class ModelFiles:
     @property
     def chat_template(self) -> str | None:
         """The model's own chat template (Jinja), or None; InputError where it has several and none is the default."""
+        found = self.chat_templates
+        if found and "default" not in found:
+            names = ", ".join(sorted(map(repr, found)))
+            raise InputError(
+                f"{self.directory}: of the chat templates {names}, none is the default; choose a typed one"
+            )
+        return found.get("default")
+
+    @property
+    def chat_templates(self) -> dict[str, str]:
+        """All chat templates of the model by name; the one that counts is "default"."""
         found: dict[str, str] = {}
         for name, data in self.data.items():
             if name.endswith(".jinja"):
@@ -138,12 +149,7 @@ class ModelFiles:
             found = self._stored(stored)
         if not found and (stored := self.json("chat_template.json", _Config).get("chat_template")) is not None:
             found = self._stored(stored)
-        if found and "default" not in found:
-            names = ", ".join(sorted(map(repr, found)))
-            raise InputError(
-                f"{self.directory}: of the chat templates {names}, none is the default; choose a typed one"
-            )
-        return found.get("default")
+        return found
 
     def _stored(self, stored: str | list[dict[str, str]] | dict[str, str]) -> dict[str, str]:
         if isinstance(stored, list):
@@ -192,15 +198,15 @@ class ModelFiles:
         return found
 
     def closed(self, tokens: dict[str, AddedToken]) -> set[str]:
-        """Texts of the control tokens: special ones, and, whatever its flag, one of the form <|…|> that the chat
-        template writes (any, where there is no template). No text becomes them, or a user could forge a turn [ours]."""
-        template = self.chat_template
+        """Texts of the control tokens: special ones, and, whatever its flag, one of the form <|…|> that a chat template
+        writes (any, where there is no template). No text becomes them, or a user could forge a turn [ours]."""
+        written = self.chat_templates.values()
         return {
             text
             for text, token in tokens.items()
             if token.special
             or text in self.specials
-            or (_MARK.fullmatch(text) and (template is None or text in template))
+            or (_MARK.fullmatch(text) and (not written or any(text in template for template in written)))
         }
 
 

@@ -24,12 +24,16 @@ import jinja2.visitor
 
 from safety_align.errors import InputError
 from safety_align.text import budget
-from safety_align.text.budget import DEPTH, FLAT, Budget, RunsAway, visible
+from safety_align.text.budget import DEPTH, FLAT, Budget, RunsAway, said
 
 SOURCE = 100_000
 """Characters of a template."""
 PATTERN = 1_000
 """Characters of a text that is looked for."""
+
+TODAY = datetime.datetime(2024, 7, 26)
+"""What a template is told of the date [ours]: a prompt that changed by the day would be another than the run was trained
+and measured with. It is the one that Llama 3 templates take where they are told none."""
 
 _METHODS = {
     str: frozenset(
@@ -98,7 +102,7 @@ class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
         try:
             return self.from_string(source)
         except Exception as error:  # also RecursionError and what Python says of the code that Jinja writes
-            raise InputError(f"the model's chat template does not parse: {visible(error)}") from None
+            raise InputError(f"the model's chat template does not parse: {said(error)}") from None
 
     def _parse(self, source: str, name: str | None, filename: str | None) -> nodes.Template:
         tree = _Counting().visit(super()._parse(source, name, filename))
@@ -305,9 +309,7 @@ def _check_call(used: Budget, callables: tuple, target, args: tuple, kwargs: dic
         owner = getattr(target.__wrapped__, "__self__", None)
     allowed = next((names for kind, names in _METHODS.items() if isinstance(owner, kind)), frozenset())
     if name not in allowed:
-        raise RunsAway(
-            f"the model's chat template calls {visible(name or type(target).__name__)}, which is not allowed"
-        )
+        raise RunsAway(f"the model's chat template calls {said(name or type(target).__name__)}, which is not allowed")
     if not isinstance(owner, str):
         return
     if name == "format":
@@ -350,6 +352,7 @@ def _raise(message: str):
 
 
 def _now(form: str) -> str:
+    """`strftime_now` of `transformers`, on a day that stands still."""
     if re.search(r"%(?![-_0^#]?[a-zA-Z%])", form) or len(form) > PATTERN:
-        raise RunsAway(f"the model's chat template asks for a date in an odd form: {visible(form)}")
-    return datetime.datetime.now().strftime(form)
+        raise RunsAway(f"the model's chat template asks for a date in an odd form: {said(form)}")
+    return TODAY.strftime(form)

@@ -150,8 +150,17 @@ def _quiet():
 
 
 def saved_steps(directory: pathlib.Path) -> list[int]:
-    """Steps that have a checkpoint in `directory`, in order."""
-    return sorted(int(p.name) for p in directory.glob("*") if p.name.isdigit())
+    """Steps that have a checkpoint in `directory`, in order; none where it is not there."""
+    try:
+        return sorted(int(name) for name in os.listdir(directory) if _is_step(name))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:  # a name that is too long, say
+        raise InputError(f"{directory} cannot be read: {error.strerror}; choose another") from error
+
+
+def _is_step(name: str) -> bool:
+    return name.isascii() and name.isdecimal()
 
 
 def _reason(error: Exception) -> str:
@@ -229,7 +238,7 @@ def load_run(
 
 def _identify(path: pathlib.Path):
     """(workdir, steps that `path` means, newest first, the run's config, tokenizer, model's config, template)."""
-    one_step = path.parent.name == "checkpoints" and path.name.isdigit()
+    one_step = path.parent.name == "checkpoints" and _is_step(path.name)
     workdir = path.parent.parent if one_step else path
     if not workdir.is_dir():
         raise InputError(f"checkpoint {path} does not exist; give the --workdir of a training run")
@@ -265,8 +274,7 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
             if named or step == steps[-1]:
                 hint = "name another step" if named else "there is none before it"
                 raise InputError(f"checkpoint {folder} cannot be read ({wrong}); {hint}")
-        if distributed.is_main():
-            print(f"checkpoint {folder} cannot be read ({wrong}); the one before it is taken", file=sys.stderr)
+        distributed.say(f"checkpoint {folder} cannot be read ({wrong}); the one before it is taken")
 
 
 def _read_signal(folder: pathlib.Path, config: dict, workdir: pathlib.Path) -> tuple[GateConfig, tuple | None]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
-from safety_align.files import write_atomically
+from safety_align.files import expanded, write_atomically
 from safety_align.strict_json import read_json
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
@@ -32,7 +33,7 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequenc
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
-    cache_dir = pathlib.Path(data.cache_dir).expanduser()
+    cache_dir = expanded(data.cache_dir, "data.cache_dir")
     found = load_source(
         name, split, data_dir=data.data_dir, cache_dir=cache_dir, max_bad_fraction=data.max_bad_fraction
     )
@@ -77,7 +78,10 @@ def claim_data(workdir: pathlib.Path, sources: Mapping[str, Sequence[Example]], 
     path = workdir / "data.json"
     ours = {name: _identity(examples) for name, examples in sources.items()}
     with distributed.main_first("data"):
-        there = read_json(path) if path.is_file() else {}
+        try:
+            there = read_json(path, dict[str, str]) if os.path.lexists(path) else {}
+        except InputError as error:
+            raise InputError(f"{error}; put it back, or start anew in another --workdir") from error
         changed = sorted(name for name in ours if there.get(name, ours[name]) != ours[name])
         if changed and (begun or not distributed.is_main()):
             raise InputError(

@@ -27,7 +27,6 @@ from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
-from safety_align.strict_json import read_json
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
     Checkpoints,
@@ -46,7 +45,7 @@ from safety_align.training.inputs import (
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.ready import check_run
-from safety_align.training.reference import preference_pairs, reference_sums
+from safety_align.training.reference import known_reference, preference_pairs, reference_sums
 from safety_align.training.step import check_microbatches, init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
 
@@ -228,7 +227,7 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
     reference that it began with."""
     directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
-    params, parameters = (start.params, None) if start else (None, read_json(about, dict[str, str])["parameters"])
+    params, parameters = (start.params, None) if start else (None, known_reference(about))
     pairs = preference_pairs(config, sources)
     with jax.set_mesh(mesh):
         sums, parameters = reference_sums(

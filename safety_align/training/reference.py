@@ -9,6 +9,7 @@ import json
 import pathlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +24,7 @@ from safety_align.data.pipeline import pack, stack
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Pair, place
+from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
 from safety_align.training.step import make_eval_step
@@ -41,6 +43,18 @@ def preference_pairs(config: TrainConfig, train: Mapping[str, Sequence[Example]]
     if not pairs:
         raise InputError("dpo: no source of data.mixture holds preference pairs; add one, such as preferred_refusals")
     return pairs
+
+
+def known_reference(about: pathlib.Path) -> str:
+    """The fingerprint of the reference that a run began with, from its `reference.json`."""
+    try:
+        return read_json(about, _About)["parameters"]
+    except InputError as error:
+        raise InputError(f"{error}; put it back, or start anew in another --workdir") from error
+
+
+class _About(TypedDict):
+    parameters: str
 
 
 def reference_sums(

@@ -285,6 +285,11 @@ def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
     again.append(rows[2:], results[2:])
     assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 1, 2, 3]
     before = output.read_bytes()
+    for line in ("[" * 9999, "[0]", '{"id": 0, "id": 0}'):
+        output.write_text(line + "\n")
+        with pytest.raises(InputError, match="not what this command wrote"):
+            again.done(rows)
+    output.write_bytes(before)
     with pytest.raises(InputError, match="another run.*gate"):
         ResultsFile(output, {"gate": 2})
     other = tmp_path / "mine.jsonl"

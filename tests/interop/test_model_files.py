@@ -280,8 +280,10 @@ def test_where_a_chat_template_may_stand(tmp_path):
     found(other)
     assert transformers.AutoTokenizer.from_pretrained(directory).chat_template == {"default": other, "rag": third}
     (directory / "chat_template.jinja").unlink()
+    several = ImportedTokenizer(directory)
     with pytest.raises(InputError, match="of the chat templates 'rag', none is the default"):
-        template_for(ImportedTokenizer(directory))
+        load_template("huggingface", several)
+    assert template_for(several) is get_template("chatml") and set(several.controls) == set(SPECIAL)
 
 
 def test_no_text_becomes_a_mark_of_the_template_whatever_its_flag(tmp_path):

@@ -143,9 +143,9 @@ def test_a_signal_that_no_longer_measures_is_refused(exported, capsys):
     dead = bundle.params | {"safety_kernel": 0 * bundle.params["safety_kernel"]}
     with pytest.raises(InputError, match="the same logit"):
         check(dataclasses.replace(bundle, params=dead), "here")
-    flat = dataclasses.replace(bundle.model_config, norm_eps=1e30)  # every hidden state is 0
+    flat = bundle.params | {"final_norm": {"scale": 0 * bundle.params["final_norm"]["scale"]}}  # hidden states are 0
     with pytest.raises(InputError, match="the same logit"):
-        check(dataclasses.replace(bundle, model_config=flat), "here")
+        check(dataclasses.replace(bundle, params=flat), "here")
     assert capsys.readouterr().err == ""
     check(dataclasses.replace(bundle, canaries=None), "here")
     assert "here: its safety signal was saved without canaries" in capsys.readouterr().err

@@ -3,11 +3,13 @@ a hostile template is refused soon."""
 
 import pathlib
 import time
+import types
 
 import pytest
 
 from safety_align.errors import InputError
 from safety_align.text import JinjaTemplate, Tokenizer, Turn
+from safety_align.text.sandbox import TODAY
 
 TOKENIZER = Tokenizer.train(["Tell me how to bake a loaf of bread."], 300)
 NAMES = {"bos_token": "B", "eos_token": "E"}
@@ -37,10 +39,13 @@ TALKS = [
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_constructs_render_as_in_transformers(name):
+def test_published_constructs_render_as_in_transformers(name, monkeypatch):
+    """But for the date, which stands still here."""
     transformers = pytest.importorskip(
         "transformers", reason="transformers is in the test extra: pip install -e '.[test]'"
     )
+    clock = types.SimpleNamespace(now=lambda: TODAY)
+    monkeypatch.setattr(transformers.utils.chat_template_utils, "datetime", clock)
     template = JinjaTemplate(PUBLISHED[name], NAMES)
     rendered = 0
     for turns in TALKS:
@@ -63,6 +68,10 @@ def test_published_constructs_render_as_in_transformers(name):
             assert sorted(content) == sorted("".join("".join(t.text.split()) for t in turns))
         rendered += 1
     assert rendered >= 2
+
+
+def test_a_prompt_does_not_depend_on_the_day():
+    assert "Today Date: 26 Jul 2024" in JinjaTemplate(PUBLISHED["llama31"], NAMES).render([USER])
 
 
 def test_what_is_content():
