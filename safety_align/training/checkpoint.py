@@ -47,7 +47,8 @@ class Checkpoints:
     """The checkpoints of one run; every process of the run makes one, at the same time.
 
     Damaged ones among the newest (see integrity.py) are moved to `workdir/damaged` and said on stderr, so that the run
-    goes on from the last good one.
+    goes on from the last good one. If none is good, or one cannot be read, all stay where they are, and InputError is
+    raised: a run that has learned something does not begin anew by itself.
 
     Args:
       workdir: the run's directory, the same for all processes.
@@ -121,20 +122,41 @@ class Checkpoints:
             self._orbax.close()
 
     def _set_damaged_aside(self) -> None:
-        for step in reversed(saved_steps(self.directory)):
-            folder = self.directory / str(step)
-            found = integrity.damage(folder, *self._processes)
-            if distributed.all_agree(found is None):
-                return
-            if found is not None:
-                print(f"checkpoint {folder} is damaged ({found}); moved to damaged/{step}", file=sys.stderr)
-            distributed.sync(f"damaged {step}")  # everyone has read it
-            if distributed.is_main():
-                aside = self.directory.parent / "damaged" / str(step)
+        steps = distributed.from_main(saved_steps(self.directory))
+        bad: dict[int, str] = {}
+        for step in reversed(steps):
+            if (wrong := _damage(self.directory / str(step))) is None:
+                break
+            bad[step] = wrong
+        first_cut_off = list(bad.values()) == [integrity.UNSEALED]  # nothing is lost
+        if bad and len(bad) == len(steps) and not first_cut_off:
+            raise InputError(
+                f"no checkpoint in {self.directory} is whole (of the newest, {bad[steps[-1]]}); put a good one back, or "
+                "delete that directory to start anew",
+                shared=True,
+            )
+        if distributed.is_main():
+            for step, wrong in bad.items():
+                folder, aside = self.directory / str(step), self.directory.parent / "damaged" / str(step)
+                print(f"checkpoint {folder} is damaged ({wrong}); moved to damaged/{step}", file=sys.stderr)
                 aside.parent.mkdir(exist_ok=True)
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(folder, aside)
-            distributed.sync(f"aside {step}")
+        distributed.sync("damaged ones aside")
+
+
+def _damage(folder: pathlib.Path, below: tuple[str, ...] = ("",)) -> str | None:
+    """`integrity.damage`, in all processes the same; each reads its share. InputError where a file cannot be read."""
+    found = None
+    with distributed.agreed():
+        try:
+            found = integrity.damage(folder, jax.process_index(), jax.process_count(), below)
+        except OSError as error:
+            raise InputError(
+                f"checkpoint {folder} cannot be read ({error.strerror}: {error.filename}); it may be whole: try again, or "
+                "move it away to use an older one"
+            ) from error
+    return next((text for text in distributed.gather(found) if text), None)
 
 
 @contextlib.contextmanager
@@ -257,9 +279,7 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
     for step in steps:
         folder = directory / str(step)
         below = ("params/", SIGNAL_FILE) if (folder / SIGNAL_FILE).exists() else ("params/",)
-        found = distributed.gather(integrity.damage(folder, jax.process_index(), jax.process_count(), below))
-        wrong = next((text for text in found if text), None)
-        if wrong is None:
+        if (wrong := _damage(folder, below)) is None:
             return step
         with distributed.agreed():
             if named or step == steps[-1]:

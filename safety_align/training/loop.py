@@ -93,7 +93,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
-    if config.init_from and not done and start_from is None:  # every checkpoint was damaged
+    if config.init_from and not done and start_from is None:  # the first checkpoint was cut off
         start_from = _load_start(config, mesh, load)
     claim_data(workdir, sources, begun=done > 0)
     with distributed.main_first("tokenizer"):
