@@ -34,7 +34,7 @@ from safety_align.training.checkpoint import (
     load_run,
     saved_steps,
 )
-from safety_align.training.config import MAY_DIFFER, TrainConfig
+from safety_align.training.config import MAY_DIFFER, TrainConfig, completed
 from safety_align.training.dpo import DpoConfig, dpo_margins
 from safety_align.training.inputs import (
     claim_data,
@@ -86,7 +86,11 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             raise InputError(
                 f"{workdir} holds checkpoints but no config.json; put it back, or choose another --workdir"
             )
-    held.enter_context(owned(workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir"))
+    held.enter_context(
+        owned(
+            workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir", lambda old: completed(old, config)
+        )
+    )
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}
