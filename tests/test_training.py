@@ -313,6 +313,19 @@ def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch
         small_run(routing=dict(windows=10**9))
 
 
+def test_what_a_save_needs_is_compiled_before_the_first_step(tmp_path, monkeypatch):
+    class Compiled(Exception):
+        pass
+
+    def compile(*_, **__):
+        raise Compiled
+
+    monkeypatch.setattr(loop, "measure", compile)
+    with pytest.raises(Compiled):
+        loop.train(small_run(save_every=6), tmp_path, progress=False)
+    assert not (tmp_path / "metrics.jsonl").read_text() and not saved_steps(tmp_path / "checkpoints")
+
+
 def test_only_what_holds_queries_needs_the_evaluation_prompts(tmp_path):
     mesh = loop.sharding.make_mesh(data=1)
     for name in ("text/imdb", "train/alpaca"):

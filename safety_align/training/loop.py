@@ -152,6 +152,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
         try:
+            if done < config.steps:
+                record()  # compiled now: the first save may be the one before the machine is taken away
             for step in range(done + 1, config.steps + 1):
                 if stopping.requested():
                     break
