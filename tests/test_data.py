@@ -11,6 +11,7 @@ import pytest
 from safety_align.data import embedded, labelled
 from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
+from safety_align.data.parts import part_path
 from safety_align.data.pipeline import Order, Pipeline, PipelineConfig, fixed_batches
 from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
@@ -146,7 +147,7 @@ def test_a_row_of_wrong_types_is_one_bad_row(tmp_path, source, row):
 
 def test_labelled_text_is_whole_or_refused(tmp_path):
     examples = [Example((), f"text {i}", None, None, True, "s", str(i)) for i in range(3)]
-    about, part = tmp_path / "about.json", labelled.part_path(tmp_path, 0)
+    about, part = tmp_path / "about.json", part_path(tmp_path, 0)
     about.write_text('{"passages": 3}')
     with pytest.raises(InputError, match="missing"):
         labelled.read_labelled(tmp_path)

@@ -2,6 +2,9 @@
 
 workdir/config.json            the config of the run; another config is refused
 workdir/tokenizer.json         or, of a published model, the folder tokenizer/
+workdir/data.json              what the run learns from: a digest of each source; others are refused
+workdir/reference.json         of a DPO run, which reference model it began with
+workdir/.lock                  while a process trains there
 workdir/checkpoints/<step>/    Orbax: params, optimizer, data (where the data streams stand); signal.json: the gate, and
                                what the safety signal measured (see decoding/canaries.py); checksums
 workdir/damaged/<step>/        checkpoints whose checksums were wrong when a run was to resume from them
@@ -35,7 +38,7 @@ from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
 
-SIGNAL_FILE = "signal.json"
+SIGNAL_RECORD = "signal.json"
 """Beside the arrays of a checkpoint of a model with the safety signal."""
 
 
@@ -76,7 +79,7 @@ class Checkpoints:
     def save(self, state: TrainState, data: dict[str, jax.Array], step: int, signal: dict | None = None) -> None:
         """Saves after `step` steps; returns when the checkpoint is complete, and those beyond `keep` are deleted.
 
-        `signal`: the content of `SIGNAL_FILE`, for a model that has a safety signal. Raises CheckpointNotWritten.
+        `signal`: the content of `SIGNAL_RECORD`, for a model that has a safety signal. Raises CheckpointNotWritten.
         """
         rest = {"step": state.step, "opt_state": state.opt_state}
         try:
@@ -85,7 +88,7 @@ class Checkpoints:
                     step, {"params": state.params, "optimizer": rest, "data": data}, force=True
                 )
             if signal is not None and distributed.is_main():
-                write_atomically(self.directory / str(step) / SIGNAL_FILE, json.dumps(signal, indent=2))
+                write_atomically(self.directory / str(step) / SIGNAL_RECORD, json.dumps(signal, indent=2))
             distributed.sync(f"checkpoint {step}")
             integrity.seal(self.directory / str(step), *self._processes)
             distributed.sync(f"seal {step}")
@@ -278,7 +281,7 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
     """The first of `steps` whose checkpoint is sealed and undamaged, the same in every process; each reads its share."""
     for step in steps:
         folder = directory / str(step)
-        below = ("params/", SIGNAL_FILE) if (folder / SIGNAL_FILE).exists() else ("params/",)
+        below = ("params/", SIGNAL_RECORD) if (folder / SIGNAL_RECORD).exists() else ("params/",)
         if (wrong := _damage(folder, below)) is None:
             return step
         with distributed.agreed():
@@ -290,8 +293,8 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
 
 
 def _read_signal(folder: pathlib.Path, config: dict, workdir: pathlib.Path) -> tuple[GateConfig, tuple | None]:
-    """(gate, canaries) of a checkpoint; of one older than `SIGNAL_FILE` the gate is the config's, canaries are None."""
-    path = folder / SIGNAL_FILE
+    """(gate, canaries) of a checkpoint; of one older than `SIGNAL_RECORD` the gate is the config's, canaries are None."""
+    path = folder / SIGNAL_RECORD
     if not path.exists():
         return trained_gate(config, str(workdir / "config.json")), None
     found = read_json(path, _Signal)

@@ -19,6 +19,7 @@ from safety_align import distributed, sharding
 from safety_align.claims import claim
 from safety_align.data import reference as store
 from safety_align.data.examples import BadExample, Example, encode_example
+from safety_align.data.parts import part_path
 from safety_align.data.pipeline import pack, stack
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
@@ -152,7 +153,7 @@ def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, 
                     sums[indices] = of_row[: len(indices)]
                 bar.update(sum(len(indices) for indices, _ in chosen))
             if distributed.is_main():
-                store.write_part(store.part_path(directory, part), examples, sums)
+                store.write_part(part_path(directory, part), examples, sums)
     distributed.sync("reference done")
 
 
