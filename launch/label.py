@@ -14,7 +14,8 @@ from tqdm import tqdm
 from launch import cli
 from safety_align import distributed
 from safety_align.claims import owned
-from safety_align.data.labelled import PART, part_path, read_labelled, write_part
+from safety_align.data.labelled import PART, read_labelled, write_part
+from safety_align.data.parts import part_path
 from safety_align.data.sources import load_source
 from safety_align.errors import InputError
 from safety_align.fields import check_fields

@@ -13,7 +13,7 @@ import pathlib
 import socket
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from safety_align import distributed
@@ -50,15 +50,19 @@ def claim(
     advice: str,
     may_differ: tuple[str, ...] = (),
     option: str = "--output",
+    completed: Callable[[Any], Any] = lambda there: there,
 ) -> None:
-    """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it."""
+    """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it.
+
+    `completed`: what a mark stands for that was written when the identity had fewer fields.
+    """
     there = None
     if os.path.lexists(mark):
         try:
             there = read_json(mark)
         except InputError as error:
             raise InputError(f"{error}; {advice}") from error
-        check_same(there, identity, taken, advice, may_differ)
+        check_same(completed(there), identity, taken, advice, may_differ)
     text = json.dumps(identity, indent=2, sort_keys=True)
     if distributed.is_main() and there != json.loads(text):
         make_directory(mark.parent, option)
@@ -77,6 +81,7 @@ def owned(
     advice: str,
     may_differ: tuple[str, ...] = (),
     option: str = "--output",
+    completed: Callable[[Any], Any] = lambda there: there,
 ) -> Iterator[None]:
     """Within it `directory` is this run's, and of no other process than the run's own: `claim` of `directory / mark`
     under a lock, which the first process holds. All processes of the run come here together."""
@@ -84,7 +89,7 @@ def owned(
         with distributed.main_first(mark):
             if distributed.is_main():
                 held.enter_context(locked_directory(directory, option))
-            claim(directory / mark, identity, taken, advice, may_differ, option)
+            claim(directory / mark, identity, taken, advice, may_differ, option, completed)
         yield
 
 

@@ -1,6 +1,8 @@
 """Whose a place is: marks and locks; names that stay where they are; nothing of others is overwritten."""
 
+import dataclasses
 import errno
+import json
 import os
 import pathlib
 import subprocess
@@ -8,6 +10,8 @@ import sys
 
 import pytest
 
+from configs import embedded_gated
+from launch.train import to_train_config
 from safety_align import claims
 from safety_align.claims import check_same, claim, locked, locked_directory
 from safety_align.errors import InputError
@@ -23,6 +27,7 @@ from safety_align.files import (
 from safety_align.interop.bundle import is_huggingface
 from safety_align.interop.convert import detect
 from safety_align.training.checkpoint import saved_steps
+from safety_align.training.config import completed
 
 
 @pytest.mark.parametrize("name", ["gated", "sft_2", "Prüfung 3", "a.b-c", "7b"])
@@ -118,6 +123,34 @@ def test_what_differs_is_named_with_both_values():
     check_same(there, here, "", "", may_differ=("n", "a.b"))
     with pytest.raises(InputError, match=r"a\.b: nothing there, 2 here"):
         check_same([1], here, "it is taken", "go away")
+
+
+def test_a_run_older_than_some_fields_of_its_config_goes_on(tmp_path):
+    values = embedded_gated.get_config()
+    values.data.system_turns = values.data.other_roles = 0.0
+    config = to_train_config(values)
+    identity = dataclasses.asdict(config)
+    old = json.loads(json.dumps(identity))
+    for group, name in (("data", "system_turns"), ("data", "other_roles"), ("gate", "tau"), ("model", "rope_scaling")):
+        del old[group][name]
+    del old["mesh"], old["dpo"]
+    mark = tmp_path / "config.json"
+
+    def go_on(stored, config=config):
+        mark.write_text(json.dumps(stored))
+        identity = dataclasses.asdict(config)
+        claim(mark, identity, "taken", "advice", ("gate.tau",), completed=lambda there: completed(there, config))
+
+    go_on(old)
+    assert json.loads(mark.read_text()) == json.loads(json.dumps(identity))  # and is of this version from now on
+    other = dataclasses.replace(config, data=dataclasses.replace(config.data, system_turns=0.5))
+    with pytest.raises(InputError, match=r"taken \(data.system_turns: 0.0 there, 0.5 here\)"):
+        go_on(old, other)
+    del old["model"]["layers"]  # has no default
+    with pytest.raises(InputError, match="model.layers: nothing there"):
+        go_on(old)
+    with pytest.raises(InputError, match="taken"):
+        go_on([1])
 
 
 def test_a_mark_is_made_once_and_kept_from_others(tmp_path):

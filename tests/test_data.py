@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from safety_align.data import embedded, labelled
-from safety_align.data.examples import Example, TooLong, encode_example
+from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
+from safety_align.data.parts import part_path
 from safety_align.data.pipeline import Order, Pipeline, PipelineConfig, fixed_batches
 from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
@@ -18,6 +19,7 @@ from safety_align.data.sources import SPECS, is_held_out, load_source, source_ex
 from safety_align.errors import InputError
 from safety_align.routing import IGNORED, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template
+from safety_align.text.budget import RunsAway
 
 TEMPLATE = get_template("plain")
 SOURCES = {"embedded": embedded.embedded_examples("train", 120), "embedded_text": embedded.embedded_text("train", 40)}
@@ -145,7 +147,7 @@ def test_a_row_of_wrong_types_is_one_bad_row(tmp_path, source, row):
 
 def test_labelled_text_is_whole_or_refused(tmp_path):
     examples = [Example((), f"text {i}", None, None, True, "s", str(i)) for i in range(3)]
-    about, part = tmp_path / "about.json", labelled.part_path(tmp_path, 0)
+    about, part = tmp_path / "about.json", part_path(tmp_path, 0)
     about.write_text('{"passages": 3}')
     with pytest.raises(InputError, match="missing"):
         labelled.read_labelled(tmp_path)
@@ -347,8 +349,32 @@ def test_prompts_too_long_are_skipped_and_too_many_refused():
     pipeline = make(sources=few, weights=(1.0,))
     take(pipeline, 3)
     assert pipeline.skipped >= 1
-    with pytest.raises(InputError, match="do not fit"):
+    with pytest.raises(InputError, match="left out .*leaves no room in 96.*raise data.sequence_length"):
         take(make(sources={"s": [long, few["s"][1]] * 30}, weights=(1.0,), batch_size=64), 20)
+
+
+def test_what_a_template_or_tokenizer_refuses_is_left_out_and_too_much_of_it_refused():
+    turns = (Turn("user", "x"), Turn("assistant", "y"), Turn("tool", "z"))
+    bad = Example(turns, "Yes.", 0, None, True, "s", "7")
+    with pytest.raises(BadExample, match="example s/7: chat template 'plain' has no place for turn 2, a tool's"):
+        encode_example(bad, TOKENIZER, TEMPLATE, 96, ROUTING, np.random.default_rng(0))
+    few = {"s": [bad] + [Example((Turn("user", f"a {i}"),), "", 0, None, False, "s", str(i)) for i in range(60)]}
+    pipeline = make(sources=few, weights=(1.0,))
+    take(pipeline, 3)
+    assert pipeline.skipped >= 1
+    with pytest.raises(
+        InputError, match="left out .the last: example s/7: chat template 'plain'.*; raise data.max_skipped"
+    ):
+        take(make(sources={"s": [bad, few["s"][1]] * 30}, weights=(1.0,), batch_size=64), 20)
+    config = PipelineConfig(96, 4, 12, (("s", 1.0),))
+    assert fixed_batches([bad, few["s"][1]], config, TOKENIZER, TEMPLATE, ROUTING)[1] == 1
+
+    class Endless:
+        def encode(self, *_):
+            raise RunsAway("no end")
+
+    with pytest.raises(RunsAway):  # its time has run out, which on another machine it would not
+        encode_example(bad, TOKENIZER, Endless(), 96, ROUTING, np.random.default_rng(0))
 
 
 def test_validation_batches_hold_each_example_once():

@@ -1,12 +1,15 @@
 """Seals: a checkpoint counts only if just the files that are there were written, to the bit."""
 
+import errno
 import json
 import os
 import re
 
 import pytest
 
+from safety_align.errors import InputError
 from safety_align.training import integrity
+from safety_align.training.checkpoint import Checkpoints
 
 
 @pytest.fixture
@@ -74,3 +77,67 @@ def test_a_pipe_among_the_files_is_not_opened(sealed):
     (sealed / "params" / "a").unlink()
     os.mkfifo(sealed / "params" / "a")
     assert damage(sealed) == ["params/a is missing"] * 2
+
+
+def test_what_file_systems_and_file_managers_leave_is_no_damage(sealed):
+    (sealed / ".nfs0001").write_bytes(b"")
+    (sealed / "params" / ".DS_Store").write_bytes(b"x")
+    assert damage(sealed) == [None, None]
+    (sealed / ".listed").write_bytes(b"x")
+    for process in range(2):
+        integrity.seal(sealed, process, 2)
+    assert damage(sealed) == [None, None]
+    (sealed / ".listed").write_bytes(b"y")
+    assert integrity.damage(sealed) == ".listed is not what was written"
+
+
+def stale(*_):
+    raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), "params/a")
+
+
+@pytest.mark.parametrize("where", ["zlib.crc32", "os.scandir", "pathlib.Path.read_bytes"])
+def test_a_file_that_cannot_be_read_is_not_damage(sealed, monkeypatch, where):
+    monkeypatch.setattr(where, stale)
+    with pytest.raises(OSError, match="[Ss]tale"):
+        damage(sealed)
+
+
+def run_of(tmp_path, *steps: int):
+    """A run's directory with sealed checkpoints."""
+    for step in steps:
+        (folder := tmp_path / "checkpoints" / str(step)).mkdir(parents=True)
+        (folder / "params").write_bytes(b"weights")
+        integrity.seal(folder)
+    return tmp_path
+
+
+def steps_of(workdir, name: str = "checkpoints") -> list[str]:
+    return sorted(path.name for path in (workdir / name).glob("*"))
+
+
+def test_a_run_without_a_whole_checkpoint_does_not_begin_anew(tmp_path):
+    workdir = run_of(tmp_path, 2, 4)
+    (workdir / "checkpoints" / "2" / "params").write_bytes(b"Weights")
+    (workdir / "checkpoints" / "4" / "checksums.0.json").unlink()
+    for _ in range(2):  # nor at the second try
+        with pytest.raises(
+            InputError, match="no checkpoint in .* is whole .*not sealed.*; put a good one back, or delete"
+        ):
+            Checkpoints(workdir)
+        assert steps_of(workdir) == ["2", "4"] and not (workdir / "damaged").exists()
+
+
+def test_a_run_whose_first_checkpoint_was_cut_off_begins_anew(tmp_path):
+    workdir = run_of(tmp_path, 2)
+    (workdir / "checkpoints" / "2" / "checksums.0.json").unlink()
+    checkpoints = Checkpoints(workdir)
+    checkpoints.close()
+    assert checkpoints.latest is None and steps_of(workdir, "damaged") == ["2"]
+
+
+def test_a_checkpoint_that_cannot_be_read_stays_where_it_is(tmp_path, monkeypatch):
+    workdir = run_of(tmp_path, 2, 4)
+    monkeypatch.setattr("zlib.crc32", stale)
+    with pytest.raises(InputError, match="checkpoints/4 cannot be read .*it may be whole: try again"):
+        Checkpoints(workdir)
+    assert steps_of(workdir) == ["2", "4"]

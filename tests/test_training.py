@@ -30,6 +30,7 @@ from safety_align.training.config import MeshConfig
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate, make_optimizer
+from safety_align.training.ready import check_run
 from safety_align.training.step import TrainState, check_microbatches, make_train_step, state_shardings
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104)  # a vocabulary that every mesh below divides
@@ -293,11 +294,16 @@ def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch
         "'plian' is not one of .*llama3.*huggingface": dataclasses.replace(plain, template="plian"),
         "checkpoint .*nowhere.* does not exist": dataclasses.replace(plain, init_from=str(tmp_path / "nowhere")),
         "needs 3 devices": dataclasses.replace(plain, mesh=MeshConfig(data=3)),
-        "parameters .* GiB": dataclasses.replace(plain, model=dataclasses.replace(plain.model, layers=10**9)),
+        "parameters .* GiB": dataclasses.replace(
+            plain, model=dataclasses.replace(plain.model, layers=10_000, mlp_width=10**6)
+        ),
         "100,000,000 rows": small_run(data=dict(batch_size=10**8)),
         "2,000,000,024 slots": small_run(data=dict(sequence_length=2 * 10**9)),
         "alpaca.jsonl.gz does not exist": small_run(data=data),
-        "about.json does not exist": small_run(data=dict(labelled=str(tmp_path), mixture=dict(text_labelled=1.0))),
+        "data.labelled is empty": small_run(data=dict(mixture=dict(text_labelled=1.0))),
+        "data.labelled: .*about.json does not exist": small_run(
+            data=dict(labelled=str(tmp_path), mixture=dict(text_labelled=1.0))
+        ),
     }
     for said, config in impossible.items():
         with pytest.raises(InputError, match=said):
@@ -305,6 +311,30 @@ def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch
         assert not workdir.exists()
     with pytest.raises(InputError, match="routing.windows"):
         small_run(routing=dict(windows=10**9))
+
+
+def test_what_a_save_needs_is_compiled_before_the_first_step(tmp_path, monkeypatch):
+    class Compiled(Exception):
+        pass
+
+    def compile(*_, **__):
+        raise Compiled
+
+    monkeypatch.setattr(loop, "measure", compile)
+    with pytest.raises(Compiled):
+        loop.train(small_run(save_every=6), tmp_path, progress=False)
+    assert not (tmp_path / "metrics.jsonl").read_text() and not saved_steps(tmp_path / "checkpoints")
+
+
+def test_only_what_holds_queries_needs_the_evaluation_prompts(tmp_path):
+    mesh = loop.sharding.make_mesh(data=1)
+    for name in ("text/imdb", "train/alpaca"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.jsonl.gz").write_bytes(b"")
+    data = dict(data_dir=str(tmp_path), drop_leaks=True)
+    check_run(small_run(data=data | dict(mixture=dict(embedded=0.0, embedded_queries=0.0, text_imdb=1.0))), mesh)
+    with pytest.raises(InputError, match="eval does not exist"):
+        check_run(small_run(data=data | dict(mixture=dict(embedded=0.0, embedded_queries=0.0, alpaca=1.0))), mesh)
 
 
 def test_a_run_is_read_in_the_dtype_that_is_asked_for(whole):

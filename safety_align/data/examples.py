@@ -7,6 +7,7 @@ import numpy as np
 from safety_align.errors import InputError
 from safety_align.routing import Check, Kind, Pair, RoutingConfig, Segment, sample_checks
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
+from safety_align.text.budget import RunsAway
 
 MALICIOUS, BENIGN = 1, 0
 
@@ -59,7 +60,11 @@ class Example:
         return self.turns[-1].text if self.turns else ""
 
 
-class TooLong(InputError):
+class BadExample(InputError):
+    """An example that this tokenizer or chat template cannot encode; it is left out."""
+
+
+class TooLong(BadExample):
     """The prompt alone does not fit."""
 
 
@@ -73,7 +78,8 @@ def encode_example(
 ) -> Segment | Pair:
     """The example as a segment of at most `max_length` slots; a preference as a pair, each side at most half of them.
 
-    A response that does not fit is cut (and then has no EOS); a prompt that leaves no room for an answer is `TooLong`.
+    A response that does not fit is cut (and then has no EOS); a prompt that leaves no room for an answer is `TooLong`,
+    what the template refuses or the tokenizer has no token for a `BadExample`.
     `rng` draws the windows, and how much of an unsafe start comes first. Without `routing` the segment has no `[CLS]`:
     plain SFT.
     """
@@ -83,17 +89,10 @@ def encode_example(
         sides = [encode_example(e, tokenizer, template, max_length // 2, routing, rng) for e in (chosen, rejected)]
         return Pair(*sides, example.reference or (0.0, 0.0))
     copies = _copies(example, routing)
-    if example.turns:
-        prompt = template.encode(tokenizer, example.turns)
-    else:
-        prompt = Prompt(np.zeros(0, np.int32), np.zeros(0, bool))
+    prompt, response, start = _encode(example, tokenizer, template)
     room = max_length - copies - len(prompt.ids)
     if room < (8 if example.response else 0):
         raise TooLong(f"prompt of {len(prompt.ids)} tokens leaves no room in {max_length}")
-    if example.turns:
-        response = template.encode_response(tokenizer, example.response)
-    else:
-        response = np.array([tokenizer.bos_id, *tokenizer.encode(example.response)], np.int32)
     content = np.ones(len(response), bool)
     if not example.turns:
         content[0] = False  # BOS
@@ -101,7 +100,6 @@ def encode_example(
         response, content = np.append(response, tokenizer.eos_id), np.append(content, False)
     context = 0
     if example.unsafe_start:
-        start = template.encode_response(tokenizer, example.unsafe_start)
         context = _start_length(rng, min(len(start), room - len(response)))
         response = np.concatenate([start[:context], response])
         content = np.concatenate([np.ones(context, bool), content])
@@ -116,6 +114,21 @@ def encode_example(
         checks = sample_checks(rng, len(prompt.ids), int(content.sum()), example.query_label, label, routing)
     train_lm = example.train_lm and bool(example.response)
     return Segment(prompt.ids, prompt.content, response, content, checks, train_lm, context)
+
+
+def _encode(example: Example, tokenizer, template) -> tuple[Prompt, np.ndarray, np.ndarray]:
+    """(prompt, ids of the answer, ids of the unsafe start); of plain text the answer is all of it, behind BOS."""
+    try:
+        if not example.turns:
+            ids = np.array([tokenizer.bos_id, *tokenizer.encode(example.response)], np.int32)
+            return Prompt(np.zeros(0, np.int32), np.zeros(0, bool)), ids, ids[:0]
+        prompt = template.encode(tokenizer, example.turns)
+        answer, start = (template.encode_response(tokenizer, text) for text in (example.response, example.unsafe_start))
+        return prompt, answer, start
+    except RunsAway:  # a matter of time too: a run must not depend on it
+        raise
+    except InputError as error:
+        raise BadExample(f"example {example.source}/{example.id}: {error}") from error
 
 
 def _start_length(rng: np.random.Generator, most: int) -> int:

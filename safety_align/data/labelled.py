@@ -4,8 +4,6 @@ DIR/about.json            which guard, which text, how many passages
 DIR/part-00000.jsonl.gz   PART passages each, in order: {"source", "id", "text", "unsafe": probability}
 """
 
-import gzip
-import json
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
@@ -13,25 +11,20 @@ from typing import Annotated, TypedDict
 import msgspec
 
 from safety_align.data.examples import Example
+from safety_align.data.parts import part_path, write_rows
 from safety_align.errors import InputError
-from safety_align.files import written_whole
 from safety_align.strict_json import read_json, read_json_lines
 
 PART = 512
 """Passages of a part; what is lost at most when labelling is interrupted."""
 
 
-def part_path(directory: pathlib.Path, part: int) -> pathlib.Path:
-    """The file of a part."""
-    return directory / f"part-{part:05}.jsonl.gz"
-
-
 def write_part(path: pathlib.Path, examples: Sequence[Example], probabilities: Sequence[float]) -> None:
     """Writes a part; the file is there only once it is whole."""
-    with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
-        for e, p in zip(examples, probabilities, strict=True):
-            row = {"source": e.source, "id": e.id, "text": e.response, "unsafe": round(float(p), 6)}
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+    both = zip(examples, probabilities, strict=True)
+    write_rows(
+        path, ({"source": e.source, "id": e.id, "text": e.response, "unsafe": round(float(p), 6)} for e, p in both)
+    )
 
 
 class _About(TypedDict):

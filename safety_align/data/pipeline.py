@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 import grain.python as grain
 import numpy as np
 
-from safety_align.data.examples import Example, TooLong, encode_example
+from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
 from safety_align.routing import Pair, RoutingConfig, Segment, place
@@ -35,8 +35,8 @@ class PipelineConfig:
     """Shape and order of the batches.
 
     sequence_length: S, slots of a row; batch_size: rows of a global batch; checks_per_row: M, room for `[CLS]` copies;
-    mixture: (source, weight) pairs; seed: of order and windows; max_skipped: fraction of examples that may not fit;
-    pairs_per_row: P, room for preference pairs (DPO); None: no pairs.
+    mixture: (source, weight) pairs; seed: of order and windows; max_skipped: fraction of examples that may not fit, or
+    not be encoded; pairs_per_row: P, room for preference pairs (DPO); None: no pairs.
     """
 
     sequence_length: int
@@ -96,7 +96,7 @@ class Pipeline:
 
     @property
     def skipped(self) -> int:
-        """Examples of this process's rows that did not fit, as of the last batch handed out."""
+        """Examples of this process's rows that were left out, as of the last batch handed out."""
         return int(self._state["skipped"].sum())
 
     def get_state(self) -> dict[str, np.ndarray]:
@@ -128,35 +128,28 @@ class Pipeline:
         counts = {name: np.array([getattr(s, name) for s in self._streams], np.int32) for name in ("next", "skipped")}
         return counts | {"held": held}
 
-    def _encode(self, index: int) -> Segment | Pair | None:
+    def _encode(self, index: int) -> Segment | Pair:
         source, item = self._order[index]
         rng = np.random.default_rng((self.config.seed, index))
-        try:
-            return encode_example(
-                self._sources[source][item],
-                self._tokenizer,
-                self._template,
-                self.config.sequence_length,
-                self._routing,
-                rng,
-            )
-        except TooLong:
-            return None
+        example = self._sources[source][item]
+        return encode_example(example, self._tokenizer, self._template, self.config.sequence_length, self._routing, rng)
 
     def _fill(self, stream: "_Stream") -> None:
         while len(stream.held) < POOL:
-            segment = self._encode(self._order.index(stream.row, stream.next))
-            if segment is None:
+            try:
+                stream.held.append((stream.next, self._encode(self._order.index(stream.row, stream.next))))
+            except BadExample as error:
                 stream.skipped += 1
-                taken, skipped = (sum(getattr(s, name) for s in self._streams) for name in ("next", "skipped"))
-                if taken > 1000 and skipped > self.config.max_skipped * taken:
-                    raise InputError(
-                        f"{skipped} of {taken} examples do not fit in {self.config.sequence_length} slots; raise "
-                        "data.sequence_length or data.max_skipped"
-                    )
-            else:
-                stream.held.append((stream.next, segment))
+                self._check_skipped(error)
             stream.next += 1
+
+    def _check_skipped(self, last: BadExample) -> None:
+        taken, skipped = (sum(getattr(s, name) for s in self._streams) for name in ("next", "skipped"))
+        if taken > 1000 and skipped > self.config.max_skipped * taken:
+            fix = "data.sequence_length or data.max_skipped"
+            if not isinstance(last, TooLong):
+                fix = "data.max_skipped, or choose another template"
+            raise InputError(f"{skipped} of {taken} examples are left out (the last: {last}); raise {fix}")
 
     def _produce(self):
         """The next batch and the state after it."""
@@ -173,7 +166,7 @@ class Pipeline:
 
 @dataclasses.dataclass
 class _Stream:
-    """One row's share of the order: examples taken so far, those that did not fit, those that wait."""
+    """One row's share of the order: examples taken so far, those that were left out, those that wait."""
 
     row: int
     next: int = 0
@@ -217,13 +210,13 @@ def fixed_batches(
     routing: RoutingConfig | None,
 ) -> tuple[list[dict[str, np.ndarray]], int]:
     """`examples` once, in order, packed into batches for validation, the last filled up with empty rows; and how many did
-    not fit, and are left out."""
+    not fit or could not be encoded, and are left out."""
     segments, skipped = [], 0
     for index, example in enumerate(examples):
         try:
             rng = np.random.default_rng((config.seed, index))
             segments.append(encode_example(example, tokenizer, template, config.sequence_length, routing, rng))
-        except TooLong:
+        except BadExample:
             skipped += 1
     rows = []
     while segments:

@@ -5,7 +5,6 @@ DIR/part-00000.jsonl.gz   PART pairs each, in order: {"source", "id", "chosen", 
 """
 
 import dataclasses
-import gzip
 import hashlib
 import json
 import pathlib
@@ -13,8 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import TypedDict
 
 from safety_align.data.examples import Example
+from safety_align.data.parts import part_path, write_rows
 from safety_align.errors import InputError
-from safety_align.files import written_whole
 from safety_align.strict_json import read_json_lines
 
 PART = 1024
@@ -23,17 +22,10 @@ PART = 1024
 Sums = tuple[float, float]
 
 
-def part_path(directory: pathlib.Path, part: int) -> pathlib.Path:
-    """The file of a part."""
-    return directory / f"part-{part:05}.jsonl.gz"
-
-
 def write_part(path: pathlib.Path, pairs: Sequence[Example], sums: Iterable[Sums]) -> None:
     """Writes a part; the file is there only once it is whole. float32 sums come back to the bit."""
-    with written_whole(path) as beside, gzip.open(beside, "wt", encoding="utf-8") as file:
-        for example, (chosen, rejected) in zip(pairs, sums, strict=True):
-            row = {"source": example.source, "id": example.id, "chosen": float(chosen), "rejected": float(rejected)}
-            file.write(json.dumps(row) + "\n")
+    both = zip(pairs, sums, strict=True)
+    write_rows(path, ({"source": e.source, "id": e.id, "chosen": float(c), "rejected": float(r)} for e, (c, r) in both))
 
 
 def missing_parts(directory: pathlib.Path, pairs: int) -> list[int]:

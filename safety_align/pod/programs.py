@@ -22,7 +22,8 @@ from safety_align.training.step import check_microbatches, for_mesh, init_state,
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """Shape of a decoder: rows, tokens of a prompt, generated tokens. The gate has its defaults."""
+    """Shape of a decoder: rows, tokens of a prompt, generated tokens. The gate has its defaults, not what a
+    run that is served was trained for."""
 
     rows: int = 8
     prompt: int = 1024

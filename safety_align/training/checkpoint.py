@@ -2,6 +2,9 @@
 
 workdir/config.json            the config of the run; another config is refused
 workdir/tokenizer.json         or, of a published model, the folder tokenizer/
+workdir/data.json              what the run learns from: a digest of each source; others are refused
+workdir/reference.json         of a DPO run, which reference model it began with
+workdir/.lock                  while a process trains there
 workdir/checkpoints/<step>/    Orbax: params, optimizer, data (where the data streams stand); signal.json: the gate, and
                                what the safety signal measured (see decoding/canaries.py); checksums
 workdir/damaged/<step>/        checkpoints whose checksums were wrong when a run was to resume from them
@@ -35,7 +38,7 @@ from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
 from safety_align.training.step import TrainState
 
-SIGNAL_FILE = "signal.json"
+SIGNAL_RECORD = "signal.json"
 """Beside the arrays of a checkpoint of a model with the safety signal."""
 
 
@@ -47,7 +50,8 @@ class Checkpoints:
     """The checkpoints of one run; every process of the run makes one, at the same time.
 
     Damaged ones among the newest (see integrity.py) are moved to `workdir/damaged` and said on stderr, so that the run
-    goes on from the last good one.
+    goes on from the last good one. If none is good, or one cannot be read, all stay where they are, and InputError is
+    raised: a run that has learned something does not begin anew by itself.
 
     Args:
       workdir: the run's directory, the same for all processes.
@@ -75,7 +79,7 @@ class Checkpoints:
     def save(self, state: TrainState, data: dict[str, jax.Array], step: int, signal: dict | None = None) -> None:
         """Saves after `step` steps; returns when the checkpoint is complete, and those beyond `keep` are deleted.
 
-        `signal`: the content of `SIGNAL_FILE`, for a model that has a safety signal. Raises CheckpointNotWritten.
+        `signal`: the content of `SIGNAL_RECORD`, for a model that has a safety signal. Raises CheckpointNotWritten.
         """
         rest = {"step": state.step, "opt_state": state.opt_state}
         try:
@@ -84,7 +88,7 @@ class Checkpoints:
                     step, {"params": state.params, "optimizer": rest, "data": data}, force=True
                 )
             if signal is not None and distributed.is_main():
-                write_atomically(self.directory / str(step) / SIGNAL_FILE, json.dumps(signal, indent=2))
+                write_atomically(self.directory / str(step) / SIGNAL_RECORD, json.dumps(signal, indent=2))
             distributed.sync(f"checkpoint {step}")
             integrity.seal(self.directory / str(step), *self._processes)
             distributed.sync(f"seal {step}")
@@ -121,20 +125,41 @@ class Checkpoints:
             self._orbax.close()
 
     def _set_damaged_aside(self) -> None:
-        for step in reversed(saved_steps(self.directory)):
-            folder = self.directory / str(step)
-            found = integrity.damage(folder, *self._processes)
-            if distributed.all_agree(found is None):
-                return
-            if found is not None:
-                print(f"checkpoint {folder} is damaged ({found}); moved to damaged/{step}", file=sys.stderr)
-            distributed.sync(f"damaged {step}")  # everyone has read it
-            if distributed.is_main():
-                aside = self.directory.parent / "damaged" / str(step)
+        steps = distributed.from_main(saved_steps(self.directory))
+        bad: dict[int, str] = {}
+        for step in reversed(steps):
+            if (wrong := _damage(self.directory / str(step))) is None:
+                break
+            bad[step] = wrong
+        first_cut_off = list(bad.values()) == [integrity.UNSEALED]  # nothing is lost
+        if bad and len(bad) == len(steps) and not first_cut_off:
+            raise InputError(
+                f"no checkpoint in {self.directory} is whole (of the newest, {bad[steps[-1]]}); put a good one back, or "
+                "delete that directory to start anew",
+                shared=True,
+            )
+        if distributed.is_main():
+            for step, wrong in bad.items():
+                folder, aside = self.directory / str(step), self.directory.parent / "damaged" / str(step)
+                print(f"checkpoint {folder} is damaged ({wrong}); moved to damaged/{step}", file=sys.stderr)
                 aside.parent.mkdir(exist_ok=True)
                 shutil.rmtree(aside, ignore_errors=True)
                 os.replace(folder, aside)
-            distributed.sync(f"aside {step}")
+        distributed.sync("damaged ones aside")
+
+
+def _damage(folder: pathlib.Path, below: tuple[str, ...] = ("",)) -> str | None:
+    """`integrity.damage`, in all processes the same; each reads its share. InputError where a file cannot be read."""
+    found = None
+    with distributed.agreed():
+        try:
+            found = integrity.damage(folder, jax.process_index(), jax.process_count(), below)
+        except OSError as error:
+            raise InputError(
+                f"checkpoint {folder} cannot be read ({error.strerror}: {error.filename}); it may be whole: try again, or "
+                "move it away to use an older one"
+            ) from error
+    return next((text for text in distributed.gather(found) if text), None)
 
 
 @contextlib.contextmanager
@@ -265,10 +290,8 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
     """The first of `steps` whose checkpoint is sealed and undamaged, the same in every process; each reads its share."""
     for step in steps:
         folder = directory / str(step)
-        below = ("params/", SIGNAL_FILE) if (folder / SIGNAL_FILE).exists() else ("params/",)
-        found = distributed.gather(integrity.damage(folder, jax.process_index(), jax.process_count(), below))
-        wrong = next((text for text in found if text), None)
-        if wrong is None:
+        below = ("params/", SIGNAL_RECORD) if (folder / SIGNAL_RECORD).exists() else ("params/",)
+        if (wrong := _damage(folder, below)) is None:
             return step
         with distributed.agreed():
             if named or step == steps[-1]:
@@ -278,8 +301,8 @@ def _newest_whole(directory: pathlib.Path, steps: list[int], named: bool) -> int
 
 
 def _read_signal(folder: pathlib.Path, config: dict, workdir: pathlib.Path) -> tuple[GateConfig, tuple | None]:
-    """(gate, canaries) of a checkpoint; of one older than `SIGNAL_FILE` the gate is the config's, canaries are None."""
-    path = folder / SIGNAL_FILE
+    """(gate, canaries) of a checkpoint; of one older than `SIGNAL_RECORD` the gate is the config's, canaries are None."""
+    path = folder / SIGNAL_RECORD
     if not path.exists():
         return trained_gate(config, str(workdir / "config.json")), None
     found = read_json(path, _Signal)

@@ -1,6 +1,8 @@
 """What defines a training run: typed, frozen, validated."""
 
 import dataclasses
+import json
+from typing import Any
 
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.data.system_turns import Roles
@@ -158,3 +160,21 @@ MAY_DIFFER = (
     *(f"gate.{field.name}" for field in dataclasses.fields(GateConfig)),
 )
 """Config keys that a resumed run may change: they do not change what is learned. The widths of the gate are routing's."""
+
+
+def completed(stored: Any, config: Any) -> Any:
+    """`stored`, the JSON of an older config dataclass, with the default of every field of `config` that it lacks: so runs
+    trained before there was such a field. A default that changes must keep this in mind."""
+    if not isinstance(stored, dict):
+        return stored
+    found = dict(stored)
+    for field in dataclasses.fields(config):
+        value = getattr(config, field.name)
+        if field.name in stored:
+            if dataclasses.is_dataclass(value):
+                found[field.name] = completed(stored[field.name], value)
+        elif field.default is not dataclasses.MISSING:
+            default = field.default
+            plain = dataclasses.asdict(default) if dataclasses.is_dataclass(default) else default
+            found[field.name] = json.loads(json.dumps(plain))
+    return found

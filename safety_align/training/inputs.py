@@ -58,12 +58,13 @@ def validation_examples(config: TrainConfig, name: str) -> list[Example]:
 
 
 def validation_batches(config: TrainConfig, held_out: Sequence[Example], tokenizer, template, progress: bool = False):
-    """`held_out` packed into batches; `progress` says on stderr how many do not fit and so do not count."""
+    """`held_out` packed into batches; `progress` says on stderr how many are left out."""
     batches, skipped = fixed_batches(held_out, config.pipeline, tokenizer, template, config.routing)
     if skipped and progress:
         slots = config.pipeline.sequence_length
         print(
-            f"validation: {skipped} of {len(held_out)} examples do not fit in {slots} slots, left out", file=sys.stderr
+            f"validation: {skipped} of {len(held_out)} examples do not fit in {slots} slots or cannot be encoded, left out",
+            file=sys.stderr,
         )
     return batches
 

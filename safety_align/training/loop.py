@@ -33,7 +33,7 @@ from safety_align.training.checkpoint import (
     load_run,
     saved_steps,
 )
-from safety_align.training.config import MAY_DIFFER, TrainConfig
+from safety_align.training.config import MAY_DIFFER, TrainConfig, completed
 from safety_align.training.dpo import DpoConfig, dpo_margins
 from safety_align.training.inputs import (
     claim_data,
@@ -85,14 +85,18 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             raise InputError(
                 f"{workdir} holds checkpoints but no config.json; put it back, or choose another --workdir"
             )
-    held.enter_context(owned(workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir"))
+    held.enter_context(
+        owned(
+            workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir", lambda old: completed(old, config)
+        )
+    )
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}
     held_out = [e for name, _ in config.pipeline.mixture for e in validation_examples(config, name)]
     checkpoints = Checkpoints(workdir, config.keep)
     done = checkpoints.latest or 0
-    if config.init_from and not done and start_from is None:  # every checkpoint was damaged
+    if config.init_from and not done and start_from is None:  # the first checkpoint was cut off
         start_from = _load_start(config, mesh, load)
     claim_data(workdir, sources, begun=done > 0)
     with distributed.main_first("tokenizer"):
@@ -147,6 +151,8 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
         try:
+            if done < config.steps:
+                record()  # compiled now: the first save may be the one before the machine is taken away
             for step in range(done + 1, config.steps + 1):
                 if stopping.requested():
                     break

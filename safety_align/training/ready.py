@@ -43,7 +43,12 @@ def check_names(config: TrainConfig) -> None:
 def _check_files(config: TrainConfig, name: str) -> None:
     data_dir = pathlib.Path(config.data.data_dir)
     if name == LABELLED:
-        check_file(pathlib.Path(config.data.labelled) / "about.json")
+        if not config.data.labelled:
+            raise InputError(f"data.labelled is empty; give the directory of launch.label, which {name} reads")
+        try:
+            check_file(pathlib.Path(config.data.labelled) / "about.json")
+        except InputError as error:
+            raise InputError(f"data.labelled: {error}; give the directory of launch.label") from error
         return
     base = DERIVED[name][0] if name in DERIVED else name
     if base in SPECS:
@@ -51,7 +56,8 @@ def _check_files(config: TrainConfig, name: str) -> None:
             raise InputError(
                 f"data file {data_dir / SPECS[base].file} does not exist; put it there or set data.data_dir"
             )
-        if config.data.drop_leaks and not (data_dir / "eval").is_dir():
+        plain_text = base.startswith("text_")  # holds no queries
+        if config.data.drop_leaks and not plain_text and not (data_dir / "eval").is_dir():
             raise InputError(
                 f"{data_dir / 'eval'} does not exist: its prompts are left out of training (data.drop_leaks)"
             )

@@ -19,7 +19,8 @@ from tqdm import tqdm
 from safety_align import distributed, sharding
 from safety_align.claims import claim
 from safety_align.data import reference as store
-from safety_align.data.examples import Example, TooLong, encode_example
+from safety_align.data.examples import BadExample, Example, encode_example
+from safety_align.data.parts import part_path
 from safety_align.data.pipeline import pack, stack
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
@@ -69,7 +70,7 @@ def reference_sums(
     progress: bool = False,
 ) -> tuple[dict[tuple[str, str], store.Sums], str]:
     """(source, id) → log-probabilities (chosen, rejected; nats) of every pair, and the fingerprint of the reference's
-    parameters. Pairs whose prompt does not fit, which no run trains on, have zeros.
+    parameters. Pairs that do not fit or cannot be encoded, which no run trains on, have zeros.
 
     Args:
       config: the run; `config.dpo` is set.
@@ -133,7 +134,7 @@ def _encode(config: TrainConfig, example: Example, tokenizer, template) -> Pair 
         return encode_example(
             example, tokenizer, template, config.pipeline.sequence_length, None, np.random.default_rng(0)
         )
-    except TooLong:
+    except BadExample:
         return None
 
 
@@ -166,7 +167,7 @@ def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, 
                     sums[indices] = of_row[: len(indices)]
                 bar.update(sum(len(indices) for indices, _ in chosen))
             if distributed.is_main():
-                store.write_part(store.part_path(directory, part), examples, sums)
+                store.write_part(part_path(directory, part), examples, sums)
     distributed.sync("reference done")
 
 
