@@ -33,6 +33,8 @@ def compare(
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
         gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
+        if variant["gated"] and gate is None:
+            raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
@@ -71,7 +73,7 @@ def main() -> int:
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
-    output, about = pathlib.Path(arguments.output), {"config": values}
+    output, about = pathlib.Path(arguments.output), {"config": values, "dtype": arguments.dtype}
     check_path(output)
     _, overrides = to_eval_config(values["eval"])
     for name, variant in values["variants"].items():  # before anything is trained

@@ -75,13 +75,14 @@ def bundle(gate, signal=True):
 OWN = GateConfig(r1=5, r2=15, tau=2)
 
 
-@pytest.mark.parametrize("gate", [OWN, dataclasses.asdict(OWN)])
-def test_the_models_own_gate_is_used_but_for_overrides(gate):
-    assert gate_for(bundle(gate), {}) == OWN
-    assert gate_for(bundle(gate), {"schedule": "first"}) == dataclasses.replace(OWN, schedule="first")
-    assert gate_for(bundle(gate, signal=False), {}) is None
+def test_the_models_own_gate_is_used_but_for_overrides():
+    assert gate_for(bundle(OWN), {}) == OWN
+    assert gate_for(bundle(OWN), {"schedule": "first"}) == dataclasses.replace(OWN, schedule="first")
+    assert gate_for(bundle(None, signal=False), {}) is None
+    with pytest.raises(InputError, match=r"gate\.tau is set, but the model has no safety signal"):
+        gate_for(bundle(None, signal=False), {"tau": 1})
     assert gate_for(bundle(None), {"tau": 1}) == GateConfig(tau=1)
-    assert gate_for(bundle(gate), dataclasses.asdict(GateConfig())) == GateConfig()  # a whole gate is overrides too
+    assert gate_for(bundle(OWN), dataclasses.asdict(GateConfig())) == GateConfig()  # a whole gate is overrides too
 
 
 def test_what_differs_from_the_default_gate_is_said():
