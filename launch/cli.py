@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import ml_collections
 
-from safety_align.errors import InputError
-from safety_align.fields import INT32
+from safety_align.bounds import INT32
+from safety_align.errors import InputError, RunFailed
 from safety_align.files import read_bytes
 from safety_align.visible import visible
 
@@ -182,8 +182,8 @@ def add_distributed(parser: Parser) -> None:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown, nor that of an
-    error of the machine (a full disk, a closed pipe).
+    """Runs a command's `main` and exits with its code; the traceback of an `InputError` or a `RunFailed` is not shown,
+    nor that of an error of the machine (a full disk, a closed pipe).
 
     Of several processes, all raise a shared `InputError` and end together, and the first speaks. Any other error is one
     process's own: it ends at once, and the others by themselves as soon as they miss it.
@@ -199,6 +199,9 @@ def run(main: Callable[[], int | None]) -> None:
         if not together or _is_first():
             say_error(error)
         code = EXIT_BAD_INPUT
+    except RunFailed as error:
+        say_error(error)
+        code = EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_FAILED

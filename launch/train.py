@@ -1,8 +1,8 @@
 """Trains a model: python -m launch.train --config=configs/NAME.py --workdir=DIR [--config.key=value …]
 
 The same command resumes an interrupted run. On a pod, run it on every host with --distributed=auto and a DIR that all
-of them share. Metrics of the last validation go to
-stdout, progress to stderr; DIR gets checkpoints, config.json, tokenizer.json, metrics.jsonl and TensorBoard files.
+of them share. Metrics of the last validation go to stdout, progress to stderr. DIR gets checkpoints, config.json,
+data.json (of which data the run is), tokenizer.json, reference.json (DPO), metrics.jsonl, TensorBoard files and a .lock.
 """
 
 import ml_collections
@@ -16,10 +16,9 @@ from safety_align.errors import InputError
 from safety_align.interop import load_model
 from safety_align.model import preset
 from safety_align.routing import RoutingConfig
-from safety_align.training.checkpoint import CheckpointNotWritten
 from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
 from safety_align.training.dpo import DpoConfig
-from safety_align.training.loop import NonFiniteLoss, train
+from safety_align.training.loop import train
 from safety_align.training.optimizer import OptimizerConfig
 
 
@@ -70,11 +69,7 @@ def main() -> int:
     arguments, config = cli.parse_with_config(parser)
     distributed.start(arguments.distributed)
     config = to_train_config(config)
-    try:
-        metrics = train(config, arguments.workdir, load=load_model)
-    except (NonFiniteLoss, CheckpointNotWritten) as error:
-        cli.say_error(error)
-        return cli.EXIT_FAILED
+    metrics = train(config, arguments.workdir, load=load_model)
     for name, value in metrics.items() if distributed.is_main() else ():
         print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")
     return cli.EXIT_STOPPED if arguments.tell_stopped and metrics["step"] < config.steps else cli.EXIT_OK

@@ -9,7 +9,9 @@ import sys
 import pytest
 
 from launch import cli
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
+from safety_align.training.checkpoint import CheckpointNotWritten
+from safety_align.training.loop import NonFiniteLoss
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -33,6 +35,14 @@ def test_what_is_the_machines_fault_is_one_line_and_exit_code_1(capsys, number):
 
     code, said = ended(main, capsys)
     assert code == 1 and said == f"error: out\\n.jsonl: {os.strerror(number)}; what was written before is kept\n"
+
+
+def test_a_run_that_cannot_go_on_is_one_line_and_exit_code_1(capsys):
+    def main():
+        raise RunFailed("loss nan at step 7")
+
+    assert ended(main, capsys) == (1, "error: loss nan at step 7\n")
+    assert issubclass(NonFiniteLoss, RunFailed) and issubclass(CheckpointNotWritten, RunFailed)
 
 
 def test_a_bug_keeps_its_traceback():
