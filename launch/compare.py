@@ -13,6 +13,7 @@ from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
+from safety_align.evaluation import suite
 from safety_align.evaluation.gates import check_overrides
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -20,6 +21,7 @@ from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
+from safety_align.training.ready import check_data
 
 
 def compare(
@@ -75,7 +77,7 @@ def main() -> int:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
     output, about = pathlib.Path(arguments.output), {"config": values, "dtype": arguments.dtype}
     check_path(output)
-    _, overrides = to_eval_config(values["eval"])
+    eval_config, overrides = to_eval_config(values["eval"])
     for name, variant in values["variants"].items():  # before anything is trained
         check_name(name, "config.variants:")
         if missing := {"checkpoint", "gated", "gate"} - variant.keys():
@@ -83,6 +85,10 @@ def main() -> int:
         check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
+    with distributed.agreed():  # all of it before the first run is trained
+        for _, train_config, _ in runs:
+            check_data(train_config)
+        suite.check_data(eval_config)
     with own_output(output, about):
         if not train_all(runs):
             return cli.EXIT_FAILED

@@ -6,7 +6,7 @@ import types
 import pytest
 
 from configs.compare import pretraining
-from launch import compare
+from launch import cli, compare
 from safety_align.errors import InputError
 
 
@@ -40,6 +40,30 @@ def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatc
         with pytest.raises(InputError, match=said):
             compare.main()
     assert not (tmp_path / "out").exists()
+
+
+def test_all_data_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "train_all", None)  # not reached
+    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    last = "runs/embedded_gated", "configs/embedded_gated.py"
+    for said, change, values in (
+        ("plian", {"template": "plian"}, {}),
+        (str(tmp_path / "nowhere"), {}, {"data": "real", "data_dir": str(tmp_path / "nowhere")}),
+    ):
+        config = cli.load_config("configs/compare/embedded.py")
+        config.eval.update(values)
+        config.train = (*config.train[:2], (*last, change))
+        monkeypatch.setattr(compare.cli, "parse_with_config", lambda parser, c=config: parsed(parser, c))
+        monkeypatch.setattr("sys.argv", ["compare", f"--output={tmp_path / 'out'}"])
+        with pytest.raises(InputError, match=said):
+            compare.main()
+    assert not (tmp_path / "out").exists()
+
+
+def parsed(parser, config):
+    arguments = parser.parse_args()
+    arguments.config = "x"
+    return arguments, config
 
 
 def test_no_column_is_called_gated_without_a_gate(tmp_path, monkeypatch):

@@ -27,8 +27,13 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
+    check_data(config)
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises InputError for a template or a data source that there is none of, or a data file that is not there."""
     check_names(config)
-    for name, _ in pipeline.mixture:
+    for name, _ in config.pipeline.mixture:
         _check_files(config, name)
 
 
