@@ -11,6 +11,7 @@ import sys
 from tqdm import tqdm
 
 from launch import cli, load_benchmark, startup_benchmark
+from launch.defaults import training_defaults
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
@@ -76,7 +77,7 @@ def main() -> int:
 
         measure = of_rows.packing if what == "packing" else of_time.pipeline
         config = cli.load_config(options["config"])
-        cli.apply_overrides(config, rest)
+        cli.apply_overrides(config, rest, defaults=training_defaults(config))
         options["config"] = to_train_config(config)
     elif what == "decode":
         from safety_align.benchmarks.decoding import decode as measure

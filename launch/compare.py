@@ -8,6 +8,7 @@ same command with --distributed; --mesh is that of the evaluation, training has 
 import pathlib
 
 from launch import cli, inference
+from launch.defaults import training_defaults
 from launch.evaluation import own_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
@@ -60,7 +61,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     config = cli.load_config(path)
-    cli.apply_overrides(config, overrides)
+    cli.apply_overrides(config, overrides, defaults=training_defaults(config))
     return workdir, to_train_config(config), f"training {workdir} by {' '.join([path, *overrides])}"
 
 

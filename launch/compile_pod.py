@@ -14,6 +14,7 @@ import os
 import pathlib
 
 from launch import cli
+from launch.defaults import training_defaults
 from safety_align.files import check_new_file, check_path, make_directory, write_atomically
 
 
@@ -26,7 +27,7 @@ def main() -> int:
             f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
         )
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
-    arguments, config = cli.parse_with_config(parser)
+    arguments, config = cli.parse_with_config(parser, training_defaults)
     if arguments.json:  # before the minutes of compiling
         check_path(pathlib.Path(arguments.json), "--json")
         check_new_file(pathlib.Path(arguments.json))

@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 
 from launch import cli
+from launch.defaults import training_defaults
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
@@ -19,7 +20,7 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", metavar="DIR", help="where they go; default: the config's dpo.reference")
     cli.add_distributed(parser)
-    arguments, config = cli.parse_with_config(parser)
+    arguments, config = cli.parse_with_config(parser, training_defaults)
     distributed.start(arguments.distributed)
     import jax
 

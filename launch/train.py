@@ -8,6 +8,7 @@ data.json (of which data the run is), tokenizer.json, reference.json (DPO), metr
 import ml_collections
 
 from launch import cli
+from launch.defaults import training_defaults
 from launch.huge_pages import restart_with_huge_pages
 from safety_align import distributed
 from safety_align.data.pipeline import PipelineConfig
@@ -32,10 +33,11 @@ def to_train_config(config: ml_collections.ConfigDict) -> TrainConfig:
         shape = ("sequence_length", "batch_size", "checks_per_row", "pairs_per_row", "seed", "max_skipped")
         pipeline = {name: data.pop(name) for name in shape if name in data}
         mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
-        routing = RoutingConfig(**values.pop("routing")) if model.safety_signal else None
-        values.pop("routing", None)
-        gate = values.pop("gate", None)
-        if routing is not None and gate is not None:  # a config has only what differs
+        # A config of both has them for its variant with the signal; the plain one takes it over.
+        routing, gate = values.pop("routing", None), values.pop("gate", None)
+        routing = RoutingConfig(**(routing or {})) if model.safety_signal else None
+        gate = gate if model.safety_signal else None
+        if gate is not None:  # a config has only what differs
             gate = GateConfig(**{name: getattr(routing, name) for name in ("r1", "r2", "r3")} | gate)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
@@ -66,7 +68,7 @@ def main() -> int:
         help="exit with 75, not 0, where a signal stopped the run before its last step: a scheduler takes 0 for done",
     )
     cli.add_distributed(parser)
-    arguments, config = cli.parse_with_config(parser)
+    arguments, config = cli.parse_with_config(parser, training_defaults)
     distributed.start(arguments.distributed)
     config = to_train_config(config)
     metrics = train(config, arguments.workdir, load=load_model)
