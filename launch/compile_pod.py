@@ -10,7 +10,6 @@ shortfall where the program does not fit.
 """
 
 import json
-import os
 import pathlib
 
 from launch import cli
@@ -32,7 +31,9 @@ def main() -> int:
         check_path(pathlib.Path(arguments.json), "--json")
         check_new_file(pathlib.Path(arguments.json))
         make_directory(pathlib.Path(arguments.json).parent, "--json")
-    os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the pod's chips are not here
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the pod's chips are not here
     from launch.train import to_train_config
     from safety_align.pod.programs import Serving
     from safety_align.pod.report import report

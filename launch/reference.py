@@ -38,7 +38,7 @@ def main() -> int:
     output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
-        check_run(config, mesh)
+        check_run(config, mesh, trains=False)
     start = load_model(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+import safety_align
 from launch import cli
 from safety_align.errors import InputError, RunFailed
 from safety_align.training.checkpoint import CheckpointNotWritten
@@ -148,3 +149,16 @@ def test_every_config_file_of_the_project_is_still_read():
     for path in pathlib.Path("configs").rglob("*.py"):
         if "get_config" in path.read_text():
             assert cli.load_config(str(path)).keys()
+
+
+def test_bad_arguments_do_not_wait_for_jax():
+    """Nor does the pod compiler come too late to say on which platform jax runs."""
+    look = "import sys, launch.cli, launch.convert, launch.compile_pod, safety_align; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_all_that_the_package_offers_is_there():
+    assert all(getattr(safety_align, name) is not None for name in safety_align.__all__)
+    assert set(safety_align.__all__) <= set(dir(safety_align))
+    with pytest.raises(AttributeError, match="no attribute 'no_such'"):
+        _ = safety_align.no_such

@@ -37,7 +37,7 @@ def mesh(monkeypatch):
 
 
 @pytest.mark.parametrize("change, named", [
-    (dict(layers=10**9), "7,744,000,003,201 parameters"), (dict(vocab_size=10**9), "parameters"),
+    (dict(layers=10**4, mlp_width=480), "492,163,201 parameters"), (dict(vocab_size=10**8), "parameters"),
     (dict(rows=10**8), "100,000,000 rows"), (dict(slots=2 * 10**9), "2,000,000,000 slots"), (dict(pairs=10**9), "rows"),
 ])  # fmt: skip
 def test_a_training_that_cannot_fit_is_refused_with_its_bytes(mesh, change, named):
@@ -45,6 +45,20 @@ def test_a_training_that_cannot_fit_is_refused_with_its_bytes(mesh, change, name
     sizes.check_training(preset("tiny"), mesh, 8, 128)
     with pytest.raises(InputError, match=rf"cannot fit: .*{named}.* GiB.*which has 1.0 GiB; choose"):
         sizes.check_training(preset("tiny", **change), mesh, **{"rows": 8, "slots": 128} | shape)
+
+
+def test_a_model_that_is_only_read_needs_no_optimizer(mesh):
+    model = preset("tiny", layers=9_000, mlp_width=96)  # 0.4 GiB of parameters
+    sizes.check_training(model, mesh, 8, 128, trains=False)
+    with pytest.raises(InputError, match="and their optimizer"):
+        sizes.check_training(model, mesh, 8, 128)
+    with pytest.raises(InputError, match="parameters [0-9.,]+ GiB"):
+        sizes.check_training(preset("tiny", width=10**6), mesh, 8, 128, trains=False)
+
+
+def test_sizes_of_a_mesh_do_not_wrap():
+    with pytest.raises(InputError, match="do not divide"):
+        sharding.make_mesh(data=2**30, fsdp=2**30, sequence=16, tensor=-1)
 
 
 def test_a_cache_that_cannot_fit_is_refused_with_its_bytes(mesh):
