@@ -35,7 +35,7 @@ def main() -> int:
     train.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     train.add_argument("--remat", metavar="POLICY", default="none", help="default: %(default)s")
     train.add_argument(
-        "--attention", metavar="BACKEND", default="auto", help="see model/kernels.py, default: %(default)s"
+        "--attention", metavar="BACKEND", default="auto", help="see safety_align/model/kernels/, default: %(default)s"
     )
     pipeline = commands.add_parser(
         "pipeline", help="the input pipeline alone, against training; takes --config.key=value"

@@ -12,9 +12,13 @@ shortfall where the program does not fit.
 import json
 import pathlib
 
+import msgspec
+
 from launch import cli
 from launch.defaults import training_defaults
+from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory, write_atomically
+from safety_align.strict_json import read_json
 
 
 def main() -> int:
@@ -28,8 +32,7 @@ def main() -> int:
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = cli.parse_with_config(parser, training_defaults)
     if arguments.json:  # before the minutes of compiling
-        check_path(pathlib.Path(arguments.json), "--json")
-        check_new_file(pathlib.Path(arguments.json))
+        check_report(pathlib.Path(arguments.json), pathlib.Path(arguments.config))
         make_directory(pathlib.Path(arguments.json).parent, "--json")
     import jax
 
@@ -63,6 +66,25 @@ def main() -> int:
         print(f"  {'time: ' + name:22} {1e3 * value:10.3f} ms")
     print(f"  {'MFU at the roofline':22} {100 * found['roofline_mfu']:10.1f} %")
     return cli.EXIT_OK
+
+
+def check_report(path: pathlib.Path, config: pathlib.Path) -> None:
+    """Raises InputError unless the report can go to `path`: nothing is there, or an older report."""
+    check_path(path, "--json")
+    check_new_file(path, config)
+    if path.exists():
+        try:
+            read_json(path, _Report)
+        except InputError as error:
+            raise InputError(f"{path} is there and no report of compile_pod; choose another --json") from error
+
+
+class _Report(msgspec.Struct):
+    """What tells a report of ours from another file."""
+
+    topology: str
+    step: str
+    collectives: dict
 
 
 if __name__ == "__main__":

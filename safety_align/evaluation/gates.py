@@ -41,13 +41,3 @@ def gate_report(gate: GateConfig | None) -> dict | None:
         return None
     differs = {name: list(pair) for name, pair in differences(gate, GateConfig()).items()}
     return {"used": dataclasses.asdict(gate), "differs": differs}
-
-
-def gate_line(report: dict | None) -> str:
-    """A `gate_report` in one line."""
-    if report is None:
-        return "no gate"
-    shown = ", ".join(
-        f"{name} {value!r} in place of {default!r}" for name, (value, default) in report["differs"].items()
-    )
-    return f"gate with {shown}" if shown else "the default gate"
