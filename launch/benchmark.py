@@ -11,6 +11,7 @@ import sys
 from tqdm import tqdm
 
 from launch import cli, load_benchmark, startup_benchmark
+from launch.defaults import training_defaults
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
@@ -34,7 +35,7 @@ def main() -> int:
     train.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     train.add_argument("--remat", metavar="POLICY", default="none", help="default: %(default)s")
     train.add_argument(
-        "--attention", metavar="BACKEND", default="auto", help="see model/kernels.py, default: %(default)s"
+        "--attention", metavar="BACKEND", default="auto", help="see safety_align/model/kernels/, default: %(default)s"
     )
     pipeline = commands.add_parser(
         "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
@@ -76,7 +77,7 @@ def main() -> int:
 
         measure = of_rows.packing if what == "packing" else of_time.pipeline
         config = cli.load_config(options["config"])
-        cli.apply_overrides(config, rest)
+        cli.apply_overrides(config, rest, defaults=training_defaults(config))
         options["config"] = to_train_config(config)
     elif what == "decode":
         from safety_align.benchmarks.decoding import decode as measure

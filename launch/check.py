@@ -5,12 +5,13 @@ bought, launch/pods/tpu_vm.sh and launch.gke ask here.
 """
 
 from launch import cli
+from launch.defaults import training_defaults
 
 
 def check_config(path: str, overrides: list[str]) -> None:
     """Raises InputError for a config that `launch.train` would refuse wherever it runs."""
     config = cli.load_config(path)
-    cli.apply_overrides(config, overrides)
+    cli.apply_overrides(config, overrides, defaults=training_defaults(config))
     from launch.train import to_train_config  # here: its imports take seconds
     from safety_align.training.ready import check_names
 

@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import ml_collections
 
-from safety_align.errors import InputError
-from safety_align.fields import INT32
+from safety_align.bounds import INT32
+from safety_align.errors import InputError, RunFailed
 from safety_align.files import read_bytes
 from safety_align.visible import visible
 
@@ -141,34 +141,58 @@ def _coerce(name: str, text: str, old):
     return value
 
 
-def apply_overrides(config: ml_collections.ConfigDict, arguments: list[str], flag: str = "config") -> None:
-    """Applies `--{flag}.a.b=value` arguments in place; an unknown key or argument is an `InputError`."""
+def apply_overrides(
+    config: ml_collections.ConfigDict, arguments: list[str], flag: str = "config", defaults: dict | None = None
+) -> None:
+    """Applies `--{flag}.a.b=value` arguments in place; an unknown key or argument is an `InputError`.
+
+    `defaults`: a tree of the keys that may be set though `config` leaves them out, with what they are then.
+    """
     for argument in arguments:
         name, equals, text = argument.partition("=")
         if not name.startswith(f"--{flag}.") or not equals:
             raise InputError(f"unknown argument {argument!r}; overrides are written --{flag}.key=value (see --help)")
         name = name.removeprefix(f"--{flag}.")
-        node = config
-        for key in name.split("."):
-            if not isinstance(node, ml_collections.ConfigDict) or key not in node:
-                keys = ", ".join(sorted(node.keys())) if isinstance(node, ml_collections.ConfigDict) else "no keys"
+        node = _laid_over(defaults or {}, config.to_dict())
+        *groups, last = name.split(".")
+        for key in (*groups, last):
+            if not isinstance(node, dict) or key not in node:
+                keys = ", ".join(sorted(node)) if isinstance(node, dict) else "no keys"
                 raise InputError(f"unknown {flag} key {name!r}: {key!r} is not one of: {keys}")
-            node, holder = node[key], node
-        if isinstance(node, ml_collections.ConfigDict):
+            node = node[key]
+        if isinstance(node, dict):
             raise InputError(
-                f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node.keys()))}; set one of them"
+                f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node))}; set one of them"
             )
-        holder[key] = _coerce(f"{flag}.{name}", text, node)
+        value, holder = _coerce(f"{flag}.{name}", text, node), config
+        with config.unlocked():
+            for group in groups:
+                if holder.get(group) is None:
+                    holder[group] = ml_collections.ConfigDict()
+                holder = holder[group]
+            holder[last] = value
 
 
-def parse_with_config(parser: Parser, argv: list[str] | None = None):
-    """Parses `argv`; returns `(arguments, config)`, overrides applied."""
+def _laid_over(below: dict, above: dict) -> dict:
+    """The tree `above` with what it leaves out, or has None for, as in `below`."""
+    both = dict(below)
+    for key, value in above.items():
+        if isinstance(value, dict) and isinstance(below.get(key), dict):
+            both[key] = _laid_over(below[key], value)
+        elif value is not None or key not in below:
+            both[key] = value
+    return both
+
+
+def parse_with_config(parser: Parser, defaults: Callable[[ml_collections.ConfigDict], dict] | None = None):
+    """Parses the command line; returns `(arguments, config)`, overrides applied. `defaults`: of the config, what
+    `apply_overrides` takes beside it."""
     parser.add_argument(
         "--config", required=True, metavar="FILE", help="a file of configs/; override with --config.key=value"
     )
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args()
     config = load_config(arguments.config)
-    apply_overrides(config, rest)
+    apply_overrides(config, rest, defaults=defaults(config) if rest and defaults else None)
     return arguments, config.lock()
 
 
@@ -182,8 +206,8 @@ def add_distributed(parser: Parser) -> None:
 
 
 def run(main: Callable[[], int | None]) -> None:
-    """Runs a command's `main` and exits with its code; the traceback of an `InputError` is not shown, nor that of an
-    error of the machine (a full disk, a closed pipe).
+    """Runs a command's `main` and exits with its code; the traceback of an `InputError` or a `RunFailed` is not shown,
+    nor that of an error of the machine (a full disk, a closed pipe).
 
     Of several processes, all raise a shared `InputError` and end together, and the first speaks. Any other error is one
     process's own: it ends at once, and the others by themselves as soon as they miss it.
@@ -199,6 +223,9 @@ def run(main: Callable[[], int | None]) -> None:
         if not together or _is_first():
             say_error(error)
         code = EXIT_BAD_INPUT
+    except RunFailed as error:
+        say_error(error)
+        code = EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         code = EXIT_FAILED

@@ -8,11 +8,13 @@ same command with --distributed; --mesh is that of the evaluation, training has 
 import pathlib
 
 from launch import cli, inference
+from launch.defaults import training_defaults
 from launch.evaluation import own_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
+from safety_align.evaluation import suite
 from safety_align.evaluation.gates import check_overrides
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -20,6 +22,7 @@ from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
+from safety_align.training.ready import check_data
 
 
 def compare(
@@ -33,6 +36,8 @@ def compare(
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
         gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
+        if variant["gated"] and gate is None:
+            raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
@@ -56,7 +61,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     config = cli.load_config(path)
-    cli.apply_overrides(config, overrides)
+    cli.apply_overrides(config, overrides, defaults=training_defaults(config))
     return workdir, to_train_config(config), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
@@ -71,9 +76,9 @@ def main() -> int:
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
-    output, about = pathlib.Path(arguments.output), {"config": values}
+    output, about = pathlib.Path(arguments.output), {"config": values, "dtype": arguments.dtype}
     check_path(output)
-    _, overrides = to_eval_config(values["eval"])
+    eval_config, overrides = to_eval_config(values["eval"])
     for name, variant in values["variants"].items():  # before anything is trained
         check_name(name, "config.variants:")
         if missing := {"checkpoint", "gated", "gate"} - variant.keys():
@@ -81,6 +86,10 @@ def main() -> int:
         check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
     mesh = inference.start(arguments)
+    with distributed.agreed():  # all of it before the first run is trained
+        for _, train_config, _ in runs:
+            check_data(train_config)
+        suite.check_data(eval_config)
     with own_output(output, about):
         if not train_all(runs):
             return cli.EXIT_FAILED

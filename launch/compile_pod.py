@@ -10,11 +10,15 @@ shortfall where the program does not fit.
 """
 
 import json
-import os
 import pathlib
 
+import msgspec
+
 from launch import cli
+from launch.defaults import training_defaults
+from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory, write_atomically
+from safety_align.strict_json import read_json
 
 
 def main() -> int:
@@ -26,12 +30,13 @@ def main() -> int:
             f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
         )
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
-    arguments, config = cli.parse_with_config(parser)
+    arguments, config = cli.parse_with_config(parser, training_defaults)
     if arguments.json:  # before the minutes of compiling
-        check_path(pathlib.Path(arguments.json), "--json")
-        check_new_file(pathlib.Path(arguments.json))
+        check_report(pathlib.Path(arguments.json), pathlib.Path(arguments.config))
         make_directory(pathlib.Path(arguments.json).parent, "--json")
-    os.environ["JAX_PLATFORMS"] = "cpu"  # before jax is imported: the pod's chips are not here
+    import jax
+
+    jax.config.update("jax_platforms", "cpu")  # the pod's chips are not here
     from launch.train import to_train_config
     from safety_align.pod.programs import Serving
     from safety_align.pod.report import report
@@ -61,6 +66,25 @@ def main() -> int:
         print(f"  {'time: ' + name:22} {1e3 * value:10.3f} ms")
     print(f"  {'MFU at the roofline':22} {100 * found['roofline_mfu']:10.1f} %")
     return cli.EXIT_OK
+
+
+def check_report(path: pathlib.Path, config: pathlib.Path) -> None:
+    """Raises InputError unless the report can go to `path`: nothing is there, or an older report."""
+    check_path(path, "--json")
+    check_new_file(path, config)
+    if path.exists():
+        try:
+            read_json(path, _Report)
+        except InputError as error:
+            raise InputError(f"{path} is there and no report of compile_pod; choose another --json") from error
+
+
+class _Report(msgspec.Struct):
+    """What tells a report of ours from another file."""
+
+    topology: str
+    step: str
+    collectives: dict
 
 
 if __name__ == "__main__":

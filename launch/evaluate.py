@@ -11,6 +11,7 @@ import pathlib
 from launch import cli, inference
 from launch.evaluation import own_output, to_eval_config, variant_gate
 from safety_align import distributed
+from safety_align.evaluation import suite
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
@@ -31,6 +32,8 @@ def main() -> int:
         check_name(arguments.name, "--name")
     check_path(pathlib.Path(arguments.output))
     mesh = inference.start(arguments)
+    with distributed.agreed():
+        suite.check_data(eval_config)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
     gate = variant_gate(name, bundle, overrides)

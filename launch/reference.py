@@ -9,6 +9,7 @@ import dataclasses
 import pathlib
 
 from launch import cli
+from launch.defaults import training_defaults
 from launch.huge_pages import restart_with_huge_pages
 from launch.train import to_train_config
 from safety_align import distributed
@@ -19,7 +20,7 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", metavar="DIR", help="where they go; default: the config's dpo.reference")
     cli.add_distributed(parser)
-    arguments, config = cli.parse_with_config(parser)
+    arguments, config = cli.parse_with_config(parser, training_defaults)
     distributed.start(arguments.distributed)
     import jax
 
@@ -37,7 +38,7 @@ def main() -> int:
     output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
-        check_run(config, mesh)
+        check_run(config, mesh, trains=False)
     start = load_model(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)

@@ -1,15 +1,31 @@
 """Safety alignment with an explicit safety signal: the pieces to reuse.
 
 The model and its routing, the gated decoder, the training objective. Pure functions, linen modules and frozen
-dataclasses; importing them reads no file and keeps no global state.
+dataclasses; importing them reads no file and keeps no global state. Each is imported when it is first asked for, so that
+what needs no jax does not wait for it.
 """
 
-from safety_align.bundle import Bundle
-from safety_align.decoding import Decoder, GateConfig, Generator, Layout, Request, Result, Sampling, decode, prefill
-from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, preset
-from safety_align.routing import Check, Kind, Routing, RoutingConfig, Segment, place
-from safety_align.training.losses import cls_loss, lm_loss
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from safety_align.bundle import Bundle
+    from safety_align.decoding import Decoder, GateConfig, Generator, Layout, Request, Result, Sampling, decode, prefill
+    from safety_align.errors import InputError
+    from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, preset
+    from safety_align.routing import Check, Kind, Routing, RoutingConfig, Segment, place
+    from safety_align.training.losses import cls_loss, lm_loss
+
+_WHERE = {
+    "bundle": ("Bundle",),
+    "decoding": (
+        "Decoder", "GateConfig", "Generator", "Layout", "Request", "Result", "Sampling", "decode", "prefill",
+    ),
+    "errors": ("InputError",),
+    "model": ("SafetyTransformer", "TransformerConfig", "abstract_params", "init_params", "preset"),
+    "routing": ("Check", "Kind", "Routing", "RoutingConfig", "Segment", "place"),
+    "training.losses": ("cls_loss", "lm_loss"),
+}  # fmt: skip
 
 __all__ = [
     "Bundle",
@@ -37,3 +53,14 @@ __all__ = [
     "prefill",
     "preset",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _WHERE.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The one exception type that means "the input is wrong", as opposed to "the code is wrong"."""
+"""The exception types that mean "the input is wrong" or "the run went wrong", as opposed to "the code is wrong"."""
 
 
 class InputError(ValueError):
@@ -11,3 +11,10 @@ class InputError(ValueError):
     def __init__(self, message: str = "", *, shared: bool = False):
         super().__init__(message)
         self.shared = shared
+
+
+class RunFailed(RuntimeError):
+    """A run that cannot go on, though neither its input nor the code is wrong: it diverged, or the disk is full.
+
+    The message is one line that says what is kept. Commands print it and exit with code 1.
+    """

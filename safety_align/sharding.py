@@ -7,6 +7,7 @@ parameters), `fsdp` (parameters split along the width), `sequence` (activations 
 
 import contextlib
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -73,13 +74,13 @@ def make_mesh(data: int = -1, fsdp: int = 1, sequence: int = 1, tensor: int = 1,
     if values.count(-1) > 1 or any(s == 0 or s < -1 for s in values):
         raise InputError(f"mesh sizes {shown}: positive, and -1 at most once")
     if -1 in values:
-        known = -int(np.prod(values))
+        known = -math.prod(values)  # of Python's integers, which do not wrap
         if devices.size % known:
             raise InputError(f"mesh sizes {shown} do not divide {devices.size} devices")
         values[values.index(-1)] = devices.size // known
-    if int(np.prod(values)) != devices.size:
+    if math.prod(values) != devices.size:
         raise InputError(
-            f"mesh {'x'.join(map(str, values))} needs {int(np.prod(values))} devices; there are {devices.size}"
+            f"mesh {'x'.join(map(str, values))} needs {math.prod(values)} devices; there are {devices.size}"
         )
     return Mesh(_layout(devices, values), MESH_AXES, axis_types=(AxisType.Auto,) * len(MESH_AXES))
 

@@ -65,15 +65,19 @@ def check_training(
     trainable: str = "all",
     accumulation: int = 1,
     pairs: int = 0,
+    trains: bool = True,
 ) -> None:
     """Raises InputError unless a training fits the devices of `mesh`: its state, a batch, the hidden states of one
-    microbatch. `slots`: of a row, those of checks included; `pairs`: of a row."""
+    microbatch. `slots`: of a row, those of checks included; `pairs`: of a row; `trains`: False where the parameters are
+    only read."""
     ways = mesh.shape["data"] * mesh.shape["fsdp"]
-    state = state_bytes(model, trainable) // (mesh.shape["fsdp"] * mesh.shape["tensor"])
+    state = state_bytes(model, trainable) if trains else parameter_count(model) * BYTES[model.param_dtype]
+    state //= mesh.shape["fsdp"] * mesh.shape["tensor"]
     stream = stream_bytes(model, rows, slots) // (ways * mesh.shape["sequence"] * accumulation)
     numbers = 4 * 4 * rows * (slots + pairs) // ways  # tokens, positions, segments, targets
     batch = f"a batch of {rows:,} rows x {slots:,} slots"
-    parts = {f"{parameter_count(model):,} parameters and their optimizer": state, batch: stream + numbers}
+    held = f"{parameter_count(model):,} parameters" + " and their optimizer" * trains
+    parts = {held: state, batch: stream + numbers}
     _check(parts, mesh, "a smaller model, data.batch_size or data.sequence_length, or more devices")
 
 

@@ -8,8 +8,11 @@ import sys
 
 import pytest
 
+import safety_align
 from launch import cli
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
+from safety_align.training.checkpoint import CheckpointNotWritten
+from safety_align.training.loop import NonFiniteLoss
 
 
 def ended(main, capsys) -> tuple[int, str]:
@@ -35,6 +38,14 @@ def test_what_is_the_machines_fault_is_one_line_and_exit_code_1(capsys, number):
 
     code, said = ended(main, capsys)
     assert code == 1 and said == f"error: out\\n.jsonl: {os.strerror(number)}; what was written before is kept\n"
+
+
+def test_a_run_that_cannot_go_on_is_one_line_and_exit_code_1(capsys):
+    def main():
+        raise RunFailed("loss nan at step 7")
+
+    assert ended(main, capsys) == (1, "error: loss nan at step 7\n")
+    assert issubclass(NonFiniteLoss, RunFailed) and issubclass(CheckpointNotWritten, RunFailed)
 
 
 def test_a_bug_keeps_its_traceback():
@@ -140,3 +151,16 @@ def test_every_config_file_of_the_project_is_still_read():
     for path in pathlib.Path("configs").rglob("*.py"):
         if "get_config" in path.read_text():
             assert cli.load_config(str(path)).keys()
+
+
+def test_bad_arguments_do_not_wait_for_jax():
+    """Nor does the pod compiler come too late to say on which platform jax runs."""
+    look = "import sys, launch.cli, launch.convert, launch.compile_pod, safety_align; sys.exit('jax' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], check=False).returncode == 0
+
+
+def test_all_that_the_package_offers_is_there():
+    assert all(getattr(safety_align, name) is not None for name in safety_align.__all__)
+    assert set(safety_align.__all__) <= set(dir(safety_align))
+    with pytest.raises(AttributeError, match="no attribute 'no_such'"):
+        _ = safety_align.no_such

@@ -7,6 +7,9 @@ import sys
 import pytest
 
 from launch import cli
+from launch.defaults import training_defaults
+from launch.train import to_train_config
+from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 
 COMMANDS = ("train", "reference", "generate", "evaluate", "compare", "quickstart", "benchmark")
@@ -61,6 +64,29 @@ def test_bad_input_is_one_line_and_exit_code_2(arguments, named, tmp_path):
     lines = [line for line in done.stderr.splitlines() if line]
     assert len(lines) == 1 and lines[0].startswith("error: ") and named in lines[0]
     assert not done.stdout and not (tmp_path / "x").exists()
+
+
+def test_a_field_that_no_config_file_sets_can_be_set():
+    config = cli.load_config("configs/align_small.py")
+    changes = (
+        "gate.tau=2", "gate.dependence=high", "data.system_prompt=42", "data.max_skipped=1", "data.labelled=x",
+        "trainable=signal", "model.remat=full", "model.width=512", "optimizer.b2=0.9",
+    )  # fmt: skip
+    cli.apply_overrides(config, [f"--config.{c}" for c in changes], defaults=training_defaults(config))
+    made = to_train_config(config.lock())
+    assert made.gate == GateConfig(tau=2, dependence="high") and made.trainable == "signal"
+    assert (made.data.system_prompt, made.pipeline.max_skipped, made.data.labelled) == ("42", 1.0, "x")
+    assert (made.model.remat, made.model.width, made.optimizer.b2) == ("full", 512, 0.9)
+    for bad, said in (
+        ("gate.tua=2", "tau"), ("gate=2", "group"), ("gate.tau=x", "expected a int"), ("dpo.beta=1", "dpo"), ("data.no=1", "no"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=said):
+            cli.apply_overrides(config, [f"--config.{bad}"], defaults=training_defaults(config))
+    plain = cli.load_config("configs/align_small_sft.py")
+    with pytest.raises(InputError, match="unknown config key 'gate.tau'"):  # there is no gate to set
+        cli.apply_overrides(plain, ["--config.gate.tau=2"], defaults=training_defaults(plain))
+    plain.gate = dict(tau=2)  # as one that comes from the config of both variants
+    assert to_train_config(plain).gate is None
 
 
 def test_overrides_keep_types():

@@ -1,9 +1,12 @@
 """The entries of a comparison."""
 
+import contextlib
+import types
+
 import pytest
 
 from configs.compare import pretraining
-from launch import compare
+from launch import cli, compare
 from safety_align.errors import InputError
 
 
@@ -37,3 +40,57 @@ def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatc
         with pytest.raises(InputError, match=said):
             compare.main()
     assert not (tmp_path / "out").exists()
+
+
+def test_all_data_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare, "train_all", None)  # not reached
+    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    last = "runs/embedded_gated", "configs/embedded_gated.py"
+    for said, change, values in (
+        ("plian", {"template": "plian"}, {}),
+        (str(tmp_path / "nowhere"), {}, {"data": "real", "data_dir": str(tmp_path / "nowhere")}),
+    ):
+        config = cli.load_config("configs/compare/embedded.py")
+        config.eval.update(values)
+        config.train = (*config.train[:2], (*last, change))
+        monkeypatch.setattr(compare.cli, "parse_with_config", lambda parser, c=config: parsed(parser, c))
+        monkeypatch.setattr("sys.argv", ["compare", f"--output={tmp_path / 'out'}"])
+        with pytest.raises(InputError, match=said):
+            compare.main()
+    assert not (tmp_path / "out").exists()
+
+
+def parsed(parser, config):
+    arguments = parser.parse_args()
+    arguments.config = "x"
+    return arguments, config
+
+
+def test_no_column_is_called_gated_without_a_gate(tmp_path, monkeypatch):
+    bare = types.SimpleNamespace(model_config=types.SimpleNamespace(safety_signal=False), gate=None)
+    monkeypatch.setattr(compare, "load_unrolled", lambda *_: bare)
+    monkeypatch.setattr(compare, "evaluate_variant", None)  # not reached
+    variants = {"gated": {"checkpoint": "runs/sft", "gated": True, "gate": {}}}
+    with pytest.raises(InputError, match="gated is gated, but runs/sft has no safety signal"):
+        compare.compare(variants, {"data": "embedded"}, tmp_path, {})
+
+
+def test_a_comparison_of_another_dtype_is_another_one(tmp_path, monkeypatch):
+    asked = []
+
+    @contextlib.contextmanager
+    def refuse(output, about):
+        asked.append(about)
+        raise InputError("seen")
+        yield
+
+    monkeypatch.setattr(compare, "own_output", refuse)
+    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    for dtype in ("float32", "bfloat16"):
+        monkeypatch.setattr(
+            "sys.argv",
+            ["compare", "--config=configs/compare/embedded.py", f"--output={tmp_path / 'out'}", f"--dtype={dtype}"],
+        )
+        with pytest.raises(InputError, match="seen"):
+            compare.main()
+    assert asked[0]["config"] == asked[1]["config"] and asked[0] != asked[1]

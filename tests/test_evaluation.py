@@ -13,6 +13,8 @@ from safety_align.decoding import GateConfig, score_windows, scoring
 from safety_align.decoding.verdict import Verdict
 from safety_align.decoding.windows import read_window
 from safety_align.errors import InputError
+from safety_align.evaluation import report
+from safety_align.evaluation.gates import gate_report
 from safety_align.evaluation.head import compare_scores, sample_windows
 from safety_align.evaluation.judges import judge
 from safety_align.evaluation.report import markdown_table, write_report
@@ -213,6 +215,18 @@ def test_reports_are_complete_aligned_and_escaped(tmp_path):
     assert "<script>" not in page and "&lt;script&gt;" in page and "a &amp; b &lt;/p&gt;" in page
     assert page.count("<svg") >= 2
     assert 'src="http' not in page and 'href="http' not in page  # one file, nothing fetched
+
+
+def test_a_report_shows_the_gate_that_was_used(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(report, "timeline", lambda sample, threshold: drawn.append(threshold) or "")
+    monkeypatch.setattr(report, "bars", lambda *_: "")
+    attack = VARIANT["attacks"]["direct"]
+    sample = attack["samples"][0] | {"checks": [[0, 0.1], [1, 0.6], [2, 0.6]]}
+    measured = VARIANT | {"attacks": {"direct": attack | {"samples": [sample]}}}
+    gate = GateConfig(threshold=0.8, dependence="low")
+    page = report.html_report({"a": measured | {"gate": gate_report(gate)}, "b": measured | {"gate": None}})
+    assert drawn[0] == 0.8 and "verdicts are only reported" in page and "b: gate: off" in page
 
 
 HOSTILE = "a|b\n$x_{$\x1b[2J\u202e\ud800<i>"

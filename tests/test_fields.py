@@ -66,7 +66,9 @@ PIPELINE = dict(sequence_length=8, batch_size=2, checks_per_row=4, mixture=(("em
     (RoutingConfig, dict(windows=10**12), "routing.windows"), (DpoConfig, dict(reference="x", lm=-1), "dpo.lm"),
     (DpoConfig, dict(reference="x", beta=float("nan")), "dpo.beta"), (EvalConfig, dict(seed=-1), "seed"),
     (EvalConfig, dict(prefills=(0,)), "prefills"), (EvalConfig, dict(temperatures=(float("nan"),)), "temperatures"),
-    (EvalConfig, dict(best_of=10**9), "draws"), (EvalConfig, dict(top_ps=()), "draws"), (EvalConfig, dict(behaviors="7"), "behaviors"),
+    (EvalConfig, dict(best_of=10**9), "draws"),
+    (EvalConfig, dict(temperatures=(1.0,) * 5_000, top_ps=(1.0,) * 5_000, top_ks=(0,) * 400), "10000000000 draws"),
+    (EvalConfig, dict(top_ps=(2.0,)), "top_p"), (EvalConfig, dict(top_ps=()), "draws"), (EvalConfig, dict(behaviors="7"), "behaviors"),
 ])  # fmt: skip
 def test_the_projects_configs_check_theirs(make, change, named):
     with pytest.raises(InputError, match=named):

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from configs import embedded_gated
+from launch.compile_pod import check_report
 from launch.train import to_train_config
 from safety_align.errors import InputError
 from safety_align.model import preset
@@ -125,3 +126,17 @@ def test_the_command_reports_and_refuses_what_does_not_fit(tmp_path):
     large = ["--config.model.preset=llama3_8b"]
     done = subprocess.run([*command, *large], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "does not hold this step" in done.stderr
+
+
+def test_a_report_overwrites_nothing_but_a_report(tmp_path):
+    config, found = tmp_path / "config.json", tmp_path / "found.json"
+    config.write_text('{"topology": "v5e:2x2", "step": "train", "collectives": {}}')
+    check_report(found, config)
+    for text in ("notes", "{}", "[]"):
+        found.write_text(text)
+        with pytest.raises(InputError, match="no report of compile_pod"):
+            check_report(found, config)
+    found.write_text(config.read_text())
+    check_report(found, config)
+    with pytest.raises(InputError, match="same file"):
+        check_report(config, config)

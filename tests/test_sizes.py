@@ -47,6 +47,20 @@ def test_a_training_that_cannot_fit_is_refused_with_its_bytes(mesh, change, name
         sizes.check_training(preset("tiny", **change), mesh, **{"rows": 8, "slots": 128} | shape)
 
 
+def test_a_model_that_is_only_read_needs_no_optimizer(mesh):
+    model = preset("tiny", layers=9_000, mlp_width=96)  # 0.4 GiB of parameters
+    sizes.check_training(model, mesh, 8, 128, trains=False)
+    with pytest.raises(InputError, match="and their optimizer"):
+        sizes.check_training(model, mesh, 8, 128)
+    with pytest.raises(InputError, match="parameters [0-9.,]+ GiB"):
+        sizes.check_training(preset("tiny", width=10**6), mesh, 8, 128, trains=False)
+
+
+def test_sizes_of_a_mesh_do_not_wrap():
+    with pytest.raises(InputError, match="do not divide"):
+        sharding.make_mesh(data=2**30, fsdp=2**30, sequence=16, tensor=-1)
+
+
 def test_a_cache_that_cannot_fit_is_refused_with_its_bytes(mesh):
     sizes.check_decoding(preset("tiny"), 32, 4096, mesh, "")
     for rows, slots in ((10**8, 64), (1, 2 * 10**9)):

@@ -57,9 +57,9 @@ class EvalConfig:
             raise InputError(f"data {self.data!r} is not real or embedded")
         if few := [tokens for tokens in self.prefills if tokens < 1]:
             raise InputError(f"prefills must be at least 1, got {few[0]}")
-        # The grid checks each of its settings.
-        draws = len(SamplingGrid(self.temperatures, self.top_ps, self.top_ks).settings()) * self.best_of
+        draws = len(self.temperatures) * len(self.top_ps) * len(self.top_ks) * self.best_of
         if not 1 <= draws <= MAX_DRAWS:
             raise InputError(
                 f"temperatures x top_ps x top_ks x best_of are {draws} draws for each behaviour, not 1 to {MAX_DRAWS}"
             )
+        SamplingGrid(self.temperatures, self.top_ps, self.top_ks).settings()  # checks each of its settings

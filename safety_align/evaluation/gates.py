@@ -23,10 +23,14 @@ def check_overrides(overrides: Mapping) -> None:
 def gate_for(bundle: Bundle, overrides: Mapping) -> GateConfig | None:
     """The gate that came with the model, with `overrides` of its fields; None for a model without the signal.
 
-    A model that brings no gate is decoded with the default one.
+    A model that brings no gate is decoded with the default one. Raises InputError for overrides of a gate that is not.
     """
     check_overrides(overrides)
     if not bundle.model_config.safety_signal:
+        if overrides:
+            raise InputError(
+                f"gate.{min(overrides)} is set, but the model has no safety signal, and so no gate; leave it out"
+            )
         return None
     return dataclasses.replace(bundle.gate or GateConfig(), **overrides)
 
@@ -37,13 +41,3 @@ def gate_report(gate: GateConfig | None) -> dict | None:
         return None
     differs = {name: list(pair) for name, pair in differences(gate, GateConfig()).items()}
     return {"used": dataclasses.asdict(gate), "differs": differs}
-
-
-def gate_line(report: dict | None) -> str:
-    """A `gate_report` in one line."""
-    if report is None:
-        return "no gate"
-    shown = ", ".join(
-        f"{name} {value!r} in place of {default!r}" for name, (value, default) in report["differs"].items()
-    )
-    return f"gate with {shown}" if shown else "the default gate"

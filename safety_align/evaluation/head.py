@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jax.sharding import Mesh
 
+from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, score_queries, score_windows
 from safety_align.evaluation.statistics import Clusters, auroc, auroc_interval, fpr_at_recall
 from safety_align.evaluation.suite import Answer, HeadSets
-from safety_align.training.checkpoint import Bundle
 
 WINDOWS = 2
 """Windows read of each answer."""

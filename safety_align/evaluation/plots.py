@@ -1,31 +1,36 @@
 """Plots of the report as inline SVG."""
 
+import functools
 import io
 import math
 
-import matplotlib
-
 from safety_align.visible import visible
 
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # after the backend is chosen
-
-plt.rcParams.update(
-    {
-        "svg.fonttype": "path",
-        "font.size": 10,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "text.parse_math": False,  # a $ in a name is a $
-    }
-)
+STYLE = {
+    "svg.fonttype": "path",
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.parse_math": False,  # a $ in a name is a $
+}
 
 COLOURS = ("#c0504d", "#2f6db5", "#3f9a6b", "#d09a2c", "#7a5ea8", "#4aa3a2", "#8c6d5a", "#7f8896")
 
 
+@functools.cache
+def _pyplot():
+    import matplotlib  # here: importing it takes half a second
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt  # after the backend is chosen
+
+    plt.rcParams.update(STYLE)
+    return plt
+
+
 def bars(variants: dict[str, dict[str, dict]], names: list[str], key: str) -> str:
     """Grouped bars in per cent with their intervals; one group a name, one colour a variant."""
-    figure, axes = plt.subplots(figsize=(10.5, 3.6))
+    figure, axes = _pyplot().subplots(figsize=(10.5, 3.6))
     width = 0.8 / max(len(variants), 1)
     for i, (variant, found) in enumerate(variants.items()):
         xs, values, below, above = [], [], [], []
@@ -48,13 +53,13 @@ def bars(variants: dict[str, dict[str, dict]], names: list[str], key: str) -> st
     return _svg(figure)
 
 
-def timeline(sample: dict) -> str:
-    """Probability of "malicious" at each check of one answer, over generated tokens."""
-    figure, axes = plt.subplots(figsize=(8.5, 1.7))
+def timeline(sample: dict, threshold: float) -> str:
+    """Probability of "malicious" at each check of one answer, over generated tokens; a line at the gate's `threshold`."""
+    figure, axes = _pyplot().subplots(figsize=(8.5, 1.7))
     checks = known_checks(sample)
-    axes.axhline(0.5, color="#8a93a3", linewidth=0.8, linestyle="--")
+    axes.axhline(threshold, color="#8a93a3", linewidth=0.8, linestyle="--")
     axes.plot(*zip(*checks, strict=True), color="#2f6db5", linewidth=1, marker="o", markersize=3)
-    bad = [(s, v) for s, v in checks if v >= 0.5]
+    bad = [(s, v) for s, v in checks if v >= threshold]
     if bad:
         axes.plot(*zip(*bad, strict=True), "o", color="#c0504d", markersize=4)
     axes.set_ylim(-0.05, 1.05)
@@ -77,6 +82,6 @@ def known_checks(sample: dict) -> list[tuple[int, float]]:
 def _svg(figure) -> str:
     out = io.StringIO()
     figure.savefig(out, format="svg", bbox_inches="tight", metadata={"Date": None, "Creator": None})
-    plt.close(figure)
+    _pyplot().close(figure)
     text = out.getvalue()
     return text[text.index("<svg") :]

@@ -4,7 +4,7 @@ import html
 import json
 import pathlib
 
-from safety_align.evaluation.gates import gate_line
+from safety_align.decoding.config import GateConfig, describe
 from safety_align.evaluation.plots import bars, is_number, known_checks, timeline
 from safety_align.files import write_atomically
 from safety_align.visible import LINES, visible
@@ -110,7 +110,7 @@ def html_report(variants: dict[str, dict]) -> str:
         f"<title>safety_align: attacks on the gate</title><style>{_STYLE}</style>",
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
-        *(f"<p>{escape(v)}: {escape(gate_line(d['gate']))}.</p>" for v, d in variants.items() if "gate" in d),
+        *(f"<p>{escape(v)}: {escape(describe(_gate(d)))}.</p>" for v, d in variants.items() if "gate" in d),
         "<h2>Attack success rate</h2>",
         bars(
             {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},
@@ -130,15 +130,22 @@ def _samples(variants: dict[str, dict]) -> list[str]:
     parts = []
     for variant, measured in list(variants.items())[:3]:
         parts.append(f"<h2>Answers of {escape(variant)}</h2>")
+        threshold = (_gate(measured) or GateConfig()).threshold
         for name in ("prefill_10", "nested", "sampling", "direct"):
             for sample in measured["attacks"].get(name, {}).get("samples", [])[:2]:
-                parts.append(_sample(name, sample))
+                parts.append(_sample(name, sample, threshold))
         for name, found in measured["benign_refused"].items():
-            parts += [_sample(name, sample) for sample in found.get("samples", [])[:2]]
+            parts += [_sample(name, sample, threshold) for sample in found.get("samples", [])[:2]]
     return parts
 
 
-def _sample(name: str, sample: dict) -> str:
+def _gate(measured: dict) -> GateConfig | None:
+    """The gate that a variant was measured with."""
+    gate = measured.get("gate")
+    return GateConfig(**gate["used"]) if gate else None
+
+
+def _sample(name: str, sample: dict, threshold: float) -> str:
     text = sample["response"]
     given = sample["prefill"]
     if given and text.startswith(given):
@@ -150,7 +157,7 @@ def _sample(name: str, sample: dict) -> str:
         if given and not text.startswith(given)
         else ""
     )
-    plot = timeline(sample) if len(known_checks(sample)) > 2 else ""
+    plot = timeline(sample, threshold) if len(known_checks(sample)) > 2 else ""
     return (
         f"<div class='sample'><p><span class='tag'>{escape(name)}</span> "
         f"<span class='tag {escape(sample['verdict'])}'>judge: {escape(sample['verdict'].replace('_', ' '))}</span> "

@@ -8,7 +8,7 @@ Two suffixes of one goal, or two windows of one answer, say less than two goals 
 from collections.abc import Hashable, Sequence
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from safety_align.training.metrics import auroc
 
@@ -46,13 +46,13 @@ def _effective(share: float, sizes: np.ndarray, sums: np.ndarray) -> float:
     if 0 < share < 1:
         between = m / (m - 1) * float(np.sum((sums - share * sizes) ** 2)) / n**2
         worth = float(np.clip(share * (1 - share) / max(between, 1e-12), least, n))
-    quantiles = scipy.stats.t.ppf((1 + LEVEL) / 2, [n - 1, m - 1])
+    quantiles = scipy.special.stdtrit([n - 1, m - 1], (1 + LEVEL) / 2)
     return worth * float((quantiles[0] / quantiles[1]) ** 2)
 
 
 def _wilson(share: float, n: float) -> tuple[float, float]:
     """The p with |share - p| = z sqrt(p (1 - p) / n)."""
-    z2 = float(scipy.stats.norm.ppf((1 + LEVEL) / 2)) ** 2
+    z2 = float(scipy.special.ndtri((1 + LEVEL) / 2)) ** 2
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n**2))) / (1 + z2 / n)
     return max(0.0, float(centre - half)), min(1.0, float(centre + half))

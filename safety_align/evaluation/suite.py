@@ -9,13 +9,16 @@ from safety_align.attacks import Attack, Behavior, Direct, Prefill, Published, S
 from safety_align.data import embedded
 from safety_align.data.examples import Example
 from safety_align.data.rows import read_csv
-from safety_align.data.sources import load_source
+from safety_align.data.sources import SPECS, load_source
 from safety_align.evaluation.config import EvalConfig
-from safety_align.files import expanded
+from safety_align.files import check_file, expanded
 from safety_align.strict_json import read_json_lines
 from safety_align.text import Turn
 
 Conversation = tuple[Turn, ...]
+
+JUDGED = "beavertails_test.jsonl.gz"
+"""Answers that people have judged, below `data_dir`/eval."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,6 +58,16 @@ def attacks(config: EvalConfig) -> Iterator[tuple[Attack, list[Behavior]]]:
     yield grid, load("malicious_instruct", "embedded", config.sampling_behaviors)
     if config.data == "real":
         yield Direct("direct_harmbench"), load("harmbench", "", config.behaviors)
+
+
+def check_data(config: EvalConfig) -> None:
+    """Raises InputError for a data file that is not there or not right, before a model is read or trained."""
+    for _ in attacks(config):
+        pass
+    if config.data == "real":
+        _xstest(config, "safe")
+        check_file(_folder(config) / JUDGED)
+        check_file(pathlib.Path(config.data_dir) / SPECS["alpaca"].file)
 
 
 def benign_examples(config: EvalConfig) -> list[Example]:
@@ -106,7 +119,7 @@ def _real_head_sets(config: EvalConfig) -> HeadSets:
     benign = subsample(_held_out(config, "alpaca"), n, seed)
     published = ("advbench", "harmbench", "malicious_instruct")
     goals = {name: _asked(b.goal for b in load_behaviors(name, config.data_dir, n, seed)) for name in published}
-    pairs = [row for _, row in read_json_lines(_folder(config) / "beavertails_test.jsonl.gz", _Judged)]
+    pairs = [row for _, row in read_json_lines(_folder(config) / JUDGED, _Judged)]
     unsafe = [Answer((Turn("user", p["prompt"]),), p["response"]) for p in pairs if not p["is_safe"]]
     return HeadSets(
         queries=goals

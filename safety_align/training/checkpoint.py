@@ -30,7 +30,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.canaries import Canary, check_canaries
 from safety_align.decoding.canaries import check as check_signal
 from safety_align.decoding.config import GateConfig
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.strict_json import check_dataclass, check_type, read_json
@@ -42,7 +42,7 @@ SIGNAL_RECORD = "signal.json"
 """Beside the arrays of a checkpoint of a model with the safety signal."""
 
 
-class CheckpointNotWritten(RuntimeError):
+class CheckpointNotWritten(RunFailed):
     """The disk is full, say; what was saved before is untouched."""
 
 

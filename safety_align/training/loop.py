@@ -22,7 +22,7 @@ from safety_align.claims import owned
 from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import WithReference
 from safety_align.decoding.canaries import measure
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.transformer import SIGNAL
@@ -50,7 +50,7 @@ from safety_align.training.step import check_microbatches, init_state, make_eval
 from safety_align.training.throughput import InputWatch
 
 
-class NonFiniteLoss(RuntimeError):
+class NonFiniteLoss(RunFailed):
     """Training diverged; the last good checkpoint is kept."""
 
 

@@ -4,16 +4,20 @@ import json
 import pathlib
 
 import numpy as np
-import scipy.stats
 
 from safety_align.files import write_atomically
 
 
 def auroc(malicious: np.ndarray, benign: np.ndarray) -> float:
-    """Probability that a malicious item scores above a benign one, ties counting half; NaN if either is empty."""
+    """Probability that a malicious item scores above a benign one, ties counting half; NaN if either is empty, or an
+    item has no score."""
     if not len(malicious) or not len(benign):
         return float("nan")
-    ranks = scipy.stats.rankdata(np.concatenate([malicious, benign]))
+    scores = np.concatenate([malicious, benign])
+    if np.isnan(scores).any():
+        return float("nan")
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]  # from 1 on; equal ones share their mean
     above = ranks[: len(malicious)].sum() - len(malicious) * (len(malicious) + 1) / 2
     return float(above / (len(malicious) * len(benign)))
 

@@ -13,8 +13,11 @@ from safety_align.text import check_template_name
 from safety_align.training.config import TrainConfig
 
 
-def check_run(config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
-    """Raises InputError for a run that cannot begin on `mesh`: too large, not divisible, or of things that are not there."""
+def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True) -> None:
+    """Raises InputError for a run that cannot begin on `mesh`: too large, not divisible, or of things that are not there.
+
+    `trains`: False for one that only reads what its model says, and needs no optimizer.
+    """
     pipeline = config.pipeline
     sizes.check_training(
         config.model,
@@ -24,11 +27,17 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh) -> None:
         trainable=config.trainable,
         accumulation=config.accumulation,
         pairs=pipeline.pairs_per_row or 0,
+        trains=trains,
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
+    check_data(config)
+
+
+def check_data(config: TrainConfig) -> None:
+    """Raises InputError for a template or a data source that there is none of, or a data file that is not there."""
     check_names(config)
-    for name, _ in pipeline.mixture:
+    for name, _ in config.pipeline.mixture:
         _check_files(config, name)
 
 
