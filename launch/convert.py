@@ -14,8 +14,6 @@ from launch import cli
 from safety_align.files import check_path
 from safety_align.visible import visible
 
-FORMATS = ("huggingface", "run", "llama2c")
-
 
 def main() -> int:
     parser = cli.Parser(__doc__)
@@ -23,7 +21,9 @@ def main() -> int:
     parser.add_argument(
         "--to", dest="target", required=True, metavar="DIR", help="the directory to write; must not exist"
     )
-    parser.add_argument("--format", choices=FORMATS, help="what --from is; default: by looking at it")
+    parser.add_argument(
+        "--format", metavar="NAME", help="what --from is: huggingface, run or llama2c; default: by looking at it"
+    )
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored dtype; default: as it is")
     parser.add_argument("--tokenizer", metavar="FILE", help="the tokenizer file of a llama2.c model")
     parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
