@@ -84,6 +84,6 @@ def _ids(bundle: Bundle, conversations: Iterable[Sequence[Turn]]) -> list[list[i
 
 def _perplexity(bundle: Bundle, gate: GateConfig | None, examples, mesh: Mesh | None, advance) -> dict:
     model, params = bundle.model_config, bundle.params
-    if gate is None:
+    if gate is None or not gate.visible:  # no answer feels the signal
         model = dataclasses.replace(model, safety_signal=False)
     return perplexity(model, params, bundle.tokenizer, bundle.template, examples, mesh=mesh)

@@ -42,6 +42,7 @@ from safety_align.interop.tensor_file import (
 )
 from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matrix_axes, stored_shape, table_of
 from safety_align.model import TransformerConfig, abstract_params
+from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.huggingface_config import family_of, read_config, write_config
 from safety_align.model.transformer import SIGNAL
 from safety_align.strict_json import read_json
@@ -218,10 +219,9 @@ def _config_to_write(config: TransformerConfig, values: dict | None, dtype: str)
     if values is None:
         return write_config(config, family_of(config), {"torch_dtype": dtype})
     described = TransformerConfig.from_huggingface(values)
-    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "scan_layers")
     for field in dataclasses.fields(config):
         ours, theirs = getattr(config, field.name), getattr(described, field.name)
-        if field.name not in runtime and ours != theirs:
+        if field.name not in RUNTIME_FIELDS and ours != theirs:
             raise InputError(f"config.json says {field.name} = {theirs!r}, the model has {ours!r}")
     spelled = "dtype" if "dtype" in values and "torch_dtype" not in values else "torch_dtype"
     return values if values.get(spelled) == dtype else values | {spelled: dtype}

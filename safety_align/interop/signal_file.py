@@ -68,6 +68,8 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> Si
     the `model`'s tensors."""
     path = directory / SIGNAL_FACTS
     found = read_json(path, _Facts)
+    if found.format == 1 and (found.checksums is not None or found.canaries is not None):
+        raise InputError(f"{path} says format 1 but has checksums or canaries, which are of format 2; copy it again")
     if found.format > 1:
         if found.checksums is None or found.gate is None:
             raise InputError(f"{path} of format {found.format} must have a gate and checksums; copy it again")

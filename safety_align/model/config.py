@@ -10,6 +10,9 @@ REMAT_POLICIES = ("none", "full", "dots")
 
 ATTENTION = ("auto", "dense", "chunked", "splash", "cudnn", "xla")
 
+RUNTIME_FIELDS = ("safety_signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
+"""Fields of `TransformerConfig` that say how a language model is computed, not which one it is."""
+
 ROPE_KINDS = ("linear", "llama3", "yarn")
 
 SIZES = {

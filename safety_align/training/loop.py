@@ -25,6 +25,7 @@ from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
+from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.transformer import SIGNAL
 from safety_align.routing import Kind
 from safety_align.text import load_template
@@ -273,10 +274,9 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
 
 def same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
     """Raises InputError, naming the field, unless both configs describe the same language model."""
-    runtime = ("safety_signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
     for field in dataclasses.fields(ours):
         a, b = getattr(ours, field.name), getattr(theirs, field.name)
-        if field.name not in runtime and a != b:
+        if field.name not in RUNTIME_FIELDS and a != b:
             raise InputError(
                 f"init_from {where} is a model of another shape: {field.name} is {b!r} there, {a!r} in the config"
             )
