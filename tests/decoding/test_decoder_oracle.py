@@ -256,8 +256,9 @@ def check_decoding(name, bias, seed):
 
 
 CASES = ((-3.0, 0), (-1.0, 1), (0.5, 2))
-"""(bias of the head, seed): mostly benign, mixed, mostly malicious; each gate meets two of them."""
-MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in range(2)]
+"""(bias of the head, seed): mostly benign, mixed, mostly malicious; a gate meets one of them, the usual ones two."""
+USUAL = ("medium_rewind", "medium_insert", "low", "high")
+MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in range(1 + (name in USUAL))]
 
 
 @pytest.mark.parametrize("name, bias, seed", MET)
