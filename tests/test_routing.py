@@ -220,10 +220,11 @@ def inference_windows(r1: int, r2: int, r3: int, answer: int) -> set[tuple[bool,
         rows = tree.unflatten(np.array(sorted(states), np.int32).T)
         length = np.full(len(states), count, np.int32)
         due = ~np.asarray(is_frozen(rows, length, gate))
-        window = [np.asarray(x)[due] for x in read_window(rows, length, gate)]
+        view = read_window(rows, length, gate)
+        window = [np.asarray(x)[due] for x in view]
         found |= {(bool(query), max(0, int(lo)), int(hi)) for lo, hi, query in zip(*window, strict=True)}
         for malicious in (False, True):
-            after = judge_response(rows, due, np.full(len(due), malicious), length, 1, gate)[0]
+            after = judge_response(rows, due, np.full(len(due), malicious), length, view.stop, 1, gate)[0]
             leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(after)]
             states |= {tuple(int(x) for x in row) for row in zip(*leaves, strict=True)}
     return found
