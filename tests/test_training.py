@@ -175,6 +175,7 @@ def small_run(**changes):
     config.tokenizer_texts = 200
     config.data.mixture = {"embedded": 3.0, "embedded_queries": 1.0}
     config.data.batch_size, config.data.validation_examples = 4, 24
+    config.optimizer.warmup = 1  # six steps are to show that it learns
     config.update(steps=6, log_every=1, eval_every=100, save_every=2, keep=3)
     config.update(changes)
     return to_train_config(config)
