@@ -98,14 +98,17 @@ def record(trace: Trace, column, due, logit, start, stop) -> Trace:
 
 
 def probability(logit: jax.Array) -> jax.Array:
+    """Probability of "malicious" of safety logits [...]; 1 where a logit is not finite."""
     return jnp.where(jnp.isfinite(logit), jax.nn.sigmoid(logit), 1.0)
 
 
 def apply(decoder: Decoder, params, method: str, *arguments):
+    """The `method` of `SafetyTransformer` with the decoder's model and `params`."""
     return SafetyTransformer(decoder.model).apply({"params": params}, *arguments, method=method)
 
 
 def extend(decoder: Decoder, params, tokens, positions, cache, writes, mask):
+    """`SafetyTransformer.extend`, its cache kept where it lies: hidden states [B, N, D] and the cache."""
     hidden, cache = apply(decoder, params, "extend", tokens, positions, cache, writes, mask)
     return hidden, tuple(tuple(place_cache(x) for x in pair) for pair in cache)
 

@@ -161,4 +161,5 @@ def test_possible_sampling_is_taken():
         dict(top_p=1),
         dict(temperature=np.float64(0.7), top_p=1e-6),
     ):
-        Sampling(**change)
+        taken = Sampling(**change)
+        assert all(getattr(taken, name) == value for name, value in change.items())
