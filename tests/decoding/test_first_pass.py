@@ -44,7 +44,7 @@ def first_pass(backend: str, dtype: str, gate: GateConfig | None, seed: int):
     return [np.asarray(x, np.float32) for x in parts]
 
 
-def check(backend: str, dtype: str, gate: str, tolerance: float):
+def check_backend(backend: str, dtype: str, gate: str, tolerance: float):
     seed = int(np.random.default_rng().integers(1 << 30))
     ours, plain = (first_pass(b, dtype, GATES[gate], seed) for b in (backend, "dense"))
     for a, b in zip(ours, plain, strict=True):
@@ -54,7 +54,7 @@ def check(backend: str, dtype: str, gate: str, tolerance: float):
 def test_blocks_of_queries(monkeypatch):
     """float32, sums in another order."""
     monkeypatch.setattr(kernels.xla, "CHUNK", 16)
-    check("chunked", "float32", "query too", 5e-5)
+    check_backend("chunked", "float32", "query too", 5e-5)
 
 
 @pytest.mark.parametrize("gate", ["visible", "invisible"])
@@ -63,7 +63,7 @@ def test_the_tpu_kernel(gate, monkeypatch):
     real = kernels.splash_attention
     monkeypatch.setattr(kernels, "splash_attention", lambda *arguments: real(*arguments[:4], interpret=True))
     monkeypatch.setattr(kernels, "choose", lambda attention, platform: attention)
-    check("splash", "float32", gate, 5e-5)
+    check_backend("splash", "float32", gate, 5e-5)
 
 
 @pytest.mark.parametrize("gate", ["visible", "invisible"])
@@ -74,7 +74,7 @@ def test_cudnn_by_its_contract(gate, monkeypatch):
     monkeypatch.setattr(cudnn, "_packed", lambda *a: asked.append(1) or stand_in(*a))
     monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
     monkeypatch.setattr(kernels, "choose", lambda attention, platform: attention)
-    check("cudnn", "bfloat16", gate, 0.06)
+    check_backend("cudnn", "bfloat16", gate, 0.06)
     assert len(asked) == 2  # layers
 
 
@@ -82,7 +82,7 @@ def test_cudnn_by_its_contract(gate, monkeypatch):
 @pytest.mark.parametrize("gate", GATES)
 def test_cudnn(gate):
     """bfloat16, 8 bits, through two layers."""
-    check("cudnn", "bfloat16", gate, 0.06)
+    check_backend("cudnn", "bfloat16", gate, 0.06)
 
 
 @pytest.mark.parametrize("window", [None, 8])
