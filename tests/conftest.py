@@ -1,7 +1,10 @@
 """One compilation cache for all tests of a session, its workers and the processes they start; deleted afterwards."""
 
 import os
+import sys
 import tempfile
+
+import pytest
 
 
 def pytest_configure(config):
@@ -11,3 +14,12 @@ def pytest_configure(config):
         config.add_cleanup(folder.cleanup)
         os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def programs_go_with_their_file():
+    """Every compiled program takes memory maps, of which a process has 65,530 on Linux: a worker that keeps those of
+    all files dies in the compiler."""
+    yield
+    if jax := sys.modules.get("jax"):
+        jax.clear_caches()

@@ -18,16 +18,15 @@ from safety_align import sharding
 from safety_align.data import reference as store
 from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import encode_example
-from safety_align.data.sources import load_source
 from safety_align.errors import InputError
 from safety_align.routing import place
 from safety_align.training import loop
 from safety_align.training.checkpoint import load_run
+from safety_align.training.inputs import load_examples
 from safety_align.training.reference import fingerprint
 from safety_align.training.step import make_eval_step
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104, safety_signal=False)
-EMBEDDED = dict(data_dir="", cache_dir="")
 
 
 def tiny(config, **changes):
@@ -84,9 +83,9 @@ def test_a_run_makes_its_reference_starts_at_log_two_and_learns_the_preferences(
 def test_the_stored_reference_is_that_of_the_model(whole, sft):
     home, _ = whole
     sums = store.read_reference(home / "reference", 126)
-    bundle = load_run(sft)
-    examples = [e for split in ("train", "test") for e in load_source("embedded_preferences", split, **EMBEDDED)]
-    length = embedded_dpo.get_config().data.sequence_length
+    bundle, config = load_run(sft), dpo_run(sft, home / "reference")
+    examples = [e for split in ("train", "test") for e in load_examples(config, "embedded_preferences", split)]
+    length = config.pipeline.sequence_length
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     eval_step = make_eval_step(bundle.model_config, mesh)
     for example in examples[::9]:
@@ -205,7 +204,7 @@ def test_two_processes_make_the_reference_and_train_as_one_does(sft, tmp_path):
     where = tmp_path / "reference"
     changes = [
         "--config=configs/embedded_dpo.py", f"--config.init_from={sft}", "--config.steps=2", "--config.data.seed=9",
-        "--config.data.batch_size=64", f"--config.dpo.reference={where}",
+        "--config.data.batch_size=64", "--config.data.sequence_length=256", f"--config.dpo.reference={where}",
     ]  # fmt: skip
     # Both in processes of their own, where no fixture has made the corpus smaller.
     codes = finish(start(tmp_path / "two", *changes, processes=2))
