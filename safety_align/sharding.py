@@ -8,6 +8,7 @@ parameters), `fsdp` (parameters split along the width), `sequence` (activations 
 import contextlib
 import functools
 import math
+from collections.abc import Collection
 
 import flax.linen as nn
 import jax
@@ -98,9 +99,33 @@ def _layout(devices: np.ndarray, sizes: list[int]) -> np.ndarray:
     return mesh_utils.create_hybrid_device_mesh(inner, outer, devices, allow_split_physical_axes=True)
 
 
+def axes_here() -> dict[str, int]:
+    """{axis: size} of the rules table's axes that the surrounding mesh (`jax.set_mesh`) leaves to the compiler.
+
+    Empty outside a mesh and in a mesh that has none of them. Axes of other names, and those that the caller handles
+    (explicit ones, and those of a surrounding `shard_map`), are not ours to speak of.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    free = zip(mesh.axis_names, mesh.axis_types, strict=True)
+    return {axis: mesh.shape[axis] for axis, kind in free if axis in MESH_AXES and kind == AxisType.Auto}
+
+
 def constrain(x: jax.Array, *names: str | None) -> jax.Array:
-    """Constrains an activation by logical names; does nothing outside a mesh (`jax.set_mesh`)."""
-    return nn.with_logical_constraint(x, names, rules=RULES)
+    """Constrains an activation by logical names, as far as the surrounding mesh has their axes (`axes_here`)."""
+    here = axes_here()
+    return jax.lax.with_sharding_constraint(x, spec(here, *names)) if here else x
+
+
+def spec(axes: Collection[str], *names: str | None) -> PartitionSpec:
+    """Where the rules table puts an array of the logical axes `names`, as far as the mesh axes are among `axes`."""
+    rules = dict(RULES)
+
+    def one(name: str | None):
+        where = rules[name] if name is not None else None
+        found = tuple(a for a in ((where,) if isinstance(where, str) else where or ()) if a in axes)
+        return found if len(found) > 1 else found[0] if found else None
+
+    return PartitionSpec(*map(one, names))
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

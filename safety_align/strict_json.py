@@ -67,8 +67,7 @@ def parse_json(data: str | bytes, where: str, schema: Any = Any) -> Any:
     except RecursionError:
         raise JsonError(f"{where} is nested too deeply", "nested too deeply") from None
     except UnicodeEncodeError:
-        what = "half of a surrogate pair"
-        raise JsonError(f"{where} holds {what} (\\ud800 … \\udfff), which is no character", what) from None
+        raise _half_a_pair(where) from None
     except UnicodeDecodeError as error:
         raise JsonError(f"{where} is not UTF-8 (byte {error.start})", "not UTF-8") from None
     except ValueError as error:
@@ -80,6 +79,8 @@ def check_type(value: Any, schema: Any, where: str) -> Any:
     """`value` (of JSON types) converted to `schema`; JsonError names the field that is missing or has another type."""
     try:
         return msgspec.convert(value, schema, strict=True)
+    except UnicodeEncodeError:  # a value that no file held: one made in Python
+        raise _half_a_pair(where) from None
     except msgspec.ValidationError as error:
         what, _, field = str(error).partition(" - at `$")
         field = field.rstrip("`").lstrip(".")
@@ -93,6 +94,11 @@ def check_dataclass(values: Any, schema: type, where: str) -> Any:
     if unknown := sorted(values.keys() - {field.name for field in dataclasses.fields(schema)}):
         raise InputError(f"{where} has an unknown field {unknown[0]!r}")
     return check_type(values, schema, where)
+
+
+def _half_a_pair(where: str) -> JsonError:
+    what = "half of a surrogate pair"
+    return JsonError(f"{where} holds {what} (\\ud800 … \\udfff), which is no character", what)
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
         prefill=np.zeros((batch, 0), np.int32),
         prefill_length=np.zeros(batch, np.int32),
         limit=np.full(batch, layout.steps, np.int32),
+        threshold=np.zeros(batch, np.float32),
         temperature=np.zeros(batch, np.float32),
         top_k=np.zeros(batch, np.int32),
         top_p=np.ones(batch, np.float32),
@@ -86,6 +87,6 @@ def _memory(compiled, state) -> dict:
     held = memory.argument_size_in_bytes + memory.output_size_in_bytes - memory.alias_size_in_bytes
     return {
         "peak_bytes": held + memory.temp_size_in_bytes,
-        "cache_bytes": sum(x.nbytes for x in jax.tree.leaves(state.cache)),
+        "cache_bytes": state.cache.bytes,
         "temporary_bytes": memory.temp_size_in_bytes,
     }

@@ -25,15 +25,14 @@ DEPENDENCES, MODES, READS = ("low", "medium", "high"), ("insert", "rewind"), ("w
 
 
 @dataclasses.dataclass(frozen=True)
-class GateConfig:
-    """The safety gate of the decoder (method.md sections 5-7). Hashable: a static argument of the compiled decoder.
+class GateRules:
+    """The safety gate of the decoder (method.md sections 5-7), but for its threshold: what a decoder is compiled for. Hashable.
 
     Attributes:
       dependence: "low" ignores the verdict (the answer still attends to `[CLS]`), "medium" turns the answer into an
         explained refusal, "high" ends it with `FIXED_REFUSAL` at the first malicious verdict.
       mode: where a refusal starts: "insert" at the present token, "rewind" at the last benign check [ours] (the
         tokens since then are dropped; a prefilled answer that never passed a check is dropped whole).
-      threshold: probability from which a verdict is malicious, within `THRESHOLDS`.
       tau: consecutive malicious checks (not steps) that confirm an alert; 1 under "high".
       r1, r2, r3: widths of the windows of rules 1-3, in tokens.
       schedule: when to re-evaluate, as `parse_schedule` reads it.
@@ -50,7 +49,6 @@ class GateConfig:
 
     dependence: str = "medium"
     mode: str = "rewind"
-    threshold: float = 0.5
     tau: int = 3
     r1: int = 10
     r2: int = 10
@@ -66,7 +64,6 @@ class GateConfig:
         for name, known in (("dependence", DEPENDENCES), ("mode", MODES), ("reads", READS)):
             if getattr(self, name) not in known:
                 raise InputError(f"gate.{name} {shown(getattr(self, name))} is not one of {', '.join(known)}")
-        number("gate.threshold", self.threshold, *THRESHOLDS)
         for name in ("tau", "r1", "r2", "r3", "max_refusal_tokens"):
             integer(f"gate.{name}", getattr(self, name), 1, MOST)
         for name in ("confirm_every_step", "windows_include_query", "visible"):
@@ -78,11 +75,6 @@ class GateConfig:
         if not isinstance(self.schedule, str):
             raise InputError(f"gate.schedule must be text, got {shown(self.schedule)}")
         parse_schedule(self.schedule)
-
-    @classmethod
-    def read(cls, values: dict, where: str) -> "GateConfig":
-        """The gate that stored `values` (parsed JSON) spell; InputError, which names `where`, for anything else."""
-        return check_dataclass(values, cls, f"{where}: gate")
 
     @property
     def parsed_schedule(self) -> Schedule:
@@ -103,6 +95,32 @@ class GateConfig:
     def refusal_text(self) -> str:
         """What a refusal is forced to start with."""
         return FIXED_REFUSAL if self.dependence == "high" else REFUSAL_PREFIX
+
+
+@dataclasses.dataclass(frozen=True)
+class GateConfig(GateRules):
+    """The safety gate: its rules, and the threshold of its head.
+
+    Attributes:
+      threshold: probability from which a verdict is malicious, within `THRESHOLDS`. The compiled decoder takes it as an
+        argument: gates that differ in nothing else share one program.
+    """
+
+    threshold: float = 0.5
+
+    def __post_init__(self):
+        super().__post_init__()
+        number("gate.threshold", self.threshold, *THRESHOLDS)
+
+    @classmethod
+    def read(cls, values: dict, where: str) -> "GateConfig":
+        """The gate that stored `values` (parsed JSON) spell; InputError, which names `where`, for anything else."""
+        return check_dataclass(values, cls, f"{where}: gate")
+
+    @property
+    def rules(self) -> GateRules:
+        """The gate without its threshold."""
+        return GateRules(**{field.name: getattr(self, field.name) for field in dataclasses.fields(GateRules)})
 
     @property
     def logit_threshold(self) -> float:

@@ -5,8 +5,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from safety_align import sharding
-from safety_align.decoding.config import GateConfig
+from safety_align.decoding.config import GateConfig, GateRules
 from safety_align.decoding.state import Batch, DecodeState, Layout, Trace
 from safety_align.decoding.verdict import Mode, Verdict
 from safety_align.decoding.windows import Window, prefill_stride
@@ -23,7 +22,8 @@ class Decoder:
 
     Attributes:
       model: the transformer, layers unrolled (`scan_layers=False`).
-      gate: the safety gate, or None: then `[CLS]` does not exist for any token.
+      gate: the rules of the safety gate, or None: then `[CLS]` does not exist for any token. Of a whole `GateConfig` the
+        rules are kept; its threshold goes with each `Batch`.
       refusal: ids that a refusal is forced to start with where it is the whole answer.
       continued: the same behind an answer that has text already.
       eos: ids that end an answer.
@@ -31,13 +31,15 @@ class Decoder:
     """
 
     model: TransformerConfig
-    gate: GateConfig | None
+    gate: GateRules | None
     refusal: tuple[int, ...]
     continued: tuple[int, ...]
     eos: tuple[int, ...]
     layout: Layout
 
     def __post_init__(self):
+        if isinstance(self.gate, GateConfig):
+            object.__setattr__(self, "gate", self.gate.rules)
         if self.model.scan_layers:
             raise InputError("the decoder needs unrolled layers: scan_layers=False and unroll(config, params)")
         if self.gate is not None and not self.model.safety_signal:
@@ -105,14 +107,3 @@ def probability(logit: jax.Array) -> jax.Array:
 def apply(decoder: Decoder, params, method: str, *arguments):
     """The `method` of `SafetyTransformer` with the decoder's model and `params`."""
     return SafetyTransformer(decoder.model).apply({"params": params}, *arguments, method=method)
-
-
-def extend(decoder: Decoder, params, tokens, positions, cache, writes, mask):
-    """`SafetyTransformer.extend`, its cache kept where it lies: hidden states [B, N, D] and the cache."""
-    hidden, cache = apply(decoder, params, "extend", tokens, positions, cache, writes, mask)
-    return hidden, tuple(tuple(place_cache(x) for x in pair) for pair in cache)
-
-
-def place_cache(x: jax.Array) -> jax.Array:
-    """Keeps a cache [B, K, T, E] sharded over rows and key/value heads; nothing outside a mesh."""
-    return sharding.constrain(x, sharding.BATCH, sharding.ACT_KV_HEADS, None, None)

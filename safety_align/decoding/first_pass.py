@@ -5,7 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from safety_align.decoding.decoder import Decoder, apply, cls_row, extend, place_cache, probability, record
+from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
@@ -36,7 +36,9 @@ def prefill(decoder: Decoder, params, batch: Batch) -> DecodeState:
     refuse = jnp.zeros(rows, bool)
     if gate is not None:
         with jax.named_scope("first_check"):
-            verdict, refuse = judge_query(state.verdict, is_malicious(logits[:, 0], gate), state.length, gate)
+            verdict, refuse = judge_query(
+                state.verdict, is_malicious(logits[:, 0], batch.threshold), state.length, gate
+            )
             zero = jnp.zeros(rows, jnp.int32)
             state = state.replace(
                 trace=record(state.trace, 0, state.stop == Stop.RUNNING, logits[:, 0], zero, zero),
@@ -81,20 +83,14 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     at_cls = layout.prompt if visible else layout.prompt + layout.prefill
     routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
     positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
-    hidden, key_values = apply(decoder, params, "hidden", tokens, positions, routing)
+    hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
     logits = apply(decoder, params, "read_checks", hidden, routing)
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
-    def lay_out(x):
-        """[B, K, slots of the row, E] → [B, K, T, E]."""
-        blank = jnp.zeros((*x.shape[:2], 1, x.shape[3]), x.dtype)
-        own = blank if gate is None else x[:, :, at_cls : at_cls + 1]
-        grow = ((0, 0), (0, 0), (0, layout.steps), (0, 0))
-        slots = [x[:, :, : layout.prompt], own, blank, x[:, :, first : first + layout.prefill]]
-        return place_cache(jnp.pad(jnp.concatenate(slots, axis=2), grow))
-
-    return last, logits, tuple(tuple(lay_out(x) for x in pair) for pair in key_values)
+    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the guard's slot behind it is blank
+    slots = [slice(layout.prompt), own, 1, slice(first, first + layout.prefill), layout.steps]
+    return last, logits, cache.arrange(slots)
 
 
 def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first: int, at_cls: int):
@@ -129,7 +125,7 @@ def _judge_inner_windows(decoder: Decoder, batch: Batch, state: DecodeState, log
         verdict, refuse, last = carry
         logit, here, exists = check
         due = exists & running & (verdict.mode != Mode.REFUSING) & (verdict.mode != Mode.QUERY)
-        malicious, present = is_malicious(logit, gate), batch.prefill_length
+        malicious, present = is_malicious(logit, batch.threshold), batch.prefill_length
         verdict, now, _ = judge_response(verdict, due, malicious, here.stop, here.stop, 0, gate, present)
         last = jax.tree.map(lambda old, new: jnp.where(now, new, old), last, here)
         return (verdict, refuse | now, last), due
@@ -157,9 +153,9 @@ def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeStat
     seen = state.replace(verdict=state.verdict.replace(mode=jnp.where(inside, Mode.CONFIRMED, state.verdict.mode)))
     mask, write = cls_row(decoder, batch, seen, window, due | (running & inside))
     ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
-    hidden, cache = extend(decoder, params, ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
+    hidden, cache = apply(decoder, params, "extend", ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
     logit = apply(decoder, params, "safety_logit", hidden[:, 0])
-    malicious = is_malicious(logit, gate)
+    malicious = is_malicious(logit, batch.threshold)
     verdict, refuse, _ = judge_response(state.verdict, due, malicious, state.length, window.stop, 0, gate)
     trace = record(state.trace, decoder.column(0), due, logit, window.start, window.stop)
     return state.replace(verdict=verdict, trace=trace, cache=cache), refuse

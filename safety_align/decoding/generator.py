@@ -185,7 +185,7 @@ class Generator:
         fix = "a smaller batch, fewer new tokens or shorter prompts"
         check_decoding(self.model_config, rows, layout.slots, self.mesh, fix)
         decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
-        batch = make_batch(encoded, rows, layout, max_new_tokens, self._check_seeds)
+        batch = make_batch(encoded, rows, layout, max_new_tokens, self.gate, self._check_seeds)
         return decoder, sharding.spread_rows(batch, self.mesh)
 
 

@@ -9,8 +9,8 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from safety_align.decoding.config import GateConfig
-from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, extend, record
+from safety_align.decoding.config import GateRules
+from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.schedule import Every
 from safety_align.decoding.state import Batch, DecodeState, Stop
@@ -52,9 +52,8 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     none = jnp.zeros(running.shape, bool)
 
     def plain(cache):
-        hidden, cache = extend(
-            decoder, params, state.token[:, None], position[:, None], cache, [Write(0, slot)], token_mask[:, None]
-        )
+        arguments = state.token[:, None], position[:, None], cache, [Write(0, slot)], token_mask[:, None]
+        hidden, cache = apply(decoder, params, "extend", *arguments)
         return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), cache
 
     if not decoder.checks:
@@ -66,9 +65,10 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
 
     def checked(cache):
         mask, write = cls_row(decoder, batch, state, window, due)
-        hidden, cache = extend(
+        hidden, cache = apply(
             decoder,
             params,
+            "extend",
             jnp.stack([state.token, jnp.full_like(state.token, CLS_TOKEN)], axis=1),
             jnp.stack([position, jnp.zeros_like(position)], axis=1),
             cache,
@@ -85,7 +85,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     verdict, refuse, guard = judge_response(
         state.verdict,
         due,
-        is_malicious(logit, gate),
+        is_malicious(logit, batch.threshold),
         state.length,
         window.stop,
         decoder.prefix_length(state.verdict),
@@ -111,7 +111,7 @@ def _either(condition: jax.Array, then, otherwise, cache):
     return (*out, cache)
 
 
-def _due(gate: GateConfig, state: DecodeState, batch: Batch) -> jax.Array:
+def _due(gate: GateRules, state: DecodeState, batch: Batch) -> jax.Array:
     """[B] bool: is a check due after the token just processed?"""
     schedule = gate.parsed_schedule
     due = schedule.due(state.step, batch.check_seed)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from safety_align.bounds import check_text, integer
-from safety_align.decoding.config import Sampling
+from safety_align.decoding.config import GateConfig, Sampling
 from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop
 from safety_align.decoding.verdict import Mode
@@ -119,10 +119,15 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
 
 
 def make_batch(
-    encoded: Sequence[Encoded], rows: int, layout: Layout, max_new_tokens: int, check_seeds: np.random.Generator
+    encoded: Sequence[Encoded],
+    rows: int,
+    layout: Layout,
+    max_new_tokens: int,
+    gate: GateConfig | None,
+    check_seeds: np.random.Generator,
 ) -> Batch:
-    """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run. `check_seeds` draws the seeds
-    of random schedules."""
+    """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run. `gate` gives the threshold;
+    `check_seeds` draws the seeds of random schedules."""
     prompt = np.zeros((rows, layout.prompt), np.int32)
     content = np.zeros((rows, layout.prompt), bool)
     prefill = np.zeros((rows, layout.prefill), np.int32)
@@ -130,6 +135,7 @@ def make_batch(
         "prompt_length": (np.int32, [len(e.prompt.ids) for e in encoded]),
         "prefill_length": (np.int32, [len(e.prefill) for e in encoded]),
         "limit": (np.int32, [max_new_tokens] * len(encoded)),
+        "threshold": (np.float32, [gate.logit_threshold if gate else 0.0] * len(encoded)),
         "temperature": (np.float32, [e.request.sampling.temperature for e in encoded]),
         "top_k": (np.int32, [e.request.sampling.top_k for e in encoded]),
         "top_p": (np.float32, [e.request.sampling.top_p for e in encoded]),

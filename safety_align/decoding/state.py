@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.decoding.verdict import Verdict
-from safety_align.model import KeyValue
+from safety_align.model import Cache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,8 +72,9 @@ class Batch:
 
     prompt [B, P] int32, prompt_content [B, P] bool (what came from outside, Rule 4), prompt_length [B] int32;
     prefill [B, F] int32, padded on the right, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
-    batch; temperature [B] float32, top_k [B] int32, top_p [B] float32, seed [B] uint32; check_seed [B] uint32, of a random
-    schedule: the decoder's own, which no request can choose or guess.
+    batch; threshold [B] float32, the safety logit from which a check is malicious; temperature [B] float32, top_k [B] int32,
+    top_p [B] float32, seed [B] uint32; check_seed [B] uint32, of a random schedule: the decoder's own, which no request can
+    choose or guess.
     """
 
     prompt: jax.Array
@@ -82,6 +83,7 @@ class Batch:
     prefill: jax.Array
     prefill_length: jax.Array
     limit: jax.Array
+    threshold: jax.Array
     temperature: jax.Array
     top_k: jax.Array
     top_p: jax.Array
@@ -122,7 +124,7 @@ class DecodeState:
       stop: [B] int32, a `Stop` code; RUNNING while it generates.
       verdict: the automaton.
       trace: every check.
-      cache: per layer keys and values, [B, K, T, E].
+      cache: keys and values of the T slots.
     """
 
     step: jax.Array
@@ -134,4 +136,4 @@ class DecodeState:
     stop: jax.Array
     verdict: Verdict
     trace: Trace
-    cache: tuple[KeyValue, ...]
+    cache: Cache

@@ -19,7 +19,7 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
-from safety_align.decoding.config import GateConfig
+from safety_align.decoding.config import GateRules
 
 
 class Mode(enum.IntEnum):
@@ -61,12 +61,13 @@ class Verdict:
         return cls(zero, zero, none, zero, zero, none, zero)
 
 
-def is_malicious(logit: jax.Array, gate: GateConfig) -> jax.Array:
-    """logit [...] → bool; a non-finite logit counts as malicious (fail closed)."""
-    return ~(jnp.isfinite(logit) & (logit < gate.logit_threshold))
+def is_malicious(logit: jax.Array, threshold: jax.Array) -> jax.Array:
+    """Safety logits [...] and the logit from which they are malicious → bool. A logit that is not finite is malicious, and
+    so is every logit under a threshold that is none (fail closed)."""
+    return ~(jnp.isfinite(logit) & (logit < threshold))
 
 
-def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate: GateConfig):
+def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate: GateRules):
     """The first check. `length` [B]: prefilled tokens. Returns (verdict, [B] bool "a refusal starts now")."""
     verdict = verdict.replace(
         mode=jnp.where(malicious, Mode.QUERY, Mode.BENIGN).astype(jnp.int32),
@@ -78,7 +79,7 @@ def judge_query(verdict: Verdict, malicious: jax.Array, length: jax.Array, gate:
 
 
 def judge_response(
-    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, stop, refusal_tokens, gate: GateConfig, present=None
+    verdict: Verdict, due: jax.Array, malicious: jax.Array, length, stop, refusal_tokens, gate: GateRules, present=None
 ):
     """A later check.
 
@@ -117,7 +118,7 @@ def judge_response(
     return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, guard
 
 
-def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: GateConfig) -> Verdict:
+def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: GateRules) -> Verdict:
     """Puts `rows` into REFUSING, at `length` ("insert") or at the latest benign check ("rewind")."""
     start = verdict.safe_length if gate.mode == "rewind" else length
     return verdict.replace(

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from safety_align.decoding.config import GateConfig
+from safety_align.decoding.config import GateRules
 from safety_align.decoding.schedule import Every
 from safety_align.decoding.verdict import Mode, Verdict
 from safety_align.routing import rule1_window, rule2_window, rule3_window
@@ -30,13 +30,13 @@ class Window(NamedTuple):
     query: jax.Array
 
 
-def prefill_stride(gate: GateConfig) -> int:
+def prefill_stride(gate: GateRules) -> int:
     """Tokens between the ends of neighbouring windows of a prefilled answer [ours]: at most r2 / 2, and so few that a
     harmful stretch of r2 tokens fills at least half of `tau` windows in a row."""
     return max(1, gate.r2 // (2 * gate.confirmations))
 
 
-def prefill_windows(length: jax.Array, count: int, gate: GateConfig) -> tuple[Window, jax.Array]:
+def prefill_windows(length: jax.Array, count: int, gate: GateRules) -> tuple[Window, jax.Array]:
     """The `count` (N) windows before the last one of prefilled answers of `length` [B] tokens, in their order, as rule 2
     would have read them had they been generated: a `Window` of [B, N], and [B, N] bool "there is such a window"."""
     stop = length[:, None] - prefill_stride(gate) * jnp.arange(count, 0, -1)
@@ -45,7 +45,7 @@ def prefill_windows(length: jax.Array, count: int, gate: GateConfig) -> tuple[Wi
     return Window(jnp.maximum(start, 0), jnp.maximum(stop, 0), query), stop > 0
 
 
-def read_window(verdict: Verdict, length: jax.Array, gate: GateConfig) -> Window:
+def read_window(verdict: Verdict, length: jax.Array, gate: GateRules) -> Window:
     """The window of the next check when `length` [B] response tokens are kept."""
     refusing = verdict.mode == Mode.REFUSING
     if gate.reads == "all":
@@ -62,7 +62,7 @@ def read_window(verdict: Verdict, length: jax.Array, gate: GateConfig) -> Window
     return Window(start, jnp.minimum(stop, length), query)
 
 
-def is_frozen(verdict: Verdict, length: jax.Array, gate: GateConfig) -> jax.Array:
+def is_frozen(verdict: Verdict, length: jax.Array, gate: GateRules) -> jax.Array:
     """[B] bool: the window can no longer change and its verdict is settled, so a check would only repeat the last."""
     if gate.reads == "all" or gate.parsed_schedule != Every():  # a sparse schedule may not have read the whole window
         return jnp.zeros(length.shape, bool)

@@ -1,7 +1,7 @@
 """tokens → (logits, safety logits, cache). Knows nothing of decoding strategies."""
 
+from safety_align.model.cache import Cache, Write
 from safety_align.model.config import PRESETS, RopeScaling, TransformerConfig, preset
-from safety_align.model.layers import KeyValue, Write
 from safety_align.model.signal import add_signal
 from safety_align.model.transformer import (
     Output,
@@ -15,6 +15,6 @@ from safety_align.model.transformer import (
 )
 
 __all__ = [
-    "PRESETS", "KeyValue", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params",
+    "PRESETS", "Cache", "Output", "RopeScaling", "SafetyTransformer", "TransformerConfig", "Write", "abstract_params",
     "add_signal", "for_decoding", "init_params", "preset", "stack_layers", "unroll", "unstack_layers",
 ]  # fmt: skip

@@ -1,8 +1,5 @@
 """The pieces of a block: norm, attention, SwiGLU. Axis legend in attention.py."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -10,18 +7,9 @@ import jax.numpy as jnp
 from safety_align import sharding
 from safety_align.model import kernels
 from safety_align.model.attention import rotate, routed_attention
+from safety_align.model.cache import LayerCache
 from safety_align.model.config import TransformerConfig
 from safety_align.routing import Routing
-
-KeyValue = tuple[jax.Array, jax.Array]
-"""Keys and values of one layer, each [B, K, T, E]."""
-
-
-class Write(NamedTuple):
-    """New row `row` writes its keys and values to cache slot `slot`: a scalar for the whole batch, or [B]."""
-
-    row: int
-    slot: jax.Array | int
 
 
 def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
@@ -86,18 +74,18 @@ class Attention(nn.Module):
         rows = heads.reshape(-1, heads.shape[2] * heads.shape[3])
         return (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
 
-    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing, positions) -> tuple[jax.Array, KeyValue]:
+    def __call__(self, x: jax.Array, angles, routing: Routing, positions) -> tuple[jax.Array, LayerCache]:
         """Whole rows: x [B, S, D] → ([B, S, D], keys and values of the row)."""
         q, k, v = self._project(x, angles)
         backend = kernels.choose(self.config.attention, jax.default_backend())
         out = routed_attention(q, k, v, routing, positions, self.config.sliding_window, backend)
-        return self._output(out), (k, v)
+        return self._output(out), LayerCache(k, v)
 
-    def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
+    def extend(self, x, angles, cache: LayerCache, writes, mask) -> tuple[jax.Array, LayerCache]:
         """New rows over a cache; see `SafetyTransformer.extend`."""
         q, k, v = self._project(x, angles)
-        cache = tuple(_write(old, new, writes) for old, new in zip(cache, (k, v), strict=True))
-        out = kernels.masked_attention(q, *cache, mask)
+        cache = cache.write(k, v, writes)
+        out = kernels.masked_attention(q, cache.keys, cache.values, mask)
         return self._output(out), cache
 
 
@@ -109,17 +97,6 @@ def _heads(x: jax.Array, weight: jax.Array) -> jax.Array:
 
 def _heads_out(key, shape, dtype):
     return fan_in(0)(key, (shape[0], shape[1] * shape[2]), dtype).reshape(shape)
-
-
-def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
-    """Writes rows of new [B, K, N, E] into cache [B, K, T, E]."""
-    for write in writes:
-        value = new[:, :, write.row].astype(cache.dtype)
-        if jnp.ndim(write.slot):
-            cache = cache.at[jnp.arange(cache.shape[0]), :, write.slot].set(value)
-        else:
-            cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
-    return cache
 
 
 class SwiGLU(nn.Module):
@@ -155,13 +132,13 @@ class Block(nn.Module):
             x = x + self.mlp(self.mlp_norm(x))
         return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
 
-    def __call__(self, x: jax.Array, angles: KeyValue, routing: Routing, positions) -> tuple[jax.Array, KeyValue]:
+    def __call__(self, x: jax.Array, angles, routing: Routing, positions) -> tuple[jax.Array, LayerCache]:
         """x [B, S, D], positions [B, S] → ([B, S, D], keys and values)."""
         with jax.named_scope("attention"):
-            attended, key_value = self.attention(self.attention_norm(x), angles, routing, positions)
-        return self._residual(x, attended), key_value
+            attended, cache = self.attention(self.attention_norm(x), angles, routing, positions)
+        return self._residual(x, attended), cache
 
-    def extend(self, x, angles, cache: KeyValue, writes, mask) -> tuple[jax.Array, KeyValue]:
+    def extend(self, x, angles, cache: LayerCache, writes, mask) -> tuple[jax.Array, LayerCache]:
         """x [B, N, D] over a cache → ([B, N, D], the cache)."""
         with jax.named_scope("attention"):
             attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, writes, mask)

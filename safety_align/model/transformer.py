@@ -14,9 +14,10 @@ import jax.numpy as jnp
 
 from safety_align import sharding
 from safety_align.model.attention import rotary_angles
+from safety_align.model.cache import Cache, Write
 from safety_align.model.config import TransformerConfig
 from safety_align.model.kernels import einsum32
-from safety_align.model.layers import Block, KeyValue, RMSNorm, Write, parameter
+from safety_align.model.layers import Block, RMSNorm, parameter
 from safety_align.routing import CLS_TOKEN, Routing
 
 SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
@@ -26,11 +27,11 @@ SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
 @flax.struct.dataclass
 class Output:
     """logits [B, S, V] float32; safety_logits [B, M] float32, positive means malicious, 0 in unused check slots;
-    key_values: one (keys, values) pair per layer, or None."""
+    cache: keys and values of the S slots; None where layers are scanned."""
 
     logits: jax.Array
     safety_logits: jax.Array
-    key_values: tuple[KeyValue, ...] | None = None
+    cache: Cache | None = None
 
 
 class _Scanned(nn.Module):
@@ -88,7 +89,12 @@ class SafetyTransformer(nn.Module):
         return self.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.float32)
 
     def embed(self, tokens: jax.Array) -> jax.Array:
-        """Token embeddings [B, S, D]; `CLS_TOKEN` reads the `[CLS]` embedding."""
+        """Embeddings [B, S, D] of tokens [B, S]; `CLS_TOKEN` reads the `[CLS]` embedding. Vectors [B, S, D], soft tokens,
+        are taken as they are."""
+        if tokens.ndim == 3:
+            return sharding.constrain(
+                tokens.astype(self.config.dtype), sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH
+            )
         x = jnp.take(self.embedding, jnp.maximum(tokens, 0), axis=0)
         if self.config.safety_signal:
             # Broadcast before the cast, so that the gradient adds up over all copies in float32.
@@ -115,13 +121,14 @@ class SafetyTransformer(nn.Module):
         """Whole rows.
 
         Args:
-          tokens: [B, S] int32, `CLS_TOKEN` where `[CLS]` stands.
+          tokens: [B, S] int32, `CLS_TOKEN` where `[CLS]` stands; or [B, S, D], vectors in their place, of which `embed`
+            gives those of tokens and of `[CLS]`.
           positions: [B, S] int32 position ids (0 for `[CLS]`, then 1, 2, … per segment).
           routing: who attends to whom; fields [B, S] and [B, M].
         """
-        hidden, key_values = self.hidden(tokens, positions, routing)
+        hidden, cache = self.hidden(tokens, positions, routing)
         logits = sharding.constrain(self.lm_logits(hidden), sharding.BATCH, sharding.LENGTH, sharding.ACT_VOCAB)
-        return Output(logits, self.read_checks(hidden, routing), key_values)
+        return Output(logits, self.read_checks(hidden, routing), cache)
 
     def readout(self, tokens, positions, routing: Routing) -> tuple[jax.Array, jax.Array, jax.Array]:
         """What a loss needs: final hidden states [B, S, D], the head [D, V] (see `losses.lm_loss`), safety logits
@@ -137,34 +144,34 @@ class SafetyTransformer(nn.Module):
         rows = jnp.take_along_axis(hidden, jnp.minimum(routing.cls_index, size - 1)[..., None], axis=1)
         return jnp.where(routing.cls_index < size, self.safety_logit(rows), 0.0)
 
-    def hidden(self, tokens, positions, routing: Routing) -> tuple[jax.Array, tuple[KeyValue, ...] | None]:
-        """Final normed hidden states [B, S, D], and each layer's keys and values where layers are not scanned."""
+    def hidden(self, tokens, positions, routing: Routing) -> tuple[jax.Array, Cache | None]:
+        """Final normed hidden states [B, S, D], and the cache [B, K, S, E] a layer where layers are not scanned."""
         c = self.config
         x, angles = self.embed(tokens), rotary_angles(positions, c)
         if c.scan_layers:
             x, _ = self.layers(x, angles, routing, positions)
             return self.final_norm(x), None
-        key_values = []
+        layers = []
         for block in self.blocks:
-            x, key_value = block(x, angles, routing, positions)
-            key_values.append(key_value)
-        return self.final_norm(x), tuple(key_values)
+            x, layer = block(x, angles, routing, positions)
+            layers.append(layer)
+        return self.final_norm(x), Cache(tuple(layers))
 
     def extend(
         self,
         tokens: jax.Array,
         positions: jax.Array,
-        cache: tuple[KeyValue, ...],
+        cache: Cache,
         writes: Sequence[Write],
         mask: jax.Array,
-    ) -> tuple[jax.Array, tuple[KeyValue, ...]]:
+    ) -> tuple[jax.Array, Cache]:
         """A few new rows over a cache, layers unrolled: the decoder's step.
 
         Every row first writes its keys and values, then all rows attend: a row sees another where `mask` says so.
 
         Args:
-          tokens, positions: [B, N].
-          cache: per layer (keys, values), each [B, K, T, E].
+          tokens, positions: [B, N]; tokens may be vectors [B, N, D].
+          cache: of T slots.
           writes: which new row writes which cache slot, in which batch rows.
           mask: [B, N, T] bool over cache slots.
 
@@ -174,10 +181,10 @@ class SafetyTransformer(nn.Module):
         c = self.config
         x, angles = self.embed(tokens), rotary_angles(positions, c)
         updated = []
-        for block, layer_cache in zip(self.blocks, cache, strict=True):
-            x, layer_cache = block.extend(x, angles, layer_cache, writes, mask)
-            updated.append(layer_cache)
-        return self.final_norm(x), tuple(updated)
+        for block, layer in zip(self.blocks, cache.layers, strict=True):
+            x, layer = block.extend(x, angles, layer, writes, mask)
+            updated.append(layer)
+        return self.final_norm(x), Cache(tuple(updated))
 
 
 def unstack_layers(params: dict, layers: int) -> dict:

@@ -77,7 +77,7 @@ def _decoder(model: TransformerConfig, serving: Serving, mesh):
     params = _placed(nn.unbox(boxed), sharding.param_shardings(mesh, boxed))
     fields = {
         "prompt": jnp.int32, "prompt_content": bool, "prompt_length": jnp.int32, "prefill": jnp.int32,
-        "prefill_length": jnp.int32, "limit": jnp.int32, "temperature": jnp.float32, "top_k": jnp.int32,
+        "prefill_length": jnp.int32, "limit": jnp.int32, "threshold": jnp.float32, "temperature": jnp.float32, "top_k": jnp.int32,
         "top_p": jnp.float32, "seed": jnp.uint32, "check_seed": jnp.uint32,
     }  # fmt: skip
     tails = {"prompt": (serving.prompt,), "prompt_content": (serving.prompt,), "prefill": (0,)}

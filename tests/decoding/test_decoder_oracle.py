@@ -44,7 +44,7 @@ def make_rows(seed: int, rows: int, max_prompt: int, max_prefill: int):
     return made
 
 
-def to_batch(rows, layout: Layout, limit: int) -> Batch:
+def to_batch(rows, layout: Layout, limit: int, gate: GateConfig | None) -> Batch:
     count = len(rows)
     prompt = np.zeros((count, layout.prompt), np.int32)
     content = np.zeros((count, layout.prompt), bool)
@@ -57,6 +57,7 @@ def to_batch(rows, layout: Layout, limit: int) -> Batch:
     prompt_length, prefill_length = lengths
     return Batch(
         prompt, content, prompt_length, prefilled, prefill_length, np.full(count, limit, np.int32),
+        np.full(count, gate.logit_threshold if gate else 0, np.float32),
         np.array([temperature(r) for r in rows], np.float32), np.zeros(count, np.int32), np.ones(count, np.float32),
         np.array([own_seed(r) for r in rows], np.uint32), np.zeros(count, np.uint32),
     )  # fmt: skip
@@ -223,7 +224,7 @@ GATES = {
     "all": GateConfig(reads="all", tau=1, max_refusal_tokens=8),
     "hidden": GateConfig(visible=False, tau=2, r1=3, r2=3, r3=2, max_refusal_tokens=8),
     "query_too": GateConfig(windows_include_query=True, tau=3, mode="insert", max_refusal_tokens=8),
-    "wide": GateConfig(tau=1, r2=7, r3=3, max_refusal_tokens=8),
+    "wide": GateConfig(tau=1, r2=7, r3=3, threshold=0.2, max_refusal_tokens=8),
     "first": GateConfig(tau=2, r2=3, r3=3, schedule="first", mode="insert", max_refusal_tokens=8),
 }
 
@@ -234,7 +235,7 @@ def check_decoding(name, bias, seed):
     params = make_params(seed, bias)
     decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
     rows = make_rows(seed, 5, max_prompt=9, max_prefill=11)
-    state = run(decoder, params, to_batch(rows, LAYOUT, NEW_TOKENS))
+    state = run(decoder, params, to_batch(rows, LAYOUT, NEW_TOKENS, gate))
     for i, row in enumerate(rows):
         ids, auto, stop, checks = simulate(params, gate, row, NEW_TOKENS)
         assert state.tokens[i][state.rank[i] >= 0].tolist() == ids
@@ -282,7 +283,7 @@ def test_the_gates_exercise_every_outcome():
     seen = set()
     for name, bias, seed in MET:
         gate = GATES[name]
-        batch = to_batch(make_rows(seed, 5, 9, 11), LAYOUT, NEW_TOKENS)
+        batch = to_batch(make_rows(seed, 5, 9, 11), LAYOUT, NEW_TOKENS, gate)
         decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
         state = run(decoder, make_params(seed, bias), batch)
         seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
@@ -299,18 +300,17 @@ def test_the_gates_exercise_every_outcome():
 def test_a_row_does_not_depend_on_neighbours_padding_or_batch_size(name):
     params = make_params(1, -1.0)
     rows = make_rows(7, 6, max_prompt=8, max_prefill=4)
+    gate = GATES[name]
     small = Layout(prompt=8, prefill=4, steps=NEW_TOKENS + CHUNK)
     large = dataclasses.replace(small, prompt=21, prefill=9, steps=NEW_TOKENS + 3 * CHUNK)
-    together = run(
-        Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, small), params, to_batch(rows, small, NEW_TOKENS)
-    )
-    padded = run(
-        Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, large), params, to_batch(rows[::-1], large, NEW_TOKENS)
-    )
+
+    def decoded(layout, some):
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, layout)
+        return run(decoder, params, to_batch(some, layout, NEW_TOKENS, gate))
+
+    together, padded = decoded(small, rows), decoded(large, rows[::-1])
     for i, row in enumerate(rows):
-        alone = run(
-            Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, small), params, to_batch([row], small, NEW_TOKENS)
-        )
+        alone = decoded(small, [row])
         for other, j in ((alone, 0), (padded, len(rows) - 1 - i)):
             kept = [s.tokens[k][s.rank[k] >= 0].tolist() for s, k in ((together, i), (other, j))]
             assert kept[0] == kept[1]
@@ -323,7 +323,7 @@ def test_a_non_finite_safety_logit_refuses():
     params = make_params(0, -50.0)
     layout = Layout(prompt=9, prefill=0, steps=NEW_TOKENS + CHUNK)
     decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, CONTINUED, EOS, layout)
-    batch = to_batch(make_rows(0, 2, 9, 0), layout, NEW_TOKENS)
+    batch = to_batch(make_rows(0, 2, 9, 0), layout, NEW_TOKENS, GATES["medium_rewind"])
     assert (run(decoder, params, batch).verdict.mode == Mode.BENIGN).all()
     for bad in (float("nan"), float("-inf")):
         state = run(decoder, params | {"safety_bias": params["safety_bias"] * 0 + bad}, batch)
@@ -331,13 +331,18 @@ def test_a_non_finite_safety_logit_refuses():
         assert (state.trace.probability[:, 0] == 1).all()
 
 
-def test_one_compilation_serves_every_prompt_of_a_bucket():
+def test_one_compilation_serves_every_prompt_of_a_bucket_and_every_threshold():
     layout = Layout(prompt=10, prefill=0, steps=NEW_TOKENS + 2 * CHUNK)
-    decoder = Decoder(CONFIG, GATES["medium_rewind"], REFUSAL, CONTINUED, EOS, layout)
-    before = decode._cache_size()
-    for seed in range(4):
-        run(decoder, make_params(seed, -1.0), to_batch(make_rows(seed, 3, 10, 0), layout, NEW_TOKENS - seed))
-    assert decode._cache_size() == before + 1
+    before, seen = decode._cache_size(), set()
+    for seed, threshold in enumerate((1e-4, 0.3, 0.5, 0.9999)):
+        gate = dataclasses.replace(GATES["medium_rewind"], threshold=threshold)
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, layout)
+        rows = make_rows(seed, 3, 10, 0)
+        state = run(decoder, make_params(seed, -1.0), to_batch(rows, layout, NEW_TOKENS - seed, gate))
+        flagged = state.trace.probability[:, 0] >= threshold
+        assert (flagged == (state.verdict.mode == Mode.REFUSING) * (state.verdict.from_query > 0)).all()
+        seen |= set(flagged.tolist())
+    assert decode._cache_size() == before + 1 and seen == {True, False}
 
 
 @pytest.mark.parametrize("schedule", ["every", "annealing"])
@@ -349,7 +354,7 @@ def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
         config, dataclasses.replace(GATES["medium_rewind"], schedule=schedule), REFUSAL, CONTINUED, EOS, layout
     )
     params = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
-    batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS)
+    batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS, GATES["medium_rewind"])
     state = jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch)
     compiled = decode.lower(decoder, params, batch, state, np.int32(8)).compile()
     text = compiled.as_text()

@@ -32,7 +32,7 @@ def first_pass(backend: str, dtype: str, gate: GateConfig | None, seed: int):
     low = functools.partial(jnp.asarray, dtype=dtype)
     params = {k: v if k.startswith(("cls", "safety")) else jax.tree.map(low, v) for k, v in params.items()}
     rows = make_rows(seed, 6, LAYOUT.prompt, LAYOUT.prefill)
-    batch = jax.tree.map(jnp.asarray, to_batch(rows, LAYOUT, 8))
+    batch = jax.tree.map(jnp.asarray, to_batch(rows, LAYOUT, 8, gate))
     decoder = Decoder(config, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
     read = _read_prompt if backend == "cudnn" else jax.jit(_read_prompt, static_argnums=0)
     last, logits, cache = read(decoder, params, batch)
@@ -99,7 +99,7 @@ def test_the_first_check_reads_all_of_a_long_conversation(window):
 
     def logit(changed):
         other = np.where(np.arange(size) == changed, 1 + ids % 90, ids)
-        batch = jax.tree.map(jnp.asarray, to_batch([(other, content, ids[:0])], layout, 8))
+        batch = jax.tree.map(jnp.asarray, to_batch([(other, content, ids[:0])], layout, 8, None))
         return float(read(decoder, params, batch)[1][0, 0])
 
     read = jax.jit(_read_prompt, static_argnums=0)

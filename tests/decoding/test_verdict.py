@@ -110,13 +110,14 @@ def test_a_refusing_row_never_goes_back(gate, sequence):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 def test_non_finite_logits_are_malicious(bad):
-    assert bool(is_malicious(jnp.float32(bad), GateConfig()))
+    assert bool(is_malicious(jnp.float32(bad), GateConfig().logit_threshold))
+    assert bool(is_malicious(jnp.float32(-1), jnp.float32(np.nan)))
 
 
 def test_the_threshold_is_a_probability():
     gate = GateConfig(threshold=0.9)
     for probability, expected in ((0.89, False), (0.91, True)):
-        assert bool(is_malicious(jnp.log(probability / (1 - probability)), gate)) == expected
+        assert bool(is_malicious(jnp.log(probability / (1 - probability)), gate.logit_threshold)) == expected
 
 
 def test_the_published_windows():

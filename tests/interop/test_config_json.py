@@ -6,7 +6,7 @@ import pathlib
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from safety_align.errors import InputError
@@ -126,6 +126,7 @@ _ANYTHING = st.recursive(
 
 
 @given(st.dictionaries(_NAMES, _ANYTHING, min_size=1, max_size=4))
+@example({"architectures": "\ud800\n"})
 @settings(max_examples=400, deadline=None)
 def test_anything_is_a_config_or_one_line(change):
     try:

@@ -121,7 +121,7 @@ def test_greedy_text_is_equal(model):
         padded[row, 32 - len(ids) :] = ids
     batch = Batch(
         padded, padded > 0, np.array([len(p) for p in prompts], np.int32), np.zeros((rows, 0), np.int32),
-        np.zeros(rows, np.int32), np.full(rows, 64, np.int32), np.zeros(rows, np.float32), np.zeros(rows, np.int32),
+        np.zeros(rows, np.int32), np.full(rows, 64, np.int32), np.zeros(rows, np.float32), np.zeros(rows, np.float32), np.zeros(rows, np.int32),
         np.ones(rows, np.float32), np.zeros(rows, np.uint32), np.zeros(rows, np.uint32),
     )  # fmt: skip
     decoder = Decoder(loaded.config, None, (), (), eos=(-1,), layout=layout)

@@ -182,7 +182,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
     prompt[0, -1] = bundle.tokenizer.bos_id
     one = np.ones(1, np.int32)
     batch = Batch(
-        prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, 0 * one.astype(np.float32), 0 * one,
+        prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, 0 * one.astype(np.float32), 0 * one.astype(np.float32), 0 * one,
         one.astype(np.float32), one.astype(np.uint32), one.astype(np.uint32),
     )  # fmt: skip
     decoder = Decoder(config, gate, (), (), (bundle.tokenizer.bos_id,), layout)

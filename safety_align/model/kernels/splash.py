@@ -5,9 +5,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding
 
-from safety_align.sharding import ROWS
+from safety_align import sharding
 
 LANES = 128
 """Head sizes and row lengths of the kernel are multiples of this; others are padded."""
@@ -16,31 +16,34 @@ LANES = 128
 def splash_attention(q, k, v, segments, interpret: bool = False) -> jax.Array:
     """`kernels.causal_attention` without a window. `interpret`: in Pallas' interpreter, on any platform."""
     length, size = q.shape[1], q.shape[3]
-    mesh = jax.sharding.get_abstract_mesh()
-    lanes = LANES * (1 if mesh.empty else mesh.shape["sequence"])  # each shard of the queries is whole blocks
+    mesh, axes = jax.sharding.get_abstract_mesh(), sharding.axes_here()
+    lanes = LANES * axes.get("sequence", 1)  # each shard of the queries is whole blocks
     padded = -(-length // lanes) * lanes
     # The kernel does not scale. Padding is a segment of its own.
     q = _pad((q * jnp.asarray(size**-0.5, q.dtype)).swapaxes(1, 2), padded)
     k, v = _pad(k, padded), _pad(v, padded)
     segments = jnp.pad(segments, ((0, 0), (0, padded - length)), constant_values=np.iinfo(np.int32).min)
-    if mesh.empty or mesh.size == 1:
+    if AxisType.Auto in mesh.axis_types and mesh.size > 1:
+        out = _sharded_splash(mesh, axes, q, k, v, segments, interpret)
+    else:
         out = _kernel(q.shape[1], padded, 1, interpret)
         out = jax.vmap(out)(q, k, v, _segment_ids(segments, segments))
-    else:
-        out = _sharded_splash(mesh, q, k, v, segments, interpret)
     return out[:, :, :length, :size].swapaxes(1, 2)
 
 
-def _sharded_splash(mesh, q, k, v, segments, interpret: bool):
-    """The kernel on every device: rows, heads, and queries along the sequence axis; keys and values come together."""
-    shards, heads = mesh.shape["sequence"], mesh.shape["tensor"]
+def _sharded_splash(mesh, axes: dict[str, int], q, k, v, segments, interpret: bool):
+    """The kernel on every device: rows, heads, and queries along the sequence axis; keys and values come together. Along
+    other axes than ours every device does the same."""
+    shards, heads = axes.get("sequence", 1), axes.get("tensor", 1)
     kernel = _kernel(q.shape[1] // heads, q.shape[2], shards, interpret)
-    kernel_spec = kernel.manual_sharding_spec(NamedSharding(mesh, PartitionSpec(None, "sequence")))
-    query, key = PartitionSpec(ROWS, "tensor", "sequence", None), PartitionSpec(ROWS, "tensor", None, None)
+    place = functools.partial(sharding.spec, axes)
+    kernel_spec = kernel.manual_sharding_spec(NamedSharding(mesh, place(None, sharding.LENGTH)))
+    query = place(sharding.BATCH, sharding.ACT_HEADS, sharding.LENGTH, None)
+    key = place(sharding.BATCH, sharding.ACT_KV_HEADS, None, None)
 
     @functools.partial(
         jax.shard_map,
-        in_specs=(kernel_spec, query, key, key, PartitionSpec(ROWS, "sequence"), PartitionSpec(ROWS, None)),
+        in_specs=(kernel_spec, query, key, key, place(sharding.BATCH, sharding.LENGTH), place(sharding.BATCH, None)),
         out_specs=query,
         check_vma=False,
     )

@@ -1,0 +1,90 @@
+"""Keys and values that later rows attend to: how they lie, how they are written, sharded and grown."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from safety_align import sharding
+from safety_align.model.config import TransformerConfig
+
+
+class Write(NamedTuple):
+    """New row `row` writes its keys and values to cache slot `slot`: a scalar for the whole batch, or [B]."""
+
+    row: int
+    slot: jax.Array | int
+
+
+@flax.struct.dataclass
+class LayerCache:
+    """Of one layer: keys and values, each [B, K, T, E] (axis legend in attention.py): rows and heads apart, so that they
+    shard, and the slots of a head together, as attention reads them."""
+
+    keys: jax.Array
+    values: jax.Array
+
+    def write(self, keys: jax.Array, values: jax.Array, writes: Sequence[Write]) -> "LayerCache":
+        """With new rows [B, K, N, E] in the slots that `writes` name; one after the other, so the last one stays."""
+        both = ((self.keys, keys), (self.values, values))
+        return LayerCache(*(_place(_write(old, new, writes)) for old, new in both))
+
+    def arrange(self, parts: Sequence[slice | int]) -> "LayerCache":
+        """Other slots, in the order of `parts`: a slice of the present ones, or a number of new, blank ones."""
+        return jax.tree.map(lambda x: _place(_arrange(x, parts)), self)
+
+
+@flax.struct.dataclass
+class Cache:
+    """Of all layers, in their order."""
+
+    layers: tuple[LayerCache, ...]
+
+    @classmethod
+    def abstract(cls, config: TransformerConfig, rows: int, slots: int) -> "Cache":
+        """Shapes and dtypes; nothing is allocated."""
+        shape = (rows, config.kv_heads, slots, config.head_dim)
+        one = jax.ShapeDtypeStruct(shape, jnp.dtype(config.dtype))
+        return cls((LayerCache(one, one),) * config.layers)
+
+    @property
+    def slots(self) -> int:
+        """T."""
+        return self.layers[0].keys.shape[2]
+
+    @property
+    def bytes(self) -> int:
+        """All of it, on all devices together."""
+        return sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(self))
+
+    def arrange(self, parts: Sequence[slice | int]) -> "Cache":
+        """`LayerCache.arrange` of every layer: to grow, `[slice(None), more]`."""
+        return Cache(tuple(layer.arrange(parts) for layer in self.layers))
+
+
+def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
+    for write in writes:
+        value = new[:, :, write.row].astype(cache.dtype)
+        if jnp.ndim(write.slot):
+            cache = cache.at[jnp.arange(cache.shape[0]), :, write.slot].set(value)
+        else:
+            cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
+    return cache
+
+
+def _arrange(x: jax.Array, parts: Sequence[slice | int]) -> jax.Array:
+    def part(which: slice | int) -> jax.Array:
+        if isinstance(which, slice):
+            return x[:, :, which]
+        return jnp.zeros((*x.shape[:2], which, x.shape[3]), x.dtype)
+
+    return jnp.concatenate([part(which) for which in parts], axis=2)
+
+
+def _place(x: jax.Array) -> jax.Array:
+    """Rows and key/value heads where the rules table has them, from the first write to the last: a loop that carries the
+    cache then never moves it."""
+    return sharding.constrain(x, sharding.BATCH, sharding.ACT_KV_HEADS, None, None)
