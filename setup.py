@@ -8,6 +8,16 @@ setup(
     description="Safety alignment with an explicit safety signal, in JAX: a [CLS] token, its head, and a gated decoder",
     long_description=open("README.md", encoding="utf-8").read(),
     long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    classifiers=[
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Operating System :: POSIX :: Linux",
+        "Operating System :: MacOS",
+        "Intended Audience :: Science/Research",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
     python_requires=">=3.11",
     packages=find_namespace_packages(include=["safety_align*", "launch*", "configs*"]),
     install_requires=[

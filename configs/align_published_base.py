@@ -1,4 +1,4 @@
-"""What the alignments of published models share: the paper's hyperparameters (method.md section 4); not a run itself.
+"""What the alignments of published models share: the paper's hyperparameters (docs/method.md section 4); no run itself.
 
 An epoch is the paper's 29,600 conversations, half of the labelled queries malicious; AdamW, 2e-5, x0.85 an epoch. A batch
 is 16 rows of 1024 tokens, a row each for 16 chips, which hold about 118 conversations where the paper has 72: the steps are

@@ -1,4 +1,4 @@
-"""Pretraining with the safety signal (method.md sections 3 and 4): `[CLS]` reads a whole passage, nothing sees it.
+"""Pretraining with the safety signal (docs/method.md sections 3 and 4): `[CLS]` reads a whole passage, nothing sees it.
 
 Goes on from the warm-up, as the paper goes on from Llama-2. `lambda_cls` 0.01 of the guard's soft labels, as in the
 paper; 0 is the control: the same model, batches and steps. Needs `configs/label_small.py`. About 6 minutes on two cores.

@@ -6,7 +6,7 @@ How many conversations a row holds is measured, not guessed: it depends on the m
 """
 
 EPOCH = 29_600
-"""Conversations of an epoch: as many as the paper's data have (method.md section 4), whatever our sources hold."""
+"""Conversations of an epoch: as many as the paper's data have (docs/method.md section 4), whatever our sources hold."""
 
 MALICIOUS = 0.5
 """Share of malicious ones among labelled queries, as in the paper."""

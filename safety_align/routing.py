@@ -1,4 +1,4 @@
-"""Who may attend to whom: placement of `[CLS]` in a row, and the masks that follow (method.md section 3).
+"""Who may attend to whom: placement of `[CLS]` in a row, and the masks that follow (docs/method.md section 3).
 
 A row of a batch holds packed segments, each `prompt, [CLS], response, [CLS], …, [CLS]`. Attention is plain causal
 attention within a segment; the routing is in the *placement* [ours]. The first `[CLS]` stands after the last token
@@ -217,7 +217,7 @@ def _place_segment(
 
 @dataclasses.dataclass(frozen=True)
 class RoutingConfig:
-    """Widths of the windows of rules 1-3 (method.md section 5), in tokens, and how many copies train on them."""
+    """Widths of the windows of rules 1-3 (docs/method.md section 5), in tokens, and how many copies train on them."""
 
     r1: int = 10
     r2: int = 10

@@ -1,4 +1,4 @@
-"""Placement and masks against the dense oracle, and what the placement promises (method.md section 3).
+"""Placement and masks against the dense oracle, and what the placement promises (docs/method.md section 3).
 
 Tolerances: two float32 computations of the same sums in another order agree to about 1e-5 of their scale.
 """

@@ -1,4 +1,4 @@
-"""The answer starts with k tokens of compliance that the attacker wrote (method.md section 8)."""
+"""The answer starts with k tokens of compliance that the attacker wrote (docs/method.md section 8)."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -23,7 +23,7 @@ class Example:
       turns: the conversation, ending with the user's turn; empty for plain text.
       response: the answer; "" for a query alone.
       query_label, response_label: 1 malicious, 0 benign, None unknown.
-      train_lm: the answer counts in the LM loss; never true for an unsafe answer (method.md section 4).
+      train_lm: the answer counts in the LM loss; never true for an unsafe answer (docs/method.md section 4).
       source: the name of its source.
       id: unique within the source.
       text_label: of plain text, a guard model's probability that it is unsafe (pretraining); None unknown.
@@ -106,7 +106,7 @@ def encode_example(
     response, content = response[:room].astype(np.int32), content[:room]
     checks: tuple[Check, ...] = ()
     if copies and not example.turns:
-        # Pretraining: sees all content, is seen by nothing (method.md section 3).
+        # Pretraining: sees all content, is seen by nothing (docs/method.md section 3).
         checks = (Check(Kind.TEXT, 0, len(response), example.text_label),)
     elif copies:
         # An answer that begins unsafe and then refuses is neither: no windows.

@@ -1,5 +1,5 @@
-"""Keeps evaluation prompts out of training (method.md section 9): a conversation is dropped if any of its turns, or a
-sentence of one, is an evaluation prompt: in the same words, nearly, or in other words.
+"""Keeps evaluation prompts out of training (docs/method.md section 9): a conversation is dropped if any of its turns, or
+a sentence of one, is an evaluation prompt: in the same words, nearly, or in other words.
 
 A prompt dropped without need costs one row of many; one that is kept makes a figure too good. So the bounds are low.
 """

@@ -1,4 +1,4 @@
-"""Strategic attention and strategic decoding (method.md sections 5-7): the verdict is re-evaluated while text is
+"""Strategic attention and strategic decoding (docs/method.md sections 5-7): the verdict is re-evaluated while text is
 generated, and acted on. Knows the model only through `hidden` (prefill) and `extend`."""
 
 from safety_align.decoding.config import FIXED_REFUSAL, REFUSAL_PREFIX, GateConfig, Sampling

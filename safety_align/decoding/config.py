@@ -9,7 +9,7 @@ from safety_align.errors import InputError
 from safety_align.strict_json import check_dataclass
 
 REFUSAL_PREFIX = "Sorry, I cannot fulfill your request because"
-"""What a refusal starts with (paper; method.md section 6); the model itself writes the reason."""
+"""What a refusal starts with (paper; docs/method.md section 6); the model itself writes the reason."""
 
 FIXED_REFUSAL = "Sorry, I cannot fulfill your request."
 """The whole answer under dependence "high"."""
@@ -26,7 +26,9 @@ DEPENDENCES, MODES, READS = ("low", "medium", "high"), ("insert", "rewind"), ("w
 
 @dataclasses.dataclass(frozen=True)
 class GateRules:
-    """The safety gate of the decoder (method.md sections 5-7), but for its threshold: what a decoder is compiled for. Hashable.
+    """The decoder's safety gate without its threshold (docs/method.md sections 5-7): what a decoder is compiled for.
+
+    Hashable.
 
     Attributes:
       dependence: "low" ignores the verdict (the answer still attends to `[CLS]`), "medium" turns the answer into an

@@ -1,4 +1,4 @@
-"""When `[CLS]` is re-evaluated (method.md section 7): pure functions of the step, so a skipped check costs nothing.
+"""When `[CLS]` is re-evaluated (docs/method.md section 7): pure functions of the step, so a skipped check is free.
 
 Steps count generated tokens from 1. Step 0, the query itself, is always checked and is not the schedule's business.
 """

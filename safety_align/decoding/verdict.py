@@ -1,4 +1,4 @@
-"""The verdict automaton of a row (method.md sections 5 and 6).
+"""The verdict automaton of a row (docs/method.md sections 5 and 6).
 
             query malicious                      refuses
       start ---------------> QUERY (rule 1) -----------------.

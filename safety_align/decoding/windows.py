@@ -1,4 +1,4 @@
-"""What `[CLS]` reads at a check (rules 1-4, method.md section 5), from the verdict so far.
+"""What `[CLS]` reads at a check (rules 1-4, docs/method.md section 5), from the verdict so far.
 
 With 12 response tokens, r1 = r2 = r3 = 4, S_t = 9, the window over response tokens and whether the query is read:
 

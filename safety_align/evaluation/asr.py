@@ -23,8 +23,8 @@ def attack_success(
     """{"asr", "low", "high", "n", "clusters", "no_answer", "refused_by_gate", "samples"} of one attack.
 
     `groups` are the attack's requests for each behaviour, of which one answered is enough. `max_new_tokens` caps new
-    tokens, whatever the prompt's length (method.md section 9). Fractions are of behaviours for "asr", of answers for
-    "no_answer" and "refused_by_gate". Behaviours of one goal (several suffixes of it, say) count as dependent: there are
+    tokens, whatever the prompt's length (docs/method.md section 9). Fractions are of behaviours for "asr", of answers
+    for "no_answer" and "refused_by_gate". Behaviours of one goal (several suffixes of it, say) count as dependent: there are
     "clusters" of them.
     """
     requests = [request for group in groups for request in group]

@@ -1,7 +1,7 @@
 """Tokens → (logits, safety logits): a Llama-family decoder with the explicit safety signal beside an untouched LM.
 
 Axis legend in attention.py. The signal is three small arrays: the `[CLS]` embedding [D] and a linear head [D] → 1
-with a bias, read from the final hidden state of `[CLS]` (method.md section 2).
+with a bias, read from the final hidden state of `[CLS]` (docs/method.md section 2).
 """
 
 import dataclasses

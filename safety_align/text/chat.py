@@ -120,7 +120,7 @@ TEMPLATES = {
             after=((_T.end_of_turn_id,),) * 3,
             answer=(_T.assistant_id,),
         ),
-        # The authors' (method.md section 2): all text, system prompt and query in one instruction.
+        # The authors' (docs/method.md section 2): all text, system prompt and query in one instruction.
         ChatTemplate(
             name="llama2_authors",
             before=(("[INST] <<SYS>>\n",), ("[INST] ### Instruction:\n",), (" ",)),

@@ -1,4 +1,4 @@
-"""The training objective (method.md section 4): L = L_lm + lambda_cls * L_cls, both means over what they cover."""
+"""The training objective (docs/method.md section 4): L = L_lm + lambda_cls * L_cls, both means over what they cover."""
 
 import flax.struct
 import jax
