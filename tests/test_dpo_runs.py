@@ -19,10 +19,11 @@ from safety_align.data import reference as store
 from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import encode_example
 from safety_align.errors import InputError
-from safety_align.routing import place
+from safety_align.placement import Batch, RowShape
 from safety_align.training import loop
 from safety_align.training.checkpoint import load_run
 from safety_align.training.inputs import load_examples
+from safety_align.training.objective import Objective
 from safety_align.training.reference import fingerprint
 from safety_align.training.step import make_eval_step
 
@@ -87,10 +88,10 @@ def test_the_stored_reference_is_that_of_the_model(whole, sft):
     examples = [e for split in ("train", "test") for e in load_examples(config, "embedded_preferences", split)]
     length = config.pipeline.sequence_length
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    eval_step = make_eval_step(bundle.model_config, mesh)
+    eval_step = make_eval_step(Objective(bundle.model_config), mesh)
     for example in examples[::9]:
         pair = encode_example(example, bundle.tokenizer, bundle.template, length, None, np.random.default_rng(0))
-        batch = {k: v[None] for k, v in place([pair], length, 0, 1).items()}
+        batch = Batch.of([[pair]], RowShape(length, pairs=1))
         with jax.set_mesh(mesh):
             found = eval_step(bundle.params, batch)["pair_logprobs"][0, 0]
         np.testing.assert_allclose(sums[example.source, example.id], found, rtol=1e-5)

@@ -101,7 +101,7 @@ def test_validation_says_how_many_do_not_fit(capsys):
     tokenizer = Tokenizer.train(["question 1 2 3 word"], 300)
     long = Example((Turn("user", "word " * 90),), "", 1, None, False, "a", "long")
     batches = validation_batches(CONFIG, [*examples(5), long], tokenizer, get_template("plain"), progress=True)
-    assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 5
+    assert sum(int(row.max()) for batch in batches for row in batch.segments) == 5
     assert "validation: 1 of 6 examples do not fit in 96 slots" in capsys.readouterr().err
     validation_batches(CONFIG, examples(5), tokenizer, get_template("plain"), progress=True)
     assert capsys.readouterr().err == ""

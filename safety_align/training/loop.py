@@ -116,15 +116,11 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     # --- state, step ----------------------------------------------------------------------------------------------
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(config.optimizer, config.steps)
-        shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
+        shardings = state_shardings(config.objective, optimizer, mesh)
         key = jax.random.key(config.seed)
-        make = jax.jit(
-            lambda key: init_state(config.model, optimizer, key, trainable=config.trainable), out_shardings=shardings
-        )
-        train_step = make_train_step(
-            config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable, config.dpo
-        )
-        eval_step = make_eval_step(config.model, mesh)
+        make = jax.jit(lambda key: init_state(config.objective, optimizer, key), out_shardings=shardings)
+        train_step = make_train_step(config.objective, optimizer, config.accumulation, mesh)
+        eval_step = make_eval_step(config.objective, mesh)
 
         # --- precedence: 1. this workdir's newest checkpoint, 2. init_from, 3. fresh parameters --------------------
         if done:
@@ -143,7 +139,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         watch = InputWatch(config.pipeline.batch_size * config.pipeline.sequence_length)
 
         def validated():
-            placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
+            placed = (place(batch.take(rows)) for batch in validation)
             return validate(eval_step, state.params, placed, validation, config.dpo)
 
         def record():
@@ -204,11 +200,11 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
         out = jax.device_get(eval_step(params, on_device))
         nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
         if dpo is not None:
-            margins.append(dpo_margins(out["pair_logprobs"], batch["pair_reference"])[batch["pair_weights"] > 0])
+            margins.append(dpo_margins(out["pair_logprobs"], batch.pair_reference)[batch.pair_weights > 0])
         for name in scores:
-            chosen = (batch["cls_kinds"] == Kind[name.upper()]) & (batch["cls_weights"] > 0)
+            chosen = (batch.cls_kinds == Kind[name.upper()]) & (batch.cls_weights > 0)
             for label in (0, 1):
-                scores[name][label].append(out["safety_logits"][chosen & ((batch["cls_labels"] > 0.5) == label)])
+                scores[name][label].append(out["safety_logits"][chosen & ((batch.cls_labels > 0.5) == label)])
     result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
     if margins and (of_pairs := np.concatenate(margins)).size:
         result["dpo_loss"] = float(np.mean(np.logaddexp(0, -dpo.beta * of_pairs)))
@@ -265,7 +261,7 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
             params |= jax.jit(lambda key: {n: nn.unbox(init_params(config.model, key))[n] for n in SIGNAL})(key)
     params = jax.device_put(jax.tree.map(lambda x, s: x.astype(s.dtype), params, shapes), shardings.params)
     make = jax.jit(
-        lambda params: init_state(config.model, optimizer, key, params, config.trainable),
+        lambda params: init_state(config.objective, optimizer, key, params),
         out_shardings=shardings,
         donate_argnums=0,
     )

@@ -21,10 +21,10 @@ from safety_align.claims import claim
 from safety_align.data import reference as store
 from safety_align.data.examples import BadExample, Example, encode_example
 from safety_align.data.parts import part_path
-from safety_align.data.pipeline import pack, stack
+from safety_align.data.pipeline import pack_all
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Pair, place
+from safety_align.placement import Batch, Pair, RowShape
 from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
@@ -148,7 +148,7 @@ def _encoding(config: TrainConfig, pairs: Sequence[Example], tokenizer, template
 
 
 def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, progress: bool) -> None:
-    eval_step = make_eval_step(config.model, mesh)
+    eval_step, shape = make_eval_step(config.objective, mesh), config.pipeline.row_shape
     batch_size = config.pipeline.batch_size
     rows = sharding.process_rows(mesh, batch_size)
     parts = {part: pairs[part * store.PART : (part + 1) * store.PART] for part in todo}
@@ -157,11 +157,11 @@ def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, 
     ) as bar:
         for part, examples in parts.items():
             sums = np.zeros((len(examples), 2), np.float32)
-            packed = list(_pack(config, examples, tokenizer, template))
+            packed = list(_pack(config, examples, tokenizer, template, shape))
             for start in range(0, len(packed), batch_size):
                 chosen = packed[start : start + batch_size]
-                chosen += [([], place([], *_room(config)))] * (batch_size - len(chosen))
-                batch = stack([chosen[row][1] for row in rows])
+                chosen += [([], [])] * (batch_size - len(chosen))
+                batch = Batch.of([chosen[row][1] for row in rows], shape)
                 found = jax.device_get(eval_step(params, sharding.place_rows(batch, mesh, batch_size)))
                 for (indices, _), of_row in zip(chosen, found["pair_logprobs"], strict=True):
                     sums[indices] = of_row[: len(indices)]
@@ -171,16 +171,9 @@ def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, 
     distributed.sync("reference done")
 
 
-def _pack(config, examples, tokenizer, template) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    """(indices of the pairs of a row, in the row's order; the row), until all are in one."""
+def _pack(config, examples, tokenizer, template, shape: RowShape) -> Iterator[tuple[list[int], list[Pair]]]:
+    """(indices of the pairs of a row, in the row's order; the pairs), until all are in one."""
     encoded = [(i, _encode(config, example, tokenizer, template)) for i, example in enumerate(examples)]
-    waiting = [(i, pair) for i, pair in encoded if pair is not None]
-    while waiting:
-        chosen = pack([pair for _, pair in waiting[:64]], *_room(config))
-        yield [waiting[i][0] for i in chosen], place([waiting[i][1] for i in chosen], *_room(config))
-        taken = set(chosen)
-        waiting = [item for i, item in enumerate(waiting) if i not in taken]
-
-
-def _room(config: TrainConfig) -> tuple[int, int, int]:
-    return config.pipeline.sequence_length, 0, config.pipeline.pairs_per_row
+    fit = [(i, pair) for i, pair in encoded if pair is not None]
+    for chosen in pack_all([pair for _, pair in fit], shape, pool=64):
+        yield [fit[i][0] for i in chosen], [fit[i][1] for i in chosen]

@@ -20,7 +20,7 @@ from safety_align.interop.convert import convert
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
 from safety_align.model import SafetyTransformer, add_signal, preset
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Routing, Segment, place
+from safety_align.placement import Batch, RowShape, Segment
 from safety_align.text import Turn
 from safety_align.training.checkpoint import load_run
 from safety_align.training.loop import train
@@ -126,8 +126,7 @@ def test_before_training_the_signal_is_not_felt(directory):
     config, params = add_signal(loaded.config, loaded.params, jax.random.key(0))
     ids = np.arange(3, 33)
     segment = Segment(ids, np.zeros(30, bool), ids[:0], np.zeros(0, bool))
-    row = {key: value[None] for key, value in place([segment], 30, 0).items()}
-    arguments = row["tokens"], row["positions"], Routing.of(row)
+    arguments = Batch.of([[segment]], RowShape(30)).inputs
     plain = SafetyTransformer(loaded.config).apply({"params": loaded.params}, *arguments).logits
     extended = SafetyTransformer(config).apply({"params": params}, *arguments).logits
     assert np.asarray(plain).tobytes() == np.asarray(extended).tobytes()
