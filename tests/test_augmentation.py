@@ -10,7 +10,8 @@ from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import MAX_UNSAFE_START, Example, encode_example
 from safety_align.data.pipeline import Pipeline, PipelineConfig
 from safety_align.data.refusals import REFUSAL_PREFIX
-from safety_align.data.sources import load_source, source_examples
+from safety_align.data.sources import load_source
+from safety_align.data.specs import source_examples
 from safety_align.errors import InputError
 from safety_align.placement import Batch, RowShape
 from safety_align.routing import Kind, RoutingConfig

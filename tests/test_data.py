@@ -15,7 +15,8 @@ from safety_align.data.parts import part_path
 from safety_align.data.pipeline import Order, Pipeline, PipelineConfig, fixed_batches
 from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
-from safety_align.data.sources import SPECS, is_held_out, load_source, source_examples
+from safety_align.data.sources import load_source
+from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
 from safety_align.routing import IGNORED, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template

@@ -7,7 +7,8 @@ import pytest
 
 from safety_align.data.examples import Example
 from safety_align.data.pipeline import PipelineConfig
-from safety_align.data.sources import SPECS, load_source
+from safety_align.data.sources import load_source
+from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.model import preset
 from safety_align.routing import RoutingConfig

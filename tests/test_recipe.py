@@ -16,7 +16,8 @@ from configs import (
 )
 from launch.train import to_train_config
 from safety_align.benchmarks.packing import count_rows
-from safety_align.data.sources import DERIVED, is_held_out, source_examples
+from safety_align.data.sources import DERIVED
+from safety_align.data.specs import is_held_out, source_examples
 from safety_align.data.system_turns import with_roles
 from safety_align.text import ImportedTokenizer
 
