@@ -8,10 +8,8 @@ with --distributed all processes share the work, and any number of them may go o
 import dataclasses
 import pathlib
 
-from launch import cli
-from launch.defaults import training_defaults
+from launch import cli, training
 from launch.huge_pages import restart_with_huge_pages
-from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
 
@@ -20,7 +18,7 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", metavar="DIR", help="where they go; default: the config's dpo.reference")
     cli.add_distributed(parser)
-    arguments, config = cli.parse_with_config(parser, training_defaults)
+    arguments, config = training.parse(parser)
     distributed.start(arguments.distributed)
     import jax
 
@@ -32,7 +30,6 @@ def main() -> int:
     from safety_align.training.ready import check_run
     from safety_align.training.reference import preference_pairs, reference_sums
 
-    config = to_train_config(config)
     if config.dpo is None:
         raise InputError(f"{arguments.config} is not the config of a DPO run: it has no dpo group")
     output = pathlib.Path(arguments.output or config.dpo.reference)

@@ -13,7 +13,6 @@ from make import TINY, random_params
 from processes import finish, log, losses, start
 
 from configs import embedded_augmented, embedded_dpo, embedded_sft
-from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.data import reference as store
 from safety_align.data.embedded import embedded_preferences
@@ -22,6 +21,7 @@ from safety_align.errors import InputError
 from safety_align.placement import Batch, RowShape
 from safety_align.training import loop
 from safety_align.training.checkpoint import load_run
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.inputs import load_examples
 from safety_align.training.objective import Objective
 from safety_align.training.reference import fingerprint
@@ -41,7 +41,9 @@ def tiny(config, **changes):
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("sft") / "run"
-    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=2, init_from="")), workdir, progress=False)
+    loop.train(
+        to_train_config(tiny(embedded_sft.get_config(), steps=2, init_from="").to_dict()), workdir, progress=False
+    )
     return workdir
 
 
@@ -57,7 +59,7 @@ def small():
 def dpo_run(sft, store_dir, **changes):
     config = tiny(embedded_dpo.get_config(), **dict(steps=6, init_from=str(sft)) | changes)
     config.dpo.reference = str(store_dir)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -166,7 +168,7 @@ def test_another_model_encoding_or_data_is_refused(whole, sft, tmp_path, monkeyp
     home, _ = whole
     kept = (home / "reference" / "about.json").read_text()
     other = tmp_path / "other"
-    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=1, init_from="")), other, progress=False)
+    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=1, init_from="").to_dict()), other, progress=False)
     with pytest.raises(InputError, match=r"another model.*\(parameters: [^;]*\); .*dpo\.reference"):
         loop.train(dpo_run(other, home / "reference"), tmp_path / "a", progress=False)
     longer = dpo_run(sft, home / "reference")
@@ -230,7 +232,7 @@ def test_impossible_preference_runs_are_named(sft, tmp_path):
         with config.ignore_type():
             config.update(change)
         with pytest.raises(InputError, match=named):
-            to_train_config(config)
+            to_train_config(config.to_dict())
     config = dpo_run(sft, tmp_path / "reference")
     none = dataclasses.replace(config.pipeline, mixture=(("embedded", 1.0),))
     with pytest.raises(InputError, match="no source of data.mixture holds preference pairs"):
@@ -238,4 +240,4 @@ def test_impossible_preference_runs_are_named(sft, tmp_path):
     plain = tiny(embedded_augmented.get_config(), steps=1, init_from="")
     plain.data.mixture = dict(embedded_preferences=1.0)
     with pytest.raises(InputError, match="give data.pairs_per_row"):
-        loop.train(to_train_config(plain), tmp_path / "plain", progress=False)
+        loop.train(to_train_config(plain.to_dict()), tmp_path / "plain", progress=False)

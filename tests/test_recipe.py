@@ -14,12 +14,12 @@ from configs import (
     align_small,
     recipe,
 )
-from launch.train import to_train_config
 from safety_align.benchmarks.packing import count_rows
 from safety_align.data.sources import DERIVED
 from safety_align.data.specs import is_held_out, source_examples
 from safety_align.data.system_turns import with_roles
 from safety_align.text import ImportedTokenizer
+from safety_align.training.from_dict import to_train_config
 
 DATA = pathlib.Path(__file__).parents[1] / "../shared/data"
 needs_data = pytest.mark.skipif(
@@ -89,7 +89,7 @@ def raw(name):
 def test_measured_figures_still_hold(module, expected, tmp_path):
     """240 rows of the real data, by Llama-2's tokenizer: to 5 %, which is two standard errors."""
     (tmp_path / "tokenizer.model").symlink_to((DATA / "checkpoints/llama2_tokenizer.model").resolve())
-    config = to_train_config(module.get_config())
+    config = to_train_config(module.get_config().to_dict())
     sources = {name: with_roles(raw(name), config.data.roles) for name, _ in config.pipeline.mixture}
     found = count_rows(config, sources, ImportedTokenizer(tmp_path), 240 // config.pipeline.batch_size)
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.05)

@@ -16,7 +16,6 @@ import pytest
 from make import TINY, random_params, random_rows
 
 from configs import embedded_gated
-from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.claims import locked
 from safety_align.errors import InputError
@@ -26,6 +25,7 @@ from safety_align.model.transformer import SIGNAL
 from safety_align.training import integrity, loop
 from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.config import MeshConfig
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig, make_optimizer
 from safety_align.training.ready import check_run
@@ -127,7 +127,7 @@ def small_run(**changes):
     config.optimizer.warmup = 1  # six steps are to show that it learns
     config.update(steps=6, log_every=1, eval_every=100, save_every=2, keep=3)
     config.update(changes)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 def losses_of(workdir) -> dict[int, float]:

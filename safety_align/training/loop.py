@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
-from safety_align.claims import owned
+from safety_align.claims import Owner
 from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import WithReference
 from safety_align.decoding.canaries import measure
@@ -79,18 +79,20 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
-    taken, advice = f"{workdir} holds a run of another config", "choose another --workdir or that config"
-    identity = dataclasses.asdict(config)
     with distributed.agreed():
         if not fresh and not (workdir / "config.json").exists():
             raise InputError(
                 f"{workdir} holds checkpoints but no config.json; put it back, or choose another --workdir"
             )
-    held.enter_context(
-        owned(
-            workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir", lambda old: completed(old, config)
-        )
+    owner = Owner(
+        dataclasses.asdict(config),
+        taken=f"{workdir} holds a run of another config",
+        advice="choose another --workdir or that config",
+        may_differ=MAY_DIFFER,
+        option="--workdir",
+        completed=lambda old: completed(old, config),
     )
+    held.enter_context(owner.holding(workdir, "config.json"))
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}

@@ -17,7 +17,7 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
-from safety_align.claims import claim
+from safety_align.claims import Owner
 from safety_align.data import reference as store
 from safety_align.data.examples import BadExample, Example, encode_example
 from safety_align.data.parts import part_path
@@ -125,7 +125,7 @@ def _claim(directory: pathlib.Path, identity: dict, make: bool) -> None:
     if not make and not about.is_file():
         raise InputError(f"{directory} holds no reference log-probabilities; make them with launch.reference")
     taken = f"{directory} holds the reference log-probabilities of another model, encoding or data"
-    claim(about, identity, taken, "name another directory in dpo.reference", option="dpo.reference")
+    Owner(identity, taken, "name another directory in dpo.reference", option="dpo.reference").claim(about)
 
 
 def _encode(config: TrainConfig, example: Example, tokenizer, template) -> Pair | None:

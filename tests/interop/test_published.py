@@ -12,7 +12,6 @@ import pytest
 from make import random_params
 
 from configs import embedded_gated
-from launch.train import to_train_config
 from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, save_pretrained
@@ -23,6 +22,7 @@ from safety_align.model.transformer import SIGNAL
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.text import Turn
 from safety_align.training.checkpoint import load_run
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -53,7 +53,7 @@ def run_config(directory, **changes):
     config.data.batch_size, config.data.validation_examples, config.data.sequence_length = 4, 24, 512
     config.update(steps=8, log_every=1, eval_every=100, save_every=4, keep=3, trainable="all")
     config.update(changes)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 def losses(workdir):
