@@ -189,3 +189,10 @@ def test_benchmark_prints_one_json_object(what, keys):
     assert keys <= found.keys() and found["batch"] == 2
     if what == "decode":
         assert {"every", "annealing"} <= found["ratio"].keys() and found["peak_bytes"] > found["cache_bytes"]
+
+
+def test_reading_a_checkpoint_is_measured():
+    done = call("launch.benchmark", "load", "--size=mini", "--fsdp=2", "--tensor=2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 4 and 0 < found["parameter_bytes"] < found["peak_bytes"] and found["seconds"] > 0
