@@ -23,6 +23,7 @@ def main() -> int:
     import jax
 
     from safety_align import sharding
+    from safety_align.data.reference import ReferenceStore
     from safety_align.interop import load_model
     from safety_align.text import load_template
     from safety_align.training.inputs import load_examples
@@ -32,7 +33,6 @@ def main() -> int:
 
     if config.dpo is None:
         raise InputError(f"{arguments.config} is not the config of a DPO run: it has no dpo group")
-    output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
         check_run(config, mesh, trains=False)
@@ -41,9 +41,10 @@ def main() -> int:
     template = load_template(config.template, start.tokenizer)
     train = {name: load_examples(config, name, "train", distributed.is_main()) for name, _ in config.pipeline.mixture}
     pairs = preference_pairs(config, train)
+    store = ReferenceStore(pathlib.Path(arguments.output or config.dpo.reference), len(pairs))
     with jax.set_mesh(mesh):
         sums, _ = reference_sums(
-            config, output, pairs, start.tokenizer, template, mesh, start.params, progress=distributed.is_main()
+            config, store, pairs, start.tokenizer, template, mesh, start.params, progress=distributed.is_main()
         )
     if distributed.is_main():
         chosen, rejected = (sum(s[side] for s in sums.values()) / len(sums) for side in (0, 1))

@@ -14,9 +14,9 @@ from processes import finish, log, losses, start
 
 from configs import embedded_augmented, embedded_dpo, embedded_sft
 from safety_align import sharding
-from safety_align.data import reference as store
 from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import encode_example
+from safety_align.data.reference import ReferenceStore
 from safety_align.errors import InputError
 from safety_align.placement import Batch, RowShape
 from safety_align.training import loop
@@ -24,7 +24,7 @@ from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.inputs import load_examples
 from safety_align.training.objective import Objective
-from safety_align.training.reference import fingerprint
+from safety_align.training.reference import fingerprint, preference_pairs, reference_sums
 from safety_align.training.step import make_eval_step
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104, safety_signal=False)
@@ -85,7 +85,7 @@ def test_a_run_makes_its_reference_starts_at_log_two_and_learns_the_preferences(
 
 def test_the_stored_reference_is_that_of_the_model(whole, sft):
     home, _ = whole
-    sums = store.read_reference(home / "reference", 126)
+    sums = ReferenceStore(home / "reference", 126).read()
     bundle, config = load_run(sft), dpo_run(sft, home / "reference")
     examples = [e for split in ("train", "test") for e in load_examples(config, "embedded_preferences", split)]
     length = config.pipeline.sequence_length
@@ -129,24 +129,30 @@ def test_an_interrupted_run_resumes_to_the_bit(whole, sft, tmp_path, monkeypatch
 
 def test_an_interrupted_reference_goes_on_to_the_bit(whole, sft, tmp_path, monkeypatch):
     home, _ = whole
-    monkeypatch.setattr(store, "PART", 50)
-    config = dpo_run(sft, tmp_path / "reference", steps=1)
-    written = store.write_part
+    config, start = dpo_run(sft, tmp_path / "reference"), load_run(sft)
+    pairs = preference_pairs(config, {"embedded_preferences": load_examples(config, "embedded_preferences", "train")})
+    store = ReferenceStore(tmp_path / "reference", len(pairs), part=50)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
 
-    def dying(path, *rest):
-        if path.name.startswith("part-00002"):
+    def make():
+        with jax.set_mesh(mesh):
+            return reference_sums(config, store, pairs, start.tokenizer, start.template, mesh, start.params)[0]
+
+    written = ReferenceStore.write
+
+    def dying(self, part, *rest):
+        if part == 2:
             raise KeyboardInterrupt
-        written(path, *rest)
+        written(self, part, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_part", dying)
+        patch.setattr(ReferenceStore, "write", dying)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(config, tmp_path / "run", progress=False)
-    assert store.missing_parts(tmp_path / "reference", 126) == [2]
+            make()
+    assert len(pairs) == 126 and store.missing() == [2]
     before = (tmp_path / "reference" / "part-00000.jsonl.gz").stat().st_mtime_ns
-    loop.train(config, tmp_path / "run", progress=False)
+    again, sums = make(), whole_sums(home)
     assert (tmp_path / "reference" / "part-00000.jsonl.gz").stat().st_mtime_ns == before
-    again, sums = store.read_reference(tmp_path / "reference", 126), whole_sums(home)
     assert again.keys() == sums.keys()
     np.testing.assert_allclose([again[k] for k in sums], list(sums.values()), rtol=1e-5)
 
@@ -212,7 +218,7 @@ def test_two_processes_make_the_reference_and_train_as_one_does(sft, tmp_path):
     # Both in processes of their own, where no fixture has made the corpus smaller.
     codes = finish(start(tmp_path / "two", *changes, processes=2))
     assert codes == [0, 0], log(tmp_path / "two")[-2000:]
-    assert not store.missing_parts(where, 6300)
+    assert not ReferenceStore(where, 6300).missing()
     assert finish(start(tmp_path / "one", *changes)) == [0], log(tmp_path / "one")[-2000:]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 2 and abs(two[1] - math.log(2)) < 1e-5  # both processes' rows have their own pairs' reference

@@ -20,7 +20,7 @@ from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.claims import Owner
 from safety_align.data.pipeline import Pipeline
-from safety_align.data.reference import WithReference
+from safety_align.data.reference import ReferenceStore, WithReference
 from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
@@ -231,13 +231,12 @@ def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundl
 def _with_reference(config, workdir, sources, held_out, tokenizer, template, mesh, start: Bundle | None, progress):
     """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
     reference that it began with."""
-    directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
+    about = workdir / "reference.json"
     params, parameters = (start.params, None) if start else (None, known_reference(about))
     pairs = preference_pairs(config, sources)
+    store = ReferenceStore(pathlib.Path(config.dpo.reference), len(pairs))
     with jax.set_mesh(mesh):
-        sums, parameters = reference_sums(
-            config, directory, pairs, tokenizer, template, mesh, params, parameters, progress
-        )
+        sums, parameters = reference_sums(config, store, pairs, tokenizer, template, mesh, params, parameters, progress)
     if distributed.is_main():
         write_atomically(about, json.dumps({"parameters": parameters}))
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))

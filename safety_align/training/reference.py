@@ -18,10 +18,9 @@ from tqdm import tqdm
 
 from safety_align import distributed, sharding
 from safety_align.claims import Owner
-from safety_align.data import reference as store
 from safety_align.data.examples import BadExample, Example, encode_example
-from safety_align.data.parts import part_path
 from safety_align.data.pipeline import pack_all
+from safety_align.data.reference import ReferenceStore, Sums, pairs_digest
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
 from safety_align.placement import Batch, Pair, RowShape
@@ -60,7 +59,7 @@ class _About(TypedDict):
 
 def reference_sums(
     config: TrainConfig,
-    directory: pathlib.Path,
+    store: ReferenceStore,
     pairs: Sequence[Example],
     tokenizer,
     template,
@@ -68,13 +67,13 @@ def reference_sums(
     params: dict | None,
     parameters: str | None = None,
     progress: bool = False,
-) -> tuple[dict[tuple[str, str], store.Sums], str]:
+) -> tuple[dict[tuple[str, str], Sums], str]:
     """(source, id) → log-probabilities (chosen, rejected; nats) of every pair, and the fingerprint of the reference's
     parameters. Pairs that do not fit or cannot be encoded, which no run trains on, have zeros.
 
     Args:
       config: the run; `config.dpo` is set.
-      directory: the store. What it lacks is computed, with `params`; interrupted, it goes on at the next call.
+      store: of so many pairs. What it lacks is computed, with `params`; interrupted, it goes on at the next call.
       pairs: see `preference_pairs`.
       tokenizer, template: the encoding.
       mesh: where the model is; every process calls this at the same time.
@@ -92,16 +91,16 @@ def reference_sums(
         "dtype": config.model.dtype,
         "sequence_length": config.pipeline.sequence_length,
         "encoding": _encoding(config, pairs[:PROBE], tokenizer, template),
-        "pairs": store.pairs_digest(pairs),
+        "pairs": pairs_digest(pairs),
         "count": len(pairs),
     }
     with distributed.main_first("reference"):
-        _claim(directory, identity, make=params is not None)
+        _claim(store.directory, identity, make=params is not None)
     if params is not None:
-        todo = store.missing_parts(directory, len(pairs))
+        todo = store.missing()
         distributed.sync("reference parts")  # everyone has seen which, before the first of them is written
-        _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, progress)
-    return store.read_reference(directory, len(pairs)), parameters
+        _compute(config, store, pairs, todo, tokenizer, template, mesh, params, progress)
+    return store.read(), parameters
 
 
 def fingerprint(params: dict, mesh: jax.sharding.Mesh | None) -> str:
@@ -147,11 +146,11 @@ def _encoding(config: TrainConfig, pairs: Sequence[Example], tokenizer, template
     return digest.hexdigest()
 
 
-def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, progress: bool) -> None:
+def _compute(config, store, pairs, todo, tokenizer, template, mesh, params, progress: bool) -> None:
     eval_step, shape = make_eval_step(config.objective, mesh), config.pipeline.row_shape
     batch_size = config.pipeline.batch_size
     rows = sharding.process_rows(mesh, batch_size)
-    parts = {part: pairs[part * store.PART : (part + 1) * store.PART] for part in todo}
+    parts = {part: pairs[store.of_part(part)] for part in todo}
     with tqdm(
         total=sum(map(len, parts.values())), desc="reference", unit="pair", disable=not progress, file=sys.stderr
     ) as bar:
@@ -167,7 +166,7 @@ def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, 
                     sums[indices] = of_row[: len(indices)]
                 bar.update(sum(len(indices) for indices, _ in chosen))
             if distributed.is_main():
-                store.write_part(part_path(directory, part), examples, sums)
+                store.write(part, examples, sums)
     distributed.sync("reference done")
 
 
