@@ -120,7 +120,7 @@ def test_the_platform_chooses_and_an_unknown_backend_is_named():
 
 
 def packed_rows(seed: int, length: int):
-    """As `random_case`, laid out as `routing.place` does: hidden copies behind their conversation, padding at the end."""
+    """As `random_case`, laid out as `placement.Batch.of` does: hidden copies behind their conversation, padding at the end."""
     q, k, v, segments, positions = random_case(seed, length)
     rng = np.random.default_rng(seed + 1)
     for row in range(2):
