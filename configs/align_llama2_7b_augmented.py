@@ -3,10 +3,11 @@
 python -m launch.train --config=configs/align_llama2_7b_augmented.py --workdir=runs/llama2_7b_augmented
 """
 
-from configs import align_llama2_7b, recipe
+from configs import align_llama2_7b
+from safety_align.training import recipe
 
 PER_ROW = 6.3
-"""Conversations in a row of 1024 tokens (measured as in align_published_base.py)."""
+"""Conversations in a row of 1024 tokens (measured as in align_llama2_7b.py)."""
 
 
 def get_config():

@@ -7,10 +7,11 @@ Two epochs of pairs. The first command trains the SFT model, which DPO goes on f
     python -m launch.train --config=configs/align_llama2_7b_dpo.py --workdir=runs/llama2_7b_dpo
 """
 
-from configs import align_llama2_7b, recipe
+from configs import align_llama2_7b
+from safety_align.training import recipe
 
 PER_ROW = 3.4
-"""Pairs in a row of 1024 tokens (measured as in align_published_base.py)."""
+"""Pairs in a row of 1024 tokens (measured as in align_llama2_7b.py)."""
 
 EPOCH = 20_000
 """Pairs: every preferred refusal once, and as many preferred answers."""

@@ -8,7 +8,7 @@ model of this size, trained from scratch, has no notion of harm to draw on, and 
 
 from ml_collections import ConfigDict
 
-from configs import recipe
+from safety_align.training import recipe
 
 
 def get_config() -> ConfigDict:

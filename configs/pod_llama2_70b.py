@@ -5,11 +5,11 @@ python -m launch.compile_pod --config=configs/pod_llama2_70b.py --topology=v5p:4
 
 from ml_collections import ConfigDict
 
-from configs import align_published_base
+from configs import align_llama2_7b
 
 
 def get_config() -> ConfigDict:
-    config = align_published_base.base("llama2_70b", "", "llama2", 0.1, 15)
+    config = align_llama2_7b.get_config()
+    config.model.preset, config.template, config.init_from = "llama2_70b", "llama2", ""
     config.data.sequence_length, config.data.batch_size = 2048, 64
-    config.mesh = dict(data=1, fsdp=-1, sequence=1, tensor=1)
     return config

@@ -10,15 +10,18 @@ import sys
 
 from tqdm import tqdm
 
-from launch import cli, load_benchmark, startup_benchmark
-from launch.defaults import training_defaults
+from launch import cli, training
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
 SIZES = ("tiny", "mini", "small", "base", "llama3_2_1b")
 
+OF_A_CONFIG = ("pipeline", "packing", "startup")
+"""What takes a training's --config, and --config.key=value."""
 
-def main() -> int:
+
+def parser_of_all() -> cli.Parser:
+    """The command line: a command for each part."""
     parser = cli.Parser(__doc__)
     commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|packing|load|startup")
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
@@ -37,21 +40,6 @@ def main() -> int:
     train.add_argument(
         "--attention", metavar="BACKEND", default="auto", help="see safety_align/model/kernels/, default: %(default)s"
     )
-    pipeline = commands.add_parser(
-        "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
-    )
-    packing = commands.add_parser("packing", help="conversations in a row, classes; takes --config.key=value")
-    packing.add_argument("--tokenizer", default="", metavar="DIR", help="the model's; default: a fresh one is trained")
-    for command in (pipeline, packing):
-        command.add_argument(
-            "--config", default="configs/embedded_gated.py", metavar="FILE", help="default: %(default)s"
-        )
-        command.add_argument("--batches", type=cli.integer(1), default=40, metavar="N", help="default: %(default)s")
-        command.add_argument("--json", action="store_true", help="print one JSON object")
-    load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
-    load_benchmark.add_arguments(load)
-    startup = commands.add_parser("startup", help="seconds from launch.train to its first step")
-    startup_benchmark.add_arguments(startup)
     for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
@@ -59,32 +47,64 @@ def main() -> int:
         )
         command.add_argument("--rounds", type=cli.integer(1), default=rounds, metavar="N", help="default: %(default)s")
         command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
+    pipeline = commands.add_parser(
+        "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
+    )
+    packing = commands.add_parser("packing", help="conversations in a row, classes; takes --config.key=value")
+    packing.add_argument("--tokenizer", default="", metavar="DIR", help="the model's; default: a fresh one is trained")
+    for command in (pipeline, packing):
+        command.add_argument("--batches", type=cli.integer(1), default=40, metavar="N", help="default: %(default)s")
+    load = commands.add_parser("load", help="memory and time of reading a Hugging Face checkpoint onto devices")
+    load.add_argument("--size", default="llama3_2_1b", metavar="PRESET", help="model preset, default: %(default)s")
+    for axis, default in (("fsdp", 4), ("tensor", 2)):
+        load.add_argument(
+            f"--{axis}", type=cli.integer(1, 512), default=default, metavar="N",
+            help=f"devices along {axis}, default: %(default)s",
+        )  # fmt: skip
+    startup = commands.add_parser(
+        "startup", help="seconds from launch.train to its first step; takes --config.key=value"
+    )
+    for command, config in (
+        (pipeline, "configs/embedded_gated.py"),
+        (packing, "configs/embedded_gated.py"),
+        (startup, "configs/embedded_base.py"),
+    ):
+        command.add_argument("--config", default=config, metavar="FILE", help="default: %(default)s")
+    for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
-    arguments, rest = parser.parse_known_args()
-    if arguments.what == "startup":
-        return startup_benchmark.main(arguments, rest)
-    if rest and arguments.what not in ("pipeline", "packing"):
-        raise InputError(f"unknown argument {rest[0]!r} (see --help)")
-    if arguments.what == "load":
-        return load_benchmark.main(arguments)
+    return parser
+
+
+def measure(what: str, options: dict, progress) -> dict:
+    """The measurement `what`, with its `options`; imported here, after the arguments are checked: jax takes a second."""
+    if what == "decode":
+        from safety_align.benchmarks.decoding import decode as measured
+    elif what == "train":
+        from safety_align.benchmarks.training import train as measured
+    elif what == "pipeline":
+        from safety_align.benchmarks.pipeline import pipeline as measured
+    elif what == "packing":
+        from safety_align.benchmarks.packing import packing as measured
+    elif what == "load":
+        from safety_align.benchmarks.load import load as measured
+    else:
+        from safety_align.benchmarks.startup import startup as measured
+    return measured(**options, progress=progress)
+
+
+def main() -> int:
+    arguments, rest = parser_of_all().parse_known_args()
     options = vars(arguments)
     what, as_json = options.pop("what"), options.pop("json")
-    # Imported here, after the arguments are checked: jax takes a second.
-    if what in ("pipeline", "packing"):
-        from launch.train import to_train_config
-        from safety_align.benchmarks import packing as of_rows
-        from safety_align.benchmarks import pipeline as of_time
-
-        measure = of_rows.packing if what == "packing" else of_time.pipeline
-        config = cli.load_config(options["config"])
-        cli.apply_overrides(config, rest, defaults=training_defaults(config))
-        options["config"] = to_train_config(config)
-    elif what == "decode":
-        from safety_align.benchmarks.decoding import decode as measure
-    else:
-        from safety_align.benchmarks.training import train as measure
-    with tqdm(total=options.get("rounds") or options["batches"], desc=what, file=sys.stderr) as bar:
-        found = measure(**options, progress=bar.update)
+    if rest and what not in OF_A_CONFIG:
+        raise InputError(f"unknown argument {rest[0]!r} (see --help)")
+    if what == "startup":
+        options = {"command": [sys.executable, "-m", "launch.train", f"--config={options['config']}", *rest]}
+    elif what in OF_A_CONFIG:
+        options["config"] = training.load(options["config"], rest)
+    rounds = options.get("rounds") or options.get("batches") or 2
+    with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
+        found = measure(what, options, bar.update)
     if as_json:
         print(json.dumps(found))
         return cli.EXIT_OK

@@ -4,18 +4,15 @@ Everything that needs neither the data nor the devices; 0 where nothing is wrong
 bought, launch/pods/tpu_vm.sh and launch.gke ask here.
 """
 
-from launch import cli
-from launch.defaults import training_defaults
+from launch import cli, training
 
 
 def check_config(path: str, overrides: list[str]) -> None:
     """Raises InputError for a config that `launch.train` would refuse wherever it runs."""
-    config = cli.load_config(path)
-    cli.apply_overrides(config, overrides, defaults=training_defaults(config))
-    from launch.train import to_train_config  # here: its imports take seconds
-    from safety_align.training.ready import check_names
+    config = training.load(path, overrides)
+    from safety_align.training.ready import check_names  # here: importing jax takes a second
 
-    check_names(to_train_config(config))
+    check_names(config)
 
 
 def main() -> int:

@@ -11,7 +11,6 @@ from launch import cli, inference
 from launch.defaults import training_defaults
 from launch.evaluation import own_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
-from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.evaluation import suite
@@ -21,6 +20,7 @@ from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 from safety_align.training.ready import check_data
 
@@ -62,7 +62,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     config = cli.load_config(path)
     cli.apply_overrides(config, overrides, defaults=training_defaults(config))
-    return workdir, to_train_config(config), f"training {workdir} by {' '.join([path, *overrides])}"
+    return workdir, to_train_config(config.to_dict()), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:

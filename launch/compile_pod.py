@@ -14,8 +14,7 @@ import pathlib
 
 import msgspec
 
-from launch import cli
-from launch.defaults import training_defaults
+from launch import cli, training
 from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory, write_atomically
 from safety_align.strict_json import read_json
@@ -30,19 +29,18 @@ def main() -> int:
             f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
         )
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
-    arguments, config = cli.parse_with_config(parser, training_defaults)
+    arguments, config = training.parse(parser)
     if arguments.json:  # before the minutes of compiling
         check_report(pathlib.Path(arguments.json), pathlib.Path(arguments.config))
         make_directory(pathlib.Path(arguments.json).parent, "--json")
     import jax
 
     jax.config.update("jax_platforms", "cpu")  # the pod's chips are not here
-    from launch.train import to_train_config
     from safety_align.pod.programs import Serving
     from safety_align.pod.report import report
 
     serving = Serving(arguments.rows, arguments.prompt, arguments.tokens)
-    found = report(to_train_config(config), arguments.topology, arguments.step, serving)
+    found = report(config, arguments.topology, arguments.step, serving)
     if arguments.json:
         write_atomically(pathlib.Path(arguments.json), json.dumps(found, indent=2))
     gib = 2**30

@@ -16,7 +16,7 @@ from launch import cli
 from launch.compare import compare, train_all
 from launch.evaluation import own_output
 from launch.huge_pages import restart_with_huge_pages
-from launch.train import to_train_config
+from safety_align.training.from_dict import to_train_config
 
 
 def main() -> int:
@@ -30,7 +30,7 @@ def main() -> int:
         if name != "base":
             config.init_from = str(workdir / "base")
         announcement = f"[{len(runs) + 1}/4] training {name}: {module.__doc__.splitlines()[0]}"
-        runs.append((workdir / name, to_train_config(config), announcement))
+        runs.append((workdir / name, to_train_config(config.to_dict()), announcement))
     chosen = {k: v for k, v in variants(str(workdir / "sft"), str(workdir / "gated")).items() if k in ("sft", "gated")}
     eval_values = evaluation.get_config().to_dict()
     about = {"config": eval_values, "variants": chosen}

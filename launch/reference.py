@@ -8,10 +8,8 @@ with --distributed all processes share the work, and any number of them may go o
 import dataclasses
 import pathlib
 
-from launch import cli
-from launch.defaults import training_defaults
+from launch import cli, training
 from launch.huge_pages import restart_with_huge_pages
-from launch.train import to_train_config
 from safety_align import distributed
 from safety_align.errors import InputError
 
@@ -20,11 +18,12 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", metavar="DIR", help="where they go; default: the config's dpo.reference")
     cli.add_distributed(parser)
-    arguments, config = cli.parse_with_config(parser, training_defaults)
+    arguments, config = training.parse(parser)
     distributed.start(arguments.distributed)
     import jax
 
     from safety_align import sharding
+    from safety_align.data.reference import ReferenceStore
     from safety_align.interop import load_model
     from safety_align.text import load_template
     from safety_align.training.inputs import load_examples
@@ -32,10 +31,8 @@ def main() -> int:
     from safety_align.training.ready import check_run
     from safety_align.training.reference import preference_pairs, reference_sums
 
-    config = to_train_config(config)
     if config.dpo is None:
         raise InputError(f"{arguments.config} is not the config of a DPO run: it has no dpo group")
-    output = pathlib.Path(arguments.output or config.dpo.reference)
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
         check_run(config, mesh, trains=False)
@@ -44,9 +41,10 @@ def main() -> int:
     template = load_template(config.template, start.tokenizer)
     train = {name: load_examples(config, name, "train", distributed.is_main()) for name, _ in config.pipeline.mixture}
     pairs = preference_pairs(config, train)
+    store = ReferenceStore(pathlib.Path(arguments.output or config.dpo.reference), len(pairs))
     with jax.set_mesh(mesh):
         sums, _ = reference_sums(
-            config, output, pairs, start.tokenizer, template, mesh, start.params, progress=distributed.is_main()
+            config, store, pairs, start.tokenizer, template, mesh, start.params, progress=distributed.is_main()
         )
     if distributed.is_main():
         chosen, rejected = (sum(s[side] for s in sums.values()) / len(sums) for side in (0, 1))

@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from safety_align.decoding import Decoder, GateConfig, Generator, Layout, Request, Result, Sampling, decode, prefill
     from safety_align.errors import InputError
     from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, init_params, preset
-    from safety_align.routing import Check, Kind, Routing, RoutingConfig, Segment, place
+    from safety_align.placement import Batch, RowShape, Segment
+    from safety_align.routing import Check, Kind, Routing, RoutingConfig
     from safety_align.training.losses import cls_loss, lm_loss
+    from safety_align.training.objective import Objective
 
 _WHERE = {
     "bundle": ("Bundle",),
@@ -23,11 +25,14 @@ _WHERE = {
     ),
     "errors": ("InputError",),
     "model": ("SafetyTransformer", "TransformerConfig", "abstract_params", "init_params", "preset"),
-    "routing": ("Check", "Kind", "Routing", "RoutingConfig", "Segment", "place"),
+    "placement": ("Batch", "RowShape", "Segment"),
+    "routing": ("Check", "Kind", "Routing", "RoutingConfig"),
     "training.losses": ("cls_loss", "lm_loss"),
+    "training.objective": ("Objective",),
 }  # fmt: skip
 
 __all__ = [
+    "Batch",
     "Bundle",
     "Check",
     "Decoder",
@@ -36,10 +41,12 @@ __all__ = [
     "InputError",
     "Kind",
     "Layout",
+    "Objective",
     "Request",
     "Result",
     "Routing",
     "RoutingConfig",
+    "RowShape",
     "SafetyTransformer",
     "Sampling",
     "Segment",
@@ -49,7 +56,6 @@ __all__ = [
     "decode",
     "init_params",
     "lm_loss",
-    "place",
     "prefill",
     "preset",
 ]

@@ -6,6 +6,7 @@ was there before is overwritten.
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -43,54 +44,52 @@ def check_same(there: Any, here: dict, taken: str, advice: str, may_differ: tupl
         raise InputError(f"{taken} ({shown}{'; …' if len(keys) > 4 else ''}); {advice}")
 
 
-def claim(
-    mark: pathlib.Path,
-    identity: dict,
-    taken: str,
-    advice: str,
-    may_differ: tuple[str, ...] = (),
-    option: str = "--output",
-    completed: Callable[[Any], Any] = lambda there: there,
-) -> None:
-    """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it.
+@dataclasses.dataclass(frozen=True)
+class Owner:
+    """A run, as the owner of the places that it writes.
 
-    `completed`: what a mark stands for that was written when the identity had fewer fields.
+    Attributes:
+      identity: what its marks hold (JSON); another identity is another run.
+      taken, advice: what another run is told, "`taken` (what differs); `advice`".
+      may_differ: dotted keys of the identity that do not count.
+      option: where the place was named, for messages.
+      completed: what a mark stands for that was written when the identity had fewer fields.
     """
-    there = None
-    if os.path.lexists(mark):
-        try:
-            there = read_json(mark)
-        except InputError as error:
-            raise InputError(f"{error}; {advice}") from error
-        check_same(completed(there), identity, taken, advice, may_differ)
-    text = json.dumps(identity, indent=2, sort_keys=True)
-    if distributed.is_main() and there != json.loads(text):
-        make_directory(mark.parent, option)
-        try:
-            write_atomically(mark, text)
-        except OSError as error:
-            raise not_writable(mark, error) from error
 
+    identity: dict
+    taken: str
+    advice: str = "choose another --output"
+    may_differ: tuple[str, ...] = ()
+    option: str = "--output"
+    completed: Callable[[Any], Any] = lambda there: there
 
-@contextlib.contextmanager
-def owned(
-    directory: pathlib.Path,
-    mark: str,
-    identity: dict,
-    taken: str,
-    advice: str,
-    may_differ: tuple[str, ...] = (),
-    option: str = "--output",
-    completed: Callable[[Any], Any] = lambda there: there,
-) -> Iterator[None]:
-    """Within it `directory` is this run's, and of no other process than the run's own: `claim` of `directory / mark`
-    under a lock, which the first process holds. All processes of the run come here together."""
-    with contextlib.ExitStack() as held:
-        with distributed.main_first(mark):
-            if distributed.is_main():
-                held.enter_context(locked_directory(directory, option))
-            claim(directory / mark, identity, taken, advice, may_differ, option, completed)
-        yield
+    def claim(self, mark: pathlib.Path) -> None:
+        """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it."""
+        there = None
+        if os.path.lexists(mark):
+            try:
+                there = read_json(mark)
+            except InputError as error:
+                raise InputError(f"{error}; {self.advice}") from error
+            check_same(self.completed(there), self.identity, self.taken, self.advice, self.may_differ)
+        text = json.dumps(self.identity, indent=2, sort_keys=True)
+        if distributed.is_main() and there != json.loads(text):
+            make_directory(mark.parent, self.option)
+            try:
+                write_atomically(mark, text)
+            except OSError as error:
+                raise not_writable(mark, error) from error
+
+    @contextlib.contextmanager
+    def holding(self, directory: pathlib.Path, mark: str) -> Iterator[None]:
+        """Within it `directory` is this run's, and of no other process than the run's own: `claim` of `directory / mark`
+        under a lock, which the first process holds. All processes of the run come here together."""
+        with contextlib.ExitStack() as held:
+            with distributed.main_first(mark):
+                if distributed.is_main():
+                    held.enter_context(locked_directory(directory, self.option))
+                self.claim(directory / mark)
+            yield
 
 
 @contextlib.contextmanager

@@ -32,6 +32,12 @@ def check_fields(config, prefix: str = "", **least: int) -> None:
         object.__setattr__(config, field.name, converted)
 
 
+def defaults(made: type) -> dict[str, typing.Any]:
+    """The defaults of a dataclass's fields that have one."""
+    fields = dataclasses.fields(made)
+    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
+
+
 _hints = functools.cache(typing.get_type_hints)
 
 

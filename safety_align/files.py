@@ -52,18 +52,19 @@ def read_bounded(path: pathlib.Path, most: int = MAX_LINE) -> bytes:
     return data
 
 
-def read_lines(path: pathlib.Path) -> Iterator[tuple[int, bytes]]:
+def read_lines(path: pathlib.Path, longest: int = MAX_LINE) -> Iterator[tuple[int, bytes]]:
     """`(number, line)` of each line that is not blank, unpacked if the name ends in `.gz`; numbers count from 1.
 
     Lines end at `\\n` only (texts hold other Unicode separators). A byte order mark before the first is dropped.
+    InputError names a line of more than `longest` bytes.
     """
     with _opened(path) as file:
         for number in itertools.count(1):
-            line = file.readline(MAX_LINE + 1)
+            line = file.readline(longest + 1)
             if not line:
                 return
-            if len(line) > MAX_LINE:
-                raise InputError(f"{path}, line {number} is longer than {MAX_LINE >> 20} MiB")
+            if len(line) > longest:
+                raise InputError(f"{path}, line {number} is longer than {longest >> 20} MiB")
             if number == 1:
                 line = line.removeprefix(codecs.BOM_UTF8)
             if line.strip():

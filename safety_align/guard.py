@@ -15,7 +15,7 @@ import numpy as np
 from safety_align.bundle import Bundle
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig
-from safety_align.routing import Routing, Segment, place
+from safety_align.placement import Batch, RowShape, Segment
 from safety_align.sizes import check_rows
 from safety_align.text import Turn
 
@@ -24,11 +24,11 @@ SHORTEST = 64
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _next_logits(config: TransformerConfig, params, batch, last):
+def _next_logits(config: TransformerConfig, params, inputs, last):
     """Next-token logits [B, V] after slot `last` [B] of each row."""
 
     def run(model):
-        hidden, _ = model.hidden(batch["tokens"], batch["positions"], Routing.of(batch))
+        hidden, _ = model.hidden(*inputs)
         return model.lm_logits(jnp.take_along_axis(hidden, last[:, None, None], axis=1)[:, 0])
 
     return SafetyTransformer(config).apply({"params": params}, method=run)
@@ -74,13 +74,11 @@ class Guard:
     def _run(self, prompts: list[np.ndarray]) -> np.ndarray:
         length = -(-max(map(len, prompts)) // SHORTEST) * SHORTEST
         none = np.zeros(0, np.int32)
-        rows = [place([Segment(p, np.ones(len(p), bool), none, none.astype(bool))], length, 0) for p in prompts]
-        rows += [place([], length, 0)] * (self._batch_size - len(rows))
-        fields = ("tokens", "positions", "segments", "content", "cls_index", "cls_range")
-        batch = {name: np.stack([row[name] for row in rows]) for name in fields}
+        rows = [[Segment(p, np.ones(len(p), bool), none, none.astype(bool))] for p in prompts]
+        batch = Batch.of(rows, RowShape(length), self._batch_size)
         last = np.zeros(self._batch_size, np.int32)
         last[: len(prompts)] = [len(p) - 1 for p in prompts]
-        logits = np.asarray(_next_logits(self._config, self._params, batch, last))[: len(prompts), self._pair]
+        logits = np.asarray(_next_logits(self._config, self._params, batch.inputs, last))[: len(prompts), self._pair]
         return 1 / (1 + np.exp(logits[:, 0].astype(np.float64) - logits[:, 1]))
 
     def _prompt(self, text: str) -> np.ndarray:

@@ -1,9 +1,9 @@
-"""Who may attend to whom: placement of `[CLS]` in a row, and the masks that follow (docs/method.md section 3).
+"""Who may attend to whom: what each `[CLS]` of a row reads, and the masks that follow (docs/method.md section 3).
 
 A row of a batch holds packed segments, each `prompt, [CLS], response, [CLS], …, [CLS]`. Attention is plain causal
-attention within a segment; the routing is in the *placement* [ours]. The first `[CLS]` stands after the last token
-that must not see it, and the response sees it; further copies stand behind the response, so that no token sees them.
-For a segment with prompt `b q q t` (BOS, query, query, template) and response `r r e` (e: EOS):
+attention within a segment; the routing is in the *placement* [ours], see placement.py. The first `[CLS]` stands after
+the last token that must not see it, and the response sees it; further copies stand behind the response, so that no
+token sees them. For a segment with prompt `b q q t` (BOS, query, query, template) and response `r r e` (e: EOS):
 
                   b q q t C r r e W          b q q t C r r e W    content: · 1 1 · · 1 1 · ·
     causal  b   [ 1 . . . . . . . . ]
@@ -29,7 +29,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align.bounds import integer
-from safety_align.errors import InputError
 
 CLS_TOKEN = -1
 """What stands for `[CLS]` in token arrays. Not a vocabulary entry: no text can encode to it [ours]."""
@@ -59,160 +58,6 @@ class Check:
     stop: int
     label: float
     weight: float = 1.0
-
-
-@dataclasses.dataclass(frozen=True)
-class Segment:
-    """One encoded conversation, before placement.
-
-    Attributes:
-      prompt: [P] int32 ids, BOS first; may be empty (plain text).
-      prompt_content: [P] bool, true for query (content) tokens.
-      response: [R] int32 ids, EOS included where the response ends.
-      response_content: [R] bool, false for EOS.
-      checks: the `[CLS]` copies; at most one of kind QUERY. Empty for a model without the signal.
-      train_lm: response tokens count in the LM loss (never true for unsafe answers).
-      context: leading response tokens that are context only: never in the LM loss (an unsafe beginning).
-    """
-
-    prompt: np.ndarray
-    prompt_content: np.ndarray
-    response: np.ndarray
-    response_content: np.ndarray
-    checks: tuple[Check, ...] = ()
-    train_lm: bool = True
-    context: int = 0
-
-    @property
-    def length(self) -> int:
-        """Slots that the segment takes in a row."""
-        return len(self.prompt) + len(self.response) + len(self.checks)
-
-    @property
-    def pairs(self) -> int:
-        """Preference pairs that the segment takes in a row."""
-        return 0
-
-
-@dataclasses.dataclass(frozen=True)
-class Pair:
-    """Two answers to one conversation, of which `chosen` is preferred: two segments that stay in one row (DPO).
-
-    reference: the reference model's log-probabilities of both responses, summed over their tokens, in nats.
-    """
-
-    chosen: Segment
-    rejected: Segment
-    reference: tuple[float, float] = (0.0, 0.0)
-
-    def __post_init__(self):
-        if self.rejected.train_lm:
-            raise InputError("the rejected answer of a pair may not enter the LM loss")
-
-    @property
-    def length(self) -> int:
-        """Slots that the pair takes in a row."""
-        return self.chosen.length + self.rejected.length
-
-    @property
-    def checks(self) -> tuple[Check, ...]:
-        """The `[CLS]` copies of both segments."""
-        return self.chosen.checks + self.rejected.checks
-
-    @property
-    def pairs(self) -> int:
-        """Preference pairs that it takes in a row: itself."""
-        return 1
-
-
-def place(segments: Sequence[Segment | Pair], length: int, checks: int, pairs: int = 0) -> dict[str, np.ndarray]:
-    """Lays segments out in one row of `length` (S) slots with room for `checks` (M) copies of `[CLS]`.
-
-    Returns (all numpy):
-      tokens [S] int32 (`CLS_TOKEN` where a copy stands, 0 in padding), positions [S] int32,
-      segments [S] int32 (1, 2, …; 0 is padding), content [S] bool (what a `[CLS]` row may read),
-      targets [S] int32 and loss_weights [S] float32 (the next *ordinary* token, weight 1 where that is a trained
-      response token), cls_index [M] int32 (slot of each copy; `IGNORED` if unused), cls_range [M, 2] int32 (slots
-      `[lo, hi)` that it reads content in), cls_labels, cls_weights [M] float32, cls_kinds [M] int32.
-      With room for `pairs` (P > 0) preference pairs also: pair_sides [S] int32 (1 + 2p where the next token is one of
-      pair p's chosen response, 2 + 2p of its rejected one, else 0), pair_reference [P, 2] float32 (nats; chosen,
-      rejected), pair_weights [P] float32 (1 where there is a pair).
-
-    Raises InputError if the segments do not fit.
-    """
-    used, copies = sum(s.length for s in segments), sum(len(s.checks) for s in segments)
-    if used > length or copies > checks:
-        raise InputError(f"segments take {used} slots and {copies} checks; the row has {length} and {checks}")
-    if (found := sum(s.pairs for s in segments)) > pairs:
-        raise InputError(f"segments hold {found} preference pairs; the row has room for {pairs} (data.pairs_per_row)")
-    row = dict(
-        tokens=np.zeros(length, np.int32),
-        positions=np.zeros(length, np.int32),
-        segments=np.zeros(length, np.int32),
-        content=np.zeros(length, bool),
-        targets=np.zeros(length, np.int32),
-        loss_weights=np.zeros(length, np.float32),
-        cls_index=np.full(checks, IGNORED, np.int32),
-        cls_range=np.zeros((checks, 2), np.int32),
-        cls_labels=np.zeros(checks, np.float32),
-        cls_weights=np.zeros(checks, np.float32),
-        cls_kinds=np.zeros(checks, np.int32),
-    )
-    if pairs:
-        row["pair_sides"] = np.zeros(length, np.int32)
-        row["pair_reference"] = np.zeros((pairs, 2), np.float32)
-        row["pair_weights"] = np.zeros(pairs, np.float32)
-    laid: list[tuple[Segment, int]] = []
-    pair = 0
-    for item in segments:
-        if isinstance(item, Pair):
-            laid += [(item.chosen, 1 + 2 * pair), (item.rejected, 2 + 2 * pair)]
-            row["pair_reference"][pair], row["pair_weights"][pair] = item.reference, 1.0
-            pair += 1
-        else:
-            laid.append((item, 0))
-    slot, copy = 0, 0
-    for number, (segment, side) in enumerate(laid, 1):
-        slot, copy = _place_segment(row, segment, number, side, slot, copy)
-    return row
-
-
-def _place_segment(
-    row: dict[str, np.ndarray], segment: Segment, number: int, side: int, slot: int, copy: int
-) -> tuple[int, int]:
-    """Writes one segment into `row` from `slot` on; returns the next free slot and check."""
-    ids = np.concatenate([segment.prompt, segment.response]).astype(np.int32)
-    prompt_length, total = len(segment.prompt), len(ids)
-    visible = [c for c in segment.checks if c.kind == Kind.QUERY]
-    hidden = [c for c in segment.checks if c.kind != Kind.QUERY]
-    if len(visible) > 1:
-        raise InputError("a segment has one visible [CLS] at most")
-    # Slot of each ordinary token: the visible [CLS] stands between prompt and response.
-    where = slot + np.arange(total + 1)
-    where[prompt_length:] += len(visible)
-    row["tokens"][where[:total]] = ids
-    row["positions"][where[:total]] = 1 + np.arange(total)
-    row["content"][where[:total]] = np.concatenate([segment.prompt_content, segment.response_content])
-    if (segment.train_lm or side) and total > 1:
-        first = max(prompt_length, 1)  # BOS of plain text is never predicted
-        row["targets"][where[: total - 1]] = ids[1:]
-        if segment.train_lm:
-            row["loss_weights"][where[first + segment.context - 1 : total - 1]] = 1.0
-        if side:
-            row["pair_sides"][where[first - 1 : total - 1]] = side
-    slots = [slot + prompt_length] * len(visible) + [int(where[total]) + i for i in range(len(hidden))]
-    for check, index in zip([*visible, *hidden], slots, strict=True):
-        row["tokens"][index] = CLS_TOKEN
-        row["cls_index"][copy] = index
-        # A range that ends with the prompt must not reach over the visible [CLS]; content excludes it anyway.
-        row["cls_range"][copy] = where[check.start], where[check.stop]
-        row["cls_labels"][copy] = check.label
-        row["cls_weights"][copy] = check.weight
-        row["cls_kinds"][copy] = check.kind
-        copy += 1
-    end = slot + segment.length
-    row["segments"][slot:end] = number
-    return end, copy
 
 
 @dataclasses.dataclass(frozen=True)
@@ -291,7 +136,7 @@ def sample_checks(
 
 @flax.struct.dataclass
 class Routing:
-    """The routing of a batch of placed rows, as the model reads it. Shapes as in `place`, with a leading batch axis.
+    """The routing of a batch of placed rows, as the model reads it. Shapes as in `placement.Batch`.
 
     A `[CLS]` whose own slot has segment -n instead of n reads segment n, but no token sees it.
     `cls_index` and `cls_range` have M = 0 for a model or batch without `[CLS]`. `cls_also` [B, M, 2], if given, is a
@@ -303,11 +148,6 @@ class Routing:
     cls_index: jax.Array
     cls_range: jax.Array
     cls_also: jax.Array | None = None
-
-    @classmethod
-    def of(cls, batch: dict[str, jax.Array]) -> "Routing":
-        """The routing fields of a batch made of `place` rows."""
-        return cls(batch["segments"], batch["content"], batch["cls_index"], batch["cls_range"])
 
 
 def causal_mask(segments: jax.Array) -> jax.Array:

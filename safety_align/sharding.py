@@ -150,8 +150,8 @@ def process_rows(mesh: Mesh, rows: int) -> list[int]:
     return sorted({row for (part,) in slices for row in range(rows)[part]})
 
 
-def place_rows(local: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str, jax.Array]:
-    """Global arrays [rows, …] of the arrays [R, …] of this process's rows (`process_rows`)."""
+def place_rows(local, mesh: Mesh, rows: int):
+    """Global arrays [rows, …] of a tree of arrays [R, …] of this process's rows (`process_rows`)."""
     where = batch_sharding(mesh)
     if jax.process_count() == 1:
         return jax.device_put(local, where)
@@ -163,17 +163,17 @@ def place_rows(local: dict[str, np.ndarray], mesh: Mesh, rows: int) -> dict[str,
 
         return jax.make_array_from_callback((rows, *array.shape[1:]), where, part)
 
-    return {name: place(array) for name, array in local.items()}
+    return jax.tree.map(place, local)
 
 
-def own_rows(placed: dict[str, jax.Array]) -> dict[str, np.ndarray]:
-    """The inverse of `place_rows`: this process's rows of global arrays, in order."""
+def own_rows(placed):
+    """The inverse of `place_rows`: this process's rows of a tree of global arrays, in order."""
 
     def fetch(array: jax.Array) -> np.ndarray:
         parts = {shard.index[0].start or 0: shard.data for shard in array.addressable_shards}
         return np.concatenate([np.asarray(parts[start]) for start in sorted(parts)])
 
-    return {name: fetch(array) for name, array in placed.items()}
+    return jax.tree.map(fetch, placed)
 
 
 # --- inference: every process has the whole host batch, and gets the whole result ------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 
 from safety_align.errors import InputError
-from safety_align.files import read_bytes, read_lines
+from safety_align.files import MAX_LINE, read_bytes, read_lines
 
 MAX_DEPTH = 100
 """Levels of nesting; no file that we read has a dozen."""
@@ -39,9 +39,10 @@ def read_json(path: pathlib.Path, schema: Any = Any) -> Any:
     return parse_json(read_bytes(path), str(path), schema)
 
 
-def read_json_lines(path: pathlib.Path, schema: Any = Any) -> Iterator[tuple[int, Any]]:
-    """`(line number, value)` of each line of a (gzipped) JSON-lines file, as `parse_json` gives it."""
-    for number, line in read_lines(path):
+def read_json_lines(path: pathlib.Path, schema: Any = Any, longest: int = MAX_LINE) -> Iterator[tuple[int, Any]]:
+    """`(line number, value)` of each line of a (gzipped) JSON-lines file, as `parse_json` gives it; `longest`: see
+    `read_lines`."""
+    for number, line in read_lines(path, longest):
         yield number, parse_json(line, f"{path}, line {number}", schema)
 
 

@@ -5,7 +5,8 @@ import jax
 import numpy as np
 
 from safety_align.model import TransformerConfig, init_params, preset
-from safety_align.routing import RoutingConfig, Segment, place, sample_checks
+from safety_align.placement import Batch, RowShape, Segment
+from safety_align.routing import RoutingConfig, sample_checks
 
 TINY = preset("tiny", layers=2)
 
@@ -35,7 +36,7 @@ def random_segment(rng, prompt: int, response: int, windows: int = 2, vocab: int
 
 
 def random_rows(rng, rows: int = 3, length: int = 48, signal: bool = True):
-    """Packed rows: (the stacked batch, the segments of each row)."""
+    """Packed rows: (the batch, the segments of each row)."""
     packed = []
     for _ in range(rows):
         room, segments = length, []
@@ -48,5 +49,4 @@ def random_rows(rng, rows: int = 3, length: int = 48, signal: bool = True):
             segments.append(segment)
             room -= segment.length
         packed.append(segments)
-    placed = [place(segments, length, 12 if signal else 0) for segments in packed]
-    return {key: np.stack([row[key] for row in placed]) for key in placed[0]}, packed
+    return Batch.of(packed, RowShape(length, 12 if signal else 0)), packed

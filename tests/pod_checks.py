@@ -15,19 +15,19 @@ import jax
 import jax.numpy as jnp
 
 from configs import align_llama2_7b
-from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.model.kernels import causal_attention
 from safety_align.pod.analysis import collectives, largest_collectives, memory
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
+from safety_align.training.from_dict import to_train_config
 
 ROWS, LENGTH, VOCAB, WIDTH = 8, 1024, 32000, 512
 
 
 def train(devices, **mesh):
     """The training step of the small model on a mesh."""
-    config = to_train_config(align_llama2_7b.get_config())
+    config = to_train_config(align_llama2_7b.get_config().to_dict())
     model = dataclasses.replace(config.model, layers=2, width=WIDTH, heads=4, kv_heads=4, mlp_width=1024)
     data = dataclasses.replace(config.pipeline, batch_size=ROWS, sequence_length=LENGTH)
     config = dataclasses.replace(config, model=model, pipeline=data)
@@ -43,7 +43,7 @@ def train(devices, **mesh):
 
 def serve(devices):
     """Prefill and decode on a tensor mesh, and the cache's bytes on a chip."""
-    config = to_train_config(align_llama2_7b.get_config())
+    config = to_train_config(align_llama2_7b.get_config().to_dict())
     model = dataclasses.replace(config.model, layers=2, width=WIDTH, heads=4, kv_heads=4, mlp_width=1024)
     serving = Serving(rows=8, prompt=1024, tokens=208)
     mesh = sharding.make_mesh(data=1, tensor=4, devices=devices)

@@ -10,9 +10,11 @@ from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import MAX_UNSAFE_START, Example, encode_example
 from safety_align.data.pipeline import Pipeline, PipelineConfig
 from safety_align.data.refusals import REFUSAL_PREFIX
-from safety_align.data.sources import load_source, source_examples
+from safety_align.data.sources import load_source
+from safety_align.data.specs import source_examples
 from safety_align.errors import InputError
-from safety_align.routing import Kind, RoutingConfig, place
+from safety_align.placement import Batch, RowShape
+from safety_align.routing import Kind, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template
 
 TEMPLATE = get_template("plain")
@@ -33,9 +35,9 @@ def test_an_unsafe_start_is_context_of_a_refusal_and_only_the_refusal_is_learned
         segment = encode_example(example, TOKENIZER, TEMPLATE, 128, None, np.random.default_rng(seed))
         k = segment.context
         assert list(segment.response) == unsafe[:k] + refusal
-        row = place([segment], 128, 0)
-        assert list(row["targets"][row["loss_weights"] > 0]) == refusal
-        assert row["loss_weights"].sum() == len(refusal)
+        row = Batch.of([[segment]], RowShape(128))
+        assert list(row.targets[row.loss_weights > 0]) == refusal
+        assert row.loss_weights.sum() == len(refusal)
         lengths.append(k)
     assert 0.4 < np.mean(np.array(lengths) == 0) < 0.6
     assert set(lengths) == set(range(len(unsafe) + 1))
@@ -62,9 +64,9 @@ def test_epochs_draw_new_starts_and_no_unsafe_token_is_learned():
     pipeline.close()
     counts: dict[str, set[int]] = {}
     for batch in batches:
-        learned = batch["targets"][batch["loss_weights"] > 0]
+        learned = batch.targets[batch.loss_weights > 0]
         assert len(learned) and unsafe not in learned
-        for tokens, segments in zip(batch["tokens"], batch["segments"], strict=True):
+        for tokens, segments in zip(batch.tokens, batch.segments, strict=True):
             for n in range(1, segments.max() + 1):
                 ids = tokens[segments == n]
                 query = TOKENIZER.decode(ids).split("?")[0]

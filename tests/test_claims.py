@@ -11,9 +11,8 @@ import sys
 import pytest
 
 from configs import embedded_gated
-from launch.train import to_train_config
 from safety_align import claims
-from safety_align.claims import check_same, claim, locked, locked_directory
+from safety_align.claims import Owner, check_same, locked, locked_directory
 from safety_align.errors import InputError
 from safety_align.files import (
     check_name,
@@ -28,6 +27,7 @@ from safety_align.interop.bundle import is_huggingface
 from safety_align.interop.convert import detect
 from safety_align.training.checkpoint import saved_steps
 from safety_align.training.config import completed
+from safety_align.training.from_dict import to_train_config
 
 
 @pytest.mark.parametrize("name", ["gated", "sft_2", "Prüfung 3", "a.b-c", "7b"])
@@ -128,7 +128,7 @@ def test_what_differs_is_named_with_both_values():
 def test_a_run_older_than_some_fields_of_its_config_goes_on(tmp_path):
     values = embedded_gated.get_config()
     values.data.system_turns = values.data.other_roles = 0.0
-    config = to_train_config(values)
+    config = to_train_config(values.to_dict())
     identity = dataclasses.asdict(config)
     old = json.loads(json.dumps(identity))
     for group, name in (("data", "system_turns"), ("data", "other_roles"), ("gate", "tau"), ("model", "rope_scaling")):
@@ -139,7 +139,8 @@ def test_a_run_older_than_some_fields_of_its_config_goes_on(tmp_path):
     def go_on(stored, config=config):
         mark.write_text(json.dumps(stored))
         identity = dataclasses.asdict(config)
-        claim(mark, identity, "taken", "advice", ("gate.tau",), completed=lambda there: completed(there, config))
+        owner = Owner(identity, "taken", may_differ=("gate.tau",), completed=lambda there: completed(there, config))
+        owner.claim(mark)
 
     go_on(old)
     assert json.loads(mark.read_text()) == json.loads(json.dumps(identity))  # and is of this version from now on
@@ -156,18 +157,18 @@ def test_a_run_older_than_some_fields_of_its_config_goes_on(tmp_path):
 def test_a_mark_is_made_once_and_kept_from_others(tmp_path):
     mark = tmp_path / "new" / "about.json"
     for _ in range(2):
-        claim(mark, {"a": 1}, "taken", "advice")
+        Owner({"a": 1}, "taken", "advice").claim(mark)
     before = mark.read_bytes()
     with pytest.raises(InputError, match=r"taken \(a: 1 there, 2 here\); advice"):
-        claim(mark, {"a": 2}, "taken", "advice")
+        Owner({"a": 2}, "taken", "advice").claim(mark)
     assert mark.read_bytes() == before
     mark.write_text("my notes")
     with pytest.raises(InputError, match="not JSON.*; advice"):
-        claim(mark, {"a": 1}, "taken", "advice")
+        Owner({"a": 1}, "taken", "advice").claim(mark)
     assert mark.read_text() == "my notes"
     (tmp_path / "file").write_text("")
     with pytest.raises(InputError, match="a file is in its place"):
-        claim(tmp_path / "file" / "about.json", {}, "taken", "advice")
+        Owner({}, "taken").claim(tmp_path / "file" / "about.json")
 
 
 def test_a_lock_keeps_others_out_and_leaves_nothing_behind(tmp_path):
@@ -240,6 +241,6 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path, monkeypatch):
 
     monkeypatch.setattr(claims, "write_atomically", full)
     with pytest.raises(InputError, match="about.json cannot be written: No space left on device; make room"):
-        claim(tmp_path / "about.json", {}, "taken", "advice")
+        Owner({}, "taken").claim(tmp_path / "about.json")
     with pytest.raises(InputError, match="cannot be (written|a directory)"):
         make_directory(pathlib.Path("/proc/nothing/here"))

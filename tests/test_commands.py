@@ -8,9 +8,9 @@ import pytest
 
 from launch import cli
 from launch.defaults import training_defaults
-from launch.train import to_train_config
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
+from safety_align.training.from_dict import to_train_config
 
 COMMANDS = ("train", "reference", "generate", "evaluate", "compare", "quickstart", "benchmark")
 
@@ -73,7 +73,7 @@ def test_a_field_that_no_config_file_sets_can_be_set():
         "trainable=signal", "model.remat=full", "model.width=512", "optimizer.b2=0.9",
     )  # fmt: skip
     cli.apply_overrides(config, [f"--config.{c}" for c in changes], defaults=training_defaults(config))
-    made = to_train_config(config.lock())
+    made = to_train_config(config.lock().to_dict())
     assert made.gate == GateConfig(tau=2, dependence="high") and made.trainable == "signal"
     assert (made.data.system_prompt, made.pipeline.max_skipped, made.data.labelled) == ("42", 1.0, "x")
     assert (made.model.remat, made.model.width, made.optimizer.b2) == ("full", 512, 0.9)
@@ -86,7 +86,7 @@ def test_a_field_that_no_config_file_sets_can_be_set():
     with pytest.raises(InputError, match="unknown config key 'gate.tau'"):  # there is no gate to set
         cli.apply_overrides(plain, ["--config.gate.tau=2"], defaults=training_defaults(plain))
     plain.gate = dict(tau=2)  # as one that comes from the config of both variants
-    assert to_train_config(plain).gate is None
+    assert to_train_config(plain.to_dict()).gate is None
 
 
 def test_overrides_keep_types():
@@ -189,3 +189,10 @@ def test_benchmark_prints_one_json_object(what, keys):
     assert keys <= found.keys() and found["batch"] == 2
     if what == "decode":
         assert {"every", "annealing"} <= found["ratio"].keys() and found["peak_bytes"] > found["cache_bytes"]
+
+
+def test_reading_a_checkpoint_is_measured():
+    done = call("launch.benchmark", "load", "--size=mini", "--fsdp=2", "--tensor=2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["devices"] == 4 and 0 < found["parameter_bytes"] < found["peak_bytes"] and found["seconds"] > 0

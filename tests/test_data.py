@@ -15,7 +15,8 @@ from safety_align.data.parts import part_path
 from safety_align.data.pipeline import Order, Pipeline, PipelineConfig, fixed_batches
 from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
-from safety_align.data.sources import SPECS, is_held_out, load_source, source_examples
+from safety_align.data.sources import load_source
+from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
 from safety_align.routing import IGNORED, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template
@@ -231,15 +232,13 @@ def take(pipeline, count: int):
 
 def same(a, b):
     for x, y in zip(a, b, strict=True):
-        assert x.keys() == y.keys()
-        for key in x:
-            np.testing.assert_array_equal(x[key], y[key])
+        jax.tree.map(np.testing.assert_array_equal, x, y)
 
 
 def test_batches_are_a_function_of_the_seed():
     first = take(make(), 6)
     same(first, take(make(), 6))
-    assert any((a["tokens"] != b["tokens"]).any() for a, b in zip(first, take(make(seed=1), 6), strict=True))
+    assert any((a.tokens != b.tokens).any() for a, b in zip(first, take(make(seed=1), 6), strict=True))
 
 
 @pytest.mark.parametrize("stop", [1, 3, 7])
@@ -264,10 +263,10 @@ def test_processes_make_their_rows_and_read_nothing_else():
 
     whole, numbers = take(make(), 4), take(make(sources={"a": NUMBERED}, weights=(1.0,)), 4)
     for rows in ([0], [2, 3], [1, 3]):
-        same([{k: v[rows] for k, v in batch.items()} for batch in whole], take(make(rows=rows), 4))
+        same([batch.take(rows) for batch in whole], take(make(rows=rows), 4))
         read: set[int] = set()
         pipeline = make(sources={"a": Watched(NUMBERED)}, weights=(1.0,), rows=rows)
-        same([{k: v[rows] for k, v in batch.items()} for batch in numbers], take(pipeline, 4))
+        same([batch.take(rows) for batch in numbers], take(pipeline, 4))
         order = Order(pipeline.config, {"a": NUMBERED})
         assert read <= {order[order.index(row, n)][1] for row in rows for n in range(500)}
 
@@ -283,7 +282,7 @@ def test_rows_go_on_in_another_number_of_processes():
     for rows in ([0, 1, 2, 3], [3], [1, 2]):
         resumed = make(rows=rows)
         resumed.set_state({key: value[rows] for key, value in state.items()})
-        same([{k: v[rows] for k, v in batch.items()} for batch in whole[3:]], take(resumed, 4))
+        same([batch.take(rows) for batch in whole[3:]], take(resumed, 4))
         found = resumed.get_state()
         assert found.keys() == end.keys() and all((found[key] == end[key][rows]).all() for key in end)
 
@@ -298,7 +297,7 @@ def test_every_example_of_the_order_is_used_once_or_waits():
         pipeline = make(sources={"a": NUMBERED}, weights=(1.0,))
         pipeline.set_state(state)
         for batch in batches:
-            for tokens, segments, content in zip(batch["tokens"], batch["segments"], batch["content"], strict=True):
+            for tokens, segments, content in zip(batch.tokens, batch.segments, batch.content, strict=True):
                 seen += [TOKENIZER.decode(tokens[(segments == n) & content]) for n in range(1, segments.max() + 1)]
     order = Order(pipeline.config, {"a": NUMBERED})
     rows = range(pipeline.config.batch_size)
@@ -316,8 +315,8 @@ def test_sampling_is_without_replacement_and_by_weight():
     pipeline = make(sources={"a": examples, "b": other}, weights=(1.0, 1.0), batch_size=1)
     seen = []
     for batch in take(pipeline, 60):
-        for number in range(1, batch["segments"].max() + 1):
-            ids = batch["tokens"][0][(batch["segments"][0] == number) & batch["content"][0]]
+        for number in range(1, batch.segments.max() + 1):
+            ids = batch.tokens[0][(batch.segments[0] == number) & batch.content[0]]
             seen.append(TOKENIZER.decode(ids))
     from_a = [int(s.split()[1]) for s in seen if s.startswith("number")]
     counts = collections.Counter(from_a)
@@ -335,10 +334,10 @@ def pipeline_head(pipeline, name):
 
 def test_every_row_is_whole_segments():
     for batch in take(make(), 5):
-        for i in range(len(batch["tokens"])):
-            used = batch["cls_index"][i][batch["cls_index"][i] != IGNORED]
-            assert ((batch["tokens"][i] == -1) == np.isin(np.arange(96), used)).all()
-            assert (batch["tokens"][i][batch["segments"][i] == 0] == 0).all()
+        for i in range(len(batch.tokens)):
+            used = batch.cls_index[i][batch.cls_index[i] != IGNORED]
+            assert ((batch.tokens[i] == -1) == np.isin(np.arange(96), used)).all()
+            assert (batch.tokens[i][batch.segments[i] == 0] == 0).all()
 
 
 def test_prompts_too_long_are_skipped_and_too_many_refused():
@@ -383,8 +382,8 @@ def test_validation_batches_hold_each_example_once():
     long = Example((Turn("user", "word " * 300),), "", 0, None, False, "s", "0")
     batches, skipped = fixed_batches([long, *examples], config, TOKENIZER, TEMPLATE, ROUTING)
     assert skipped == 1
-    assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 30
-    assert all(batch["tokens"].shape == (4, 96) for batch in batches)
+    assert sum(int(row.max()) for batch in batches for row in batch.segments) == 30
+    assert all(batch.tokens.shape == (4, 96) for batch in batches)
 
 
 def test_bad_mixtures_are_named():

@@ -11,20 +11,19 @@ import torch
 from make import TINY, random_params, random_segment
 
 from safety_align import sharding
-from safety_align.data.pipeline import stack
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer
-from safety_align.routing import Pair, Routing, place
-from safety_align.training import losses as losses_module
+from safety_align.placement import Batch, Pair, RowShape
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_logprobs
 from safety_align.training.losses import token_nats
+from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig, make_optimizer
 from safety_align.training.step import TrainState, make_eval_step, make_train_step, state_shardings
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104, safety_signal=False)
 
 
-def random_pairs(rng, rows=4, length=96, pairs=4) -> tuple[dict[str, np.ndarray], list[list]]:
+def random_pairs(rng, rows=4, length=96, pairs=4) -> tuple[Batch, list[list]]:
     """Packed rows of pairs, and of a few plain segments: (the batch, what is in each row)."""
     packed = []
     for _ in range(rows):
@@ -36,7 +35,7 @@ def random_pairs(rng, rows=4, length=96, pairs=4) -> tuple[dict[str, np.ndarray]
             rejected = dataclasses.replace(sides[1], prompt=sides[0].prompt, train_lm=False)
             items.append(Pair(sides[0], rejected, tuple(float(x) for x in rng.normal(-20, 5, 2))))
         packed.append([items[i] for i in rng.permutation(len(items))])
-    return stack([place(items, length, 0, pairs) for items in packed]), packed
+    return Batch.of(packed, RowShape(length, pairs=pairs)), packed
 
 
 def test_the_objective_and_its_gradients_are_those_of_the_formula():
@@ -75,43 +74,41 @@ def test_extreme_margins_have_finite_losses_and_gradients():
     assert float(value) == 5e3 and np.isfinite(gradient).all()
 
 
-def test_packed_log_probabilities_are_those_of_each_answer_alone(monkeypatch):
+def test_packed_log_probabilities_are_those_of_each_answer_alone():
     """Against a forward pass of each conversation by itself and a softmax over whole logits: float32 to 2e-5."""
-    monkeypatch.setattr(losses_module, "LOGITS_LENGTH", 32)
     batch, packed = random_pairs(np.random.default_rng(1))
     params = random_params(CONFIG, 3)
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
     with jax.set_mesh(mesh):
-        found = np.asarray(make_eval_step(CONFIG, mesh)(params, batch)["pair_logprobs"])
-    forward = jax.jit(
-        lambda x: SafetyTransformer(CONFIG).apply({"params": params}, x["tokens"], x["positions"], Routing.of(x))
-    )
+        step = make_eval_step(Objective(CONFIG, logits_length=32), mesh)
+        found = np.asarray(step(params, batch)["pair_logprobs"])
+    forward = jax.jit(lambda x: SafetyTransformer(CONFIG).apply({"params": params}, *x.inputs))
     compared = 0
     for row, items in zip(found, packed, strict=True):
         for ours, pair in zip(row, [item for item in items if isinstance(item, Pair)], strict=False):
             for value, side in zip(ours, (pair.chosen, pair.rejected), strict=True):
-                alone = forward({k: v[None] for k, v in place([side], 20, 0).items()})
+                alone = forward(Batch.of([[side]], RowShape(20)))
                 logs = np.asarray(jax.nn.log_softmax(alone.logits[0]), np.float64)
                 first, ids = len(side.prompt), np.concatenate([side.prompt, side.response])
                 expected = sum(logs[i - 1, ids[i]] for i in range(first, len(ids)))
                 np.testing.assert_allclose(value, expected, rtol=2e-5)
                 compared += 1
-    assert compared >= 12 and (found[batch["pair_weights"] == 0] == 0).all()
+    assert compared >= 12 and (found[batch.pair_weights == 0] == 0).all()
 
 
 def test_the_rejected_side_is_in_no_language_model_loss():
     batch, packed = random_pairs(np.random.default_rng(2))
-    assert not ((batch["pair_sides"] > 0) & (batch["pair_sides"] % 2 == 0) & (batch["loss_weights"] > 0)).any()
+    assert not ((batch.pair_sides > 0) & (batch.pair_sides % 2 == 0) & (batch.loss_weights > 0)).any()
     for row, items in enumerate(packed):
         pairs = [item for item in items if isinstance(item, Pair)]
         for p, pair in enumerate(pairs):
             for side, segment in enumerate((pair.chosen, pair.rejected)):
-                where = batch["pair_sides"][row] == 1 + 2 * p + side
-                assert list(batch["targets"][row][where]) == list(segment.response)
+                where = batch.pair_sides[row] == 1 + 2 * p + side
+                assert list(batch.targets[row][where]) == list(segment.response)
     with pytest.raises(InputError, match="rejected answer"):
         Pair(packed[0][0], dataclasses.replace(random_segment(np.random.default_rng(0), 3, 3, signal=False)))
     with pytest.raises(InputError, match="pairs_per_row"):
-        place([pair], 200, 0)
+        Batch.of([[pair]], RowShape(200))
 
 
 def dpo_steps(accumulation=1, reference=None, lm=0.0, steps=3):
@@ -120,12 +117,12 @@ def dpo_steps(accumulation=1, reference=None, lm=0.0, steps=3):
     params, mesh = random_params(CONFIG, 3), sharding.make_mesh(devices=jax.devices()[:1])
     optimizer = make_optimizer(OptimizerConfig(learning_rate=1e-3, warmup=1), 10)
     with jax.set_mesh(mesh):
-        logprobs = jax.device_get(make_eval_step(CONFIG, mesh)(params, batch))["pair_logprobs"]
-        batch = batch | {"pair_reference": logprobs + (0 if reference is None else reference)}
-        dpo = DpoConfig("somewhere", beta=0.2, lm=lm)
-        step = make_train_step(CONFIG, optimizer, 0.0, accumulation, mesh, dpo=dpo)
+        objective = Objective(CONFIG, dpo=DpoConfig("somewhere", beta=0.2, lm=lm))
+        logprobs = jax.device_get(make_eval_step(objective, mesh)(params, batch))["pair_logprobs"]
+        batch = batch.replace(pair_reference=logprobs + (0 if reference is None else reference))
+        step = make_train_step(objective, optimizer, accumulation, mesh)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
-        state = jax.device_put(state, state_shardings(CONFIG, optimizer, mesh))
+        state = jax.device_put(state, state_shardings(objective, optimizer, mesh))
         found = []
         for _ in range(steps):
             state, metrics = step(state, jax.device_put(batch, sharding.batch_sharding(mesh)))

@@ -13,17 +13,18 @@ from make import TINY, random_params
 from processes import finish, log, losses, start
 
 from configs import embedded_augmented, embedded_dpo, embedded_sft
-from launch.train import to_train_config
 from safety_align import sharding
-from safety_align.data import reference as store
 from safety_align.data.embedded import embedded_preferences
 from safety_align.data.examples import encode_example
+from safety_align.data.reference import ReferenceStore
 from safety_align.errors import InputError
-from safety_align.routing import place
+from safety_align.placement import Batch, RowShape
 from safety_align.training import loop
 from safety_align.training.checkpoint import load_run
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.inputs import load_examples
-from safety_align.training.reference import fingerprint
+from safety_align.training.objective import Objective
+from safety_align.training.reference import fingerprint, preference_pairs, reference_sums
 from safety_align.training.step import make_eval_step
 
 CONFIG = dataclasses.replace(TINY, vocab_size=104, safety_signal=False)
@@ -40,7 +41,9 @@ def tiny(config, **changes):
 @pytest.fixture(scope="module")
 def sft(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("sft") / "run"
-    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=2, init_from="")), workdir, progress=False)
+    loop.train(
+        to_train_config(tiny(embedded_sft.get_config(), steps=2, init_from="").to_dict()), workdir, progress=False
+    )
     return workdir
 
 
@@ -56,7 +59,7 @@ def small():
 def dpo_run(sft, store_dir, **changes):
     config = tiny(embedded_dpo.get_config(), **dict(steps=6, init_from=str(sft)) | changes)
     config.dpo.reference = str(store_dir)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 @pytest.fixture(scope="module")
@@ -82,15 +85,15 @@ def test_a_run_makes_its_reference_starts_at_log_two_and_learns_the_preferences(
 
 def test_the_stored_reference_is_that_of_the_model(whole, sft):
     home, _ = whole
-    sums = store.read_reference(home / "reference", 126)
+    sums = ReferenceStore(home / "reference", 126).read()
     bundle, config = load_run(sft), dpo_run(sft, home / "reference")
     examples = [e for split in ("train", "test") for e in load_examples(config, "embedded_preferences", split)]
     length = config.pipeline.sequence_length
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
-    eval_step = make_eval_step(bundle.model_config, mesh)
+    eval_step = make_eval_step(Objective(bundle.model_config), mesh)
     for example in examples[::9]:
         pair = encode_example(example, bundle.tokenizer, bundle.template, length, None, np.random.default_rng(0))
-        batch = {k: v[None] for k, v in place([pair], length, 0, 1).items()}
+        batch = Batch.of([[pair]], RowShape(length, pairs=1))
         with jax.set_mesh(mesh):
             found = eval_step(bundle.params, batch)["pair_logprobs"][0, 0]
         np.testing.assert_allclose(sums[example.source, example.id], found, rtol=1e-5)
@@ -126,24 +129,30 @@ def test_an_interrupted_run_resumes_to_the_bit(whole, sft, tmp_path, monkeypatch
 
 def test_an_interrupted_reference_goes_on_to_the_bit(whole, sft, tmp_path, monkeypatch):
     home, _ = whole
-    monkeypatch.setattr(store, "PART", 50)
-    config = dpo_run(sft, tmp_path / "reference", steps=1)
-    written = store.write_part
+    config, start = dpo_run(sft, tmp_path / "reference"), load_run(sft)
+    pairs = preference_pairs(config, {"embedded_preferences": load_examples(config, "embedded_preferences", "train")})
+    store = ReferenceStore(tmp_path / "reference", len(pairs), part=50)
+    mesh = sharding.make_mesh(devices=jax.devices()[:1])
 
-    def dying(path, *rest):
-        if path.name.startswith("part-00002"):
+    def make():
+        with jax.set_mesh(mesh):
+            return reference_sums(config, store, pairs, start.tokenizer, start.template, mesh, start.params)[0]
+
+    written = ReferenceStore.write
+
+    def dying(self, part, *rest):
+        if part == 2:
             raise KeyboardInterrupt
-        written(path, *rest)
+        written(self, part, *rest)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store, "write_part", dying)
+        patch.setattr(ReferenceStore, "write", dying)
         with pytest.raises(KeyboardInterrupt):
-            loop.train(config, tmp_path / "run", progress=False)
-    assert store.missing_parts(tmp_path / "reference", 126) == [2]
+            make()
+    assert len(pairs) == 126 and store.missing() == [2]
     before = (tmp_path / "reference" / "part-00000.jsonl.gz").stat().st_mtime_ns
-    loop.train(config, tmp_path / "run", progress=False)
+    again, sums = make(), whole_sums(home)
     assert (tmp_path / "reference" / "part-00000.jsonl.gz").stat().st_mtime_ns == before
-    again, sums = store.read_reference(tmp_path / "reference", 126), whole_sums(home)
     assert again.keys() == sums.keys()
     np.testing.assert_allclose([again[k] for k in sums], list(sums.values()), rtol=1e-5)
 
@@ -165,7 +174,7 @@ def test_another_model_encoding_or_data_is_refused(whole, sft, tmp_path, monkeyp
     home, _ = whole
     kept = (home / "reference" / "about.json").read_text()
     other = tmp_path / "other"
-    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=1, init_from="")), other, progress=False)
+    loop.train(to_train_config(tiny(embedded_sft.get_config(), steps=1, init_from="").to_dict()), other, progress=False)
     with pytest.raises(InputError, match=r"another model.*\(parameters: [^;]*\); .*dpo\.reference"):
         loop.train(dpo_run(other, home / "reference"), tmp_path / "a", progress=False)
     longer = dpo_run(sft, home / "reference")
@@ -209,7 +218,7 @@ def test_two_processes_make_the_reference_and_train_as_one_does(sft, tmp_path):
     # Both in processes of their own, where no fixture has made the corpus smaller.
     codes = finish(start(tmp_path / "two", *changes, processes=2))
     assert codes == [0, 0], log(tmp_path / "two")[-2000:]
-    assert not store.missing_parts(where, 6300)
+    assert not ReferenceStore(where, 6300).missing()
     assert finish(start(tmp_path / "one", *changes)) == [0], log(tmp_path / "one")[-2000:]
     one, two = losses(tmp_path / "one"), losses(tmp_path / "two")
     assert len(one) == 2 and abs(two[1] - math.log(2)) < 1e-5  # both processes' rows have their own pairs' reference
@@ -229,7 +238,7 @@ def test_impossible_preference_runs_are_named(sft, tmp_path):
         with config.ignore_type():
             config.update(change)
         with pytest.raises(InputError, match=named):
-            to_train_config(config)
+            to_train_config(config.to_dict())
     config = dpo_run(sft, tmp_path / "reference")
     none = dataclasses.replace(config.pipeline, mixture=(("embedded", 1.0),))
     with pytest.raises(InputError, match="no source of data.mixture holds preference pairs"):
@@ -237,4 +246,4 @@ def test_impossible_preference_runs_are_named(sft, tmp_path):
     plain = tiny(embedded_augmented.get_config(), steps=1, init_from="")
     plain.data.mixture = dict(embedded_preferences=1.0)
     with pytest.raises(InputError, match="give data.pairs_per_row"):
-        loop.train(to_train_config(plain), tmp_path / "plain", progress=False)
+        loop.train(to_train_config(plain.to_dict()), tmp_path / "plain", progress=False)

@@ -13,13 +13,13 @@ from processes import TIMEOUT, TINY_RUN, finish, log, start_command
 from launch import cli
 from launch.evaluation import to_eval_config
 from launch.inference import mesh_sizes
-from launch.train import to_train_config
 from safety_align.decoding import Generator, Sampling
 from safety_align.decoding.jsonl import read_requests
 from safety_align.errors import InputError
 from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 
 EVAL = (
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("runs") / "trained"
     config = cli.load_config(TINY_RUN[0].partition("=")[2])
     cli.apply_overrides(config, [*TINY_RUN[1:], "--config.steps=40", "--config.optimizer.learning_rate=0.01"])
-    train(to_train_config(config), workdir, progress=False)
+    train(to_train_config(config.to_dict()), workdir, progress=False)
     return workdir
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from safety_align.data.examples import Example
 from safety_align.data.pipeline import PipelineConfig
-from safety_align.data.sources import SPECS, load_source
+from safety_align.data.sources import load_source
+from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.model import preset
 from safety_align.routing import RoutingConfig
@@ -101,7 +102,7 @@ def test_validation_says_how_many_do_not_fit(capsys):
     tokenizer = Tokenizer.train(["question 1 2 3 word"], 300)
     long = Example((Turn("user", "word " * 90),), "", 1, None, False, "a", "long")
     batches = validation_batches(CONFIG, [*examples(5), long], tokenizer, get_template("plain"), progress=True)
-    assert sum(int(row.max()) for batch in batches for row in batch["segments"]) == 5
+    assert sum(int(row.max()) for batch in batches for row in batch.segments) == 5
     assert "validation: 1 of 6 examples do not fit in 96 slots" in capsys.readouterr().err
     validation_batches(CONFIG, examples(5), tokenizer, get_template("plain"), progress=True)
     assert capsys.readouterr().err == ""

@@ -12,7 +12,9 @@ import pytest
 
 from safety_align.errors import InputError
 from safety_align.model import kernels, preset
-from safety_align.model.kernels import causal_attention, cudnn, masked_attention, xla
+from safety_align.model.kernels import causal_attention, cudnn, masked_attention
+from safety_align.model.kernels.cudnn import cudnn_attention
+from safety_align.model.kernels.xla import chunked_attention
 
 
 def random_case(seed: int, length: int, heads: int = 4, kv_heads: int = 2, size: int = 16):
@@ -61,16 +63,18 @@ CASES = [
 
 
 @pytest.mark.parametrize("backend, length, window, heads, kv_heads", CASES)
-def test_backends_equal_the_oracle_forward_and_backward(backend, length, window, heads, kv_heads, monkeypatch):
+def test_backends_equal_the_oracle_forward_and_backward(backend, length, window, heads, kv_heads):
     """float32: sums in another order, to 2e-5 of values of order one."""
-    monkeypatch.setattr(xla, "CHUNK", 32)
     seed = int(np.random.default_rng().integers(1 << 30))
     q, k, v, segments, positions = random_case(seed, length, heads, kv_heads)
     mask = jnp.asarray(oracle_mask(segments, positions, window))
     weight = np.random.default_rng(seed + 1).normal(size=q.shape).astype(np.float32)
 
     def ours(q, k, v):
-        out = causal_attention(q, k, v, segments, positions, window, backend, interpret=True)
+        if backend == "chunked":  # in blocks shorter than the row
+            out = chunked_attention(q, k, v, segments, positions, window, chunk=32)
+        else:
+            out = causal_attention(q, k, v, segments, positions, window, backend, interpret=True)
         return jnp.sum(out * weight), out
 
     def theirs(q, k, v):
@@ -116,7 +120,7 @@ def test_the_platform_chooses_and_an_unknown_backend_is_named():
 
 
 def packed_rows(seed: int, length: int):
-    """As `random_case`, laid out as `routing.place` does: hidden copies behind their conversation, padding at the end."""
+    """As `random_case`, laid out as `placement.Batch.of` does: hidden copies behind their conversation, padding at the end."""
     q, k, v, segments, positions = random_case(seed, length)
     rng = np.random.default_rng(seed + 1)
     for row in range(2):
@@ -172,7 +176,6 @@ def stand_in(q, k, v, offsets, lengths):
 def test_the_gpu_backend_around_cudnn_equals_the_oracle(most, cut, length, monkeypatch):
     """With a plain stand-in for cuDNN itself, where rows have more runs than it is asked for, and where a slot of padding
     cuts a segment in two. bfloat16 has 8 bits: two units in the last place of the values here, which are below 4."""
-    monkeypatch.setattr(cudnn, "MAX_RUNS", most)
     # The stand-in reads concrete runs, so both branches are not traced.
     monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
     monkeypatch.setattr(cudnn, "_packed", stand_in)
@@ -180,7 +183,7 @@ def test_the_gpu_backend_around_cudnn_equals_the_oracle(most, cut, length, monke
     if cut:
         segments[0, 1] = 0
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (q, k, v))
-    ours = causal_attention(q, k, v, jnp.asarray(segments), jnp.asarray(positions), None, "cudnn")
+    ours = cudnn_attention(q, k, v, jnp.asarray(segments), jnp.asarray(positions), most)
     oracle = masked_attention(q, k, v, jnp.asarray(oracle_mask(segments, positions, None)))
     used = segments != 0 if cut else segments == segments
     np.testing.assert_allclose(ours.astype(np.float32)[used], oracle.astype(np.float32)[used], atol=2**-5)

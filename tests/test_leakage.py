@@ -9,7 +9,7 @@ import pytest
 from safety_align.data.examples import Example
 from safety_align.data.leakage import LeakIndex, closest_kept, drop_leaks, evaluation_prompts, remembered_drop_leaks
 from safety_align.data.paraphrase import ParaphraseIndex, content_words, stem
-from safety_align.data.sources import is_held_out, source_examples
+from safety_align.data.specs import is_held_out, source_examples
 from safety_align.text import Turn
 
 DATA = pathlib.Path(__file__).parents[1] / "../shared/data"

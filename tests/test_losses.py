@@ -8,7 +8,6 @@ import pytest
 from make import random_rows
 
 from safety_align.errors import InputError
-from safety_align.training import losses
 from safety_align.training.losses import Totals, cls_loss, cross_entropy, lm_loss
 from safety_align.training.metrics import auroc
 from safety_align.training.optimizer import OptimizerConfig, learning_rate
@@ -25,9 +24,8 @@ def test_losses_are_the_textbook_ones():
 
 
 @pytest.mark.parametrize("length", [5, 8, 16, 21])
-def test_the_language_model_loss_in_parts_equals_that_of_whole_logits(length, monkeypatch):
+def test_the_language_model_loss_in_parts_equals_that_of_whole_logits(length):
     """Values and gradients, float32 sums in another order."""
-    monkeypatch.setattr(losses, "LOGITS_LENGTH", 8)
     rng = np.random.default_rng(length)
     hidden, head = rng.normal(size=(3, length, 6)).astype(np.float32), rng.normal(size=(6, 11)).astype(np.float32)
     targets, weights = rng.integers(0, 11, (3, length)), rng.integers(0, 2, (3, length)).astype(np.float32)
@@ -36,7 +34,7 @@ def test_the_language_model_loss_in_parts_equals_that_of_whole_logits(length, mo
         nats = optax.softmax_cross_entropy_with_integer_labels(hidden @ head, jnp.asarray(targets))
         return jnp.sum(nats * weights) / 7
 
-    ours = jax.value_and_grad(lambda h, w: lm_loss(h, w, targets, weights, 7.0), (0, 1))
+    ours = jax.value_and_grad(lambda h, w: lm_loss(h, w, targets, weights, 7.0, logits_length=8), (0, 1))
     for a, b in zip(
         jax.tree.leaves(ours(hidden, head)),
         jax.tree.leaves(jax.value_and_grad(textbook, (0, 1))(hidden, head)),
@@ -47,10 +45,12 @@ def test_the_language_model_loss_in_parts_equals_that_of_whole_logits(length, mo
 
 def test_unsafe_answers_leave_no_trace_in_the_language_model_loss():
     batch, _ = random_rows(np.random.default_rng(0))
-    silent = np.zeros_like(batch["loss_weights"])
-    assert float(Totals.of(batch | {"loss_weights": silent}).lm) == 1.0  # a batch without trained tokens divides by one
-    hidden, head = jnp.ones((*batch["tokens"].shape, 4)), jnp.ones((4, 97))
-    assert float(lm_loss(hidden, head, batch["targets"], silent, 1.0)) == 0.0
+    silent = np.zeros_like(batch.loss_weights)
+    assert (
+        float(Totals.of(batch.replace(loss_weights=silent)).lm) == 1.0
+    )  # a batch without trained tokens divides by one
+    hidden, head = jnp.ones((*batch.tokens.shape, 4)), jnp.ones((4, 97))
+    assert float(lm_loss(hidden, head, batch.targets, silent, 1.0)) == 0.0
 
 
 def test_auroc_equals_brute_force_with_ties():

@@ -23,7 +23,6 @@ from safety_align.model import (
     unstack_layers,
 )
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Routing
 
 PUBLISHED = {
     "llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "llama3_1_8b": 8_030_261_248, "llama3_2_1b": 1_235_814_400,
@@ -44,7 +43,7 @@ def test_presets_have_exactly_the_published_parameters(name):
 
 
 def run(config, params, batch):
-    return SafetyTransformer(config).apply({"params": params}, batch["tokens"], batch["positions"], Routing.of(batch))
+    return SafetyTransformer(config).apply({"params": params}, *batch.inputs)
 
 
 @pytest.mark.parametrize("on_mesh", [False, True])
@@ -128,7 +127,7 @@ def test_bfloat16_stays_close_and_its_logits_are_float32():
     narrow = run(dataclasses.replace(TINY, dtype="bfloat16"), params, batch)
     wide = run(TINY, params, batch)
     assert narrow.logits.dtype == narrow.safety_logits.dtype == jnp.float32
-    real = batch["segments"] > 0
+    real = batch.segments > 0
     # bfloat16 has 8 bits: a few parts in a hundred of the logits' own scale.
     scale = float(jnp.std(wide.logits[real]))
     assert 0 < float(jnp.abs(narrow.logits - wide.logits)[real].max()) < 0.1 * scale

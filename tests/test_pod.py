@@ -12,13 +12,13 @@ import pytest
 
 from configs import embedded_gated
 from launch.compile_pod import check_report
-from launch.train import to_train_config
 from safety_align.errors import InputError
 from safety_align.model import preset
 from safety_align.pod.analysis import collectives, copied_parameters
 from safety_align.pod.report import counted_flops
 from safety_align.pod.topology import topology
 from safety_align.training.flops import train_flops
+from safety_align.training.from_dict import to_train_config
 
 
 def test_copies_before_a_loop_are_counted_where_they_take_memory():
@@ -35,7 +35,7 @@ ENTRY %main {
 
 def test_flops_of_the_formula_are_those_that_xla_counts():
     """Within 2 %: norms, softmax and the optimizer are not in the formula."""
-    config = to_train_config(embedded_gated.get_config())
+    config = to_train_config(embedded_gated.get_config().to_dict())
     model = preset("small", layers=5, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536)
     config = dataclasses.replace(config, model=model)
     data = config.pipeline

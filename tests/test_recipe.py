@@ -10,15 +10,16 @@ from configs import (
     align_llama2_7b_augmented,
     align_llama2_7b_dpo,
     align_mistral_7b,
-    align_published_base,
     align_small,
-    recipe,
 )
-from launch.train import to_train_config
 from safety_align.benchmarks.packing import count_rows
-from safety_align.data.sources import DERIVED, is_held_out, source_examples
+from safety_align.data.sources import DERIVED
+from safety_align.data.specs import is_held_out, source_examples
 from safety_align.data.system_turns import with_roles
+from safety_align.errors import InputError
 from safety_align.text import ImportedTokenizer
+from safety_align.training import recipe
+from safety_align.training.from_dict import to_train_config
 
 DATA = pathlib.Path(__file__).parents[1] / "../shared/data"
 needs_data = pytest.mark.skipif(
@@ -38,10 +39,12 @@ def test_weights_balance_the_classes():
     assert mixture["benign_queries"] == pytest.approx(1.97)
     third = recipe.balanced({"alpaca": 1.0, "malicious_prompts": 2.0}, by="benign_queries", share=1 / 3)
     assert third["benign_queries"] == pytest.approx(3.0)
-    with pytest.raises(ValueError, match="benign enough"):
+    with pytest.raises(InputError, match="benign enough"):
         recipe.balanced({"alpaca": 3.0, "malicious_prompts": 2.0}, by="benign_queries")
-    with pytest.raises(ValueError, match="beavertails is not"):
+    with pytest.raises(InputError, match="beavertails is not"):
         recipe.balanced({"alpaca": 3.0}, by="beavertails")
+    with pytest.raises(InputError, match="labels of 'alpca' are not known"):
+        recipe.balanced({"alpca": 3.0}, by="benign_queries")
 
 
 @pytest.mark.parametrize(
@@ -49,7 +52,7 @@ def test_weights_balance_the_classes():
 )
 def test_published_models_see_the_papers_epochs(module, epochs):
     config = module.get_config()
-    per_step = config.data.batch_size * getattr(module, "PER_ROW", align_published_base.PER_ROW)
+    per_step = config.data.batch_size * getattr(module, "PER_ROW", align_llama2_7b.PER_ROW)
     assert config.steps * per_step == pytest.approx(epochs * 29_600, rel=0.01)
     assert config.steps / config.optimizer.decay_every == pytest.approx(epochs, rel=0.01)
 
@@ -80,7 +83,7 @@ def raw(name):
 @pytest.mark.parametrize(
     "module, expected",
     [
-        (align_llama2_7b, {"conversations_per_row": align_published_base.PER_ROW, "malicious_share": 0.5}),
+        (align_llama2_7b, {"conversations_per_row": align_llama2_7b.PER_ROW, "malicious_share": 0.5}),
         (align_llama2_7b_augmented, {"conversations_per_row": align_llama2_7b_augmented.PER_ROW}),
         (align_llama2_7b_dpo, {"pairs_per_row": align_llama2_7b_dpo.PER_ROW}),
     ],
@@ -88,7 +91,7 @@ def raw(name):
 def test_measured_figures_still_hold(module, expected, tmp_path):
     """240 rows of the real data, by Llama-2's tokenizer: to 5 %, which is two standard errors."""
     (tmp_path / "tokenizer.model").symlink_to((DATA / "checkpoints/llama2_tokenizer.model").resolve())
-    config = to_train_config(module.get_config())
+    config = to_train_config(module.get_config().to_dict())
     sources = {name: with_roles(raw(name), config.data.roles) for name, _ in config.pipeline.mixture}
     found = count_rows(config, sources, ImportedTokenizer(tmp_path), 240 // config.pipeline.batch_size)
     assert {name: found[name] for name in expected} == pytest.approx(expected, rel=0.05)

@@ -16,17 +16,15 @@ from safety_align.decoding.verdict import Verdict, judge_query, judge_response
 from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, kernels, layers
+from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import (
     CLS_TOKEN,
     IGNORED,
     Check,
     Kind,
-    Routing,
     RoutingConfig,
-    Segment,
     causal_mask,
     cls_mask,
-    place,
     reference_mask,
     sample_checks,
 )
@@ -38,7 +36,7 @@ def oracle_masks(batch, packed, window=None):
     names = ("tokens", "positions", "segments", "content", "cls_index", "cls_range", "cls_kinds")
     return np.stack(
         [
-            reference_mask(*(batch[n][i] for n in names), [len(s.prompt) for s in row], window)
+            reference_mask(*(getattr(batch, n)[i] for n in names), [len(s.prompt) for s in row], window)
             for i, row in enumerate(packed)
         ]
     )
@@ -48,11 +46,11 @@ def oracle_masks(batch, packed, window=None):
 def test_masks_equal_the_oracle(seed):
     batch, packed = random_rows(np.random.default_rng(seed))
     expected = oracle_masks(batch, packed)
-    routing = Routing.of(batch)
+    routing = batch.inputs[-1]
     mask = np.array(causal_mask(routing.segments) & (routing.segments > 0)[:, :, None])
     rows = np.array(cls_mask(routing))
     for i in range(len(packed)):
-        for m, slot in enumerate(batch["cls_index"][i]):
+        for m, slot in enumerate(batch.cls_index[i]):
             if slot == IGNORED:
                 assert not rows[i, m].any()
             else:
@@ -67,19 +65,19 @@ def test_the_model_equals_the_model_with_dense_oracle_masks(seed, scan, window, 
     config = dataclasses.replace(TINY, scan_layers=scan, sliding_window=window)
     batch, packed = random_rows(np.random.default_rng(seed))
     params, model = random_params(config, seed), SafetyTransformer(config)
-    arguments = batch["tokens"], batch["positions"], Routing.of(batch)
+    arguments = batch.inputs
     ours = model.apply({"params": params}, *arguments)
     mask = jnp.asarray(oracle_masks(batch, packed, window))
     monkeypatch.setattr(layers, "routed_attention", lambda q, k, v, *_: kernels.masked_attention(q, k, v, mask))
     oracle = model.apply({"params": params}, *arguments)
-    real = batch["segments"] > 0
+    real = batch.segments > 0
     np.testing.assert_allclose(ours.logits[real], oracle.logits[real], rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(ours.safety_logits, oracle.safety_logits, rtol=1e-4, atol=1e-4)
 
 
 def one_row(segment: Segment, length: int = 40):
-    row = {key: value[None] for key, value in place([segment], length, 6).items()}
-    return row, (row["tokens"], row["positions"], Routing.of(row))
+    row = Batch.of([[segment]], RowShape(length, checks=6))
+    return row, row.inputs
 
 
 def ordinary_slots(segment: Segment) -> tuple[np.ndarray, np.ndarray]:
@@ -127,7 +125,7 @@ def test_prompt_logits_are_the_plain_language_models(seed):
     plain = dataclasses.replace(segment, checks=())
     row, arguments = one_row(plain)
     # A plain LM counts positions from 0; RoPE is relative, so [CLS]'s place at 0 changes nothing.
-    shifted = row["tokens"], np.maximum(row["positions"] - 1, 0), arguments[2]
+    shifted = row.tokens, np.maximum(row.positions - 1, 0), arguments[2]
     expected = SafetyTransformer(plain_config).apply({"params": plain_params}, *shifted).logits[0]
     p, r = len(segment.prompt), len(segment.response)
     ours = SafetyTransformer(TINY).apply({"params": params}, *one_row(segment)[1]).logits[0]
@@ -140,10 +138,8 @@ def test_a_packed_segment_is_as_if_alone():
     rng = np.random.default_rng(3)
     first, second = random_segment(rng, 6, 5), random_segment(rng, 5, 7)
     params = random_params()
-    packed = {key: value[None] for key, value in place([first, second], 48, 8).items()}
-    together = SafetyTransformer(TINY).apply(
-        {"params": params}, packed["tokens"], packed["positions"], Routing.of(packed)
-    )
+    packed = Batch.of([[first, second]], RowShape(48, checks=8))
+    together = SafetyTransformer(TINY).apply({"params": params}, *packed.inputs)
     alone = SafetyTransformer(TINY).apply({"params": params}, *one_row(second)[1])
     start, size = first.length, second.length
     np.testing.assert_allclose(together.logits[0, start : start + size], alone.logits[0, :size], rtol=1e-4, atol=1e-4)
@@ -186,24 +182,25 @@ def test_targets_are_the_next_response_tokens_over_the_signal():
         np.array([1, 2, 3], np.int32), np.array([False, True, True]), np.array([4, 5, 6], np.int32),
         np.array([True, True, False]), (Check(Kind.QUERY, 0, 3, 1.0), Check(Kind.WINDOW, 3, 5, 0.0)),
     )  # fmt: skip
-    row = place([segment], 10, 3)
-    assert row["tokens"].tolist() == [1, 2, 3, CLS_TOKEN, 4, 5, 6, CLS_TOKEN, 0, 0]
-    assert row["positions"].tolist() == [1, 2, 3, 0, 4, 5, 6, 0, 0, 0]
-    trained = np.flatnonzero(row["loss_weights"])
+    shape = RowShape(10, checks=3)
+    row = jax.tree.map(lambda array: array[0], Batch.of([[segment]], shape))
+    assert row.tokens.tolist() == [1, 2, 3, CLS_TOKEN, 4, 5, 6, CLS_TOKEN, 0, 0]
+    assert row.positions.tolist() == [1, 2, 3, 0, 4, 5, 6, 0, 0, 0]
+    trained = np.flatnonzero(row.loss_weights)
     assert trained.tolist() == [2, 4, 5]  # the last prompt token predicts the first response token
-    assert row["targets"][trained].tolist() == [4, 5, 6]
-    unsafe = place([dataclasses.replace(segment, train_lm=False)], 10, 3)
-    assert unsafe["loss_weights"].sum() == 0
-    assert row["cls_labels"].tolist() == [1.0, 0.0, 0.0]
-    assert row["cls_index"].tolist() == [3, 7, IGNORED]
+    assert row.targets[trained].tolist() == [4, 5, 6]
+    unsafe = Batch.of([[dataclasses.replace(segment, train_lm=False)]], shape)
+    assert unsafe.loss_weights.sum() == 0
+    assert row.cls_labels.tolist() == [1.0, 0.0, 0.0]
+    assert row.cls_index.tolist() == [3, 7, IGNORED]
 
 
 def test_segments_that_do_not_fit_are_refused():
     segment = random_segment(np.random.default_rng(0), 8, 8)
     with pytest.raises(InputError, match="slots"):
-        place([segment], segment.length - 1, 8)
+        Batch.of([[segment]], RowShape(segment.length - 1, checks=8))
     with pytest.raises(InputError, match="checks"):
-        place([segment], 64, len(segment.checks) - 1)
+        Batch.of([[segment]], RowShape(64, checks=len(segment.checks) - 1))
 
 
 def inference_windows(r1: int, r2: int, r3: int, answer: int) -> set[tuple[bool, int, int]]:

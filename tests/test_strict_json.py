@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from safety_align import files
 from safety_align.errors import InputError
 from safety_align.strict_json import MAX_DEPTH, parse_json, read_json, read_json_lines
 
@@ -82,16 +81,15 @@ def test_what_is_no_file_is_refused_and_never_waited_for(tmp_path):
             list(read_json_lines(path))
 
 
-def test_lines_are_numbered_as_they_stand_and_may_not_fill_the_memory(tmp_path, monkeypatch):
+def test_lines_are_numbered_as_they_stand_and_may_not_fill_the_memory(tmp_path):
     path = tmp_path / "rows.jsonl.gz"
 
-    def read(raw: bytes):
+    def read(raw: bytes, **longest):
         path.write_bytes(gzip.compress(raw))
-        return list(read_json_lines(path, dict[str, int]))
+        return list(read_json_lines(path, dict[str, int], **longest))
 
     assert read(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"b": 2}') == [(1, {"a": 1}), (4, {"b": 2})]
     with pytest.raises(InputError, match="line 3: .*expected `int`"):
         read(b'{"a": 1}\n\n{"a": "1"}\n')
-    monkeypatch.setattr(files, "MAX_LINE", 1000)
     with pytest.raises(InputError, match="line 2 is longer than"):
-        read(b'{"a": 1}\n' + b" " * 10**6)
+        read(b'{"a": 1}\n' + b" " * 10**6, longest=1000)

@@ -16,7 +16,6 @@ import pytest
 from make import TINY, random_params, random_rows
 
 from configs import embedded_gated
-from launch.train import to_train_config
 from safety_align import sharding
 from safety_align.claims import locked
 from safety_align.errors import InputError
@@ -26,6 +25,8 @@ from safety_align.model.transformer import SIGNAL
 from safety_align.training import integrity, loop
 from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.config import MeshConfig
+from safety_align.training.from_dict import to_train_config
+from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig, make_optimizer
 from safety_align.training.ready import check_run
 from safety_align.training.step import TrainState, check_microbatches, make_train_step, state_shardings
@@ -38,17 +39,15 @@ def run_steps(accumulation: int, mesh_shape=(1, 1, 1, 1), steps: int = 3, device
     """Losses and final parameters of a few steps from fixed parameters and data."""
     batch, _ = random_rows(np.random.default_rng(5), rows=8)
     mesh = sharding.make_mesh(*mesh_shape, devices=devices)
-    optimizer = make_optimizer(OPTIMIZER, 10)
+    objective, optimizer = Objective(CONFIG, lambda_cls=0.5), make_optimizer(OPTIMIZER, 10)
     params = random_params(CONFIG, 3)
     with jax.set_mesh(mesh):
-        step = make_train_step(CONFIG, optimizer, 0.5, accumulation, mesh)
+        step = make_train_step(objective, optimizer, accumulation, mesh)
         state = TrainState(jnp.int32(0), params, optimizer.init(params))
-        state = jax.device_put(state, state_shardings(CONFIG, optimizer, mesh))
+        state = jax.device_put(state, state_shardings(objective, optimizer, mesh))
         losses = []
         for _ in range(steps):
-            state, metrics = step(
-                state, {k: jax.device_put(v, sharding.batch_sharding(mesh)) for k, v in batch.items()}
-            )
+            state, metrics = step(state, jax.device_put(batch, sharding.batch_sharding(mesh)))
             losses.append(float(metrics["loss"]))
     return losses, jax.device_get(state.params)
 
@@ -128,7 +127,7 @@ def small_run(**changes):
     config.optimizer.warmup = 1  # six steps are to show that it learns
     config.update(steps=6, log_every=1, eval_every=100, save_every=2, keep=3)
     config.update(changes)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 def losses_of(workdir) -> dict[int, float]:
@@ -208,7 +207,7 @@ def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp
             batch = super().__next__()
             Poisoned.count += 1
             if Poisoned.count == 4:
-                batch = batch | {"cls_labels": np.full_like(batch["cls_labels"], np.nan)}
+                batch = batch.replace(cls_labels=np.full_like(batch.cls_labels, np.nan))
             return batch
 
     monkeypatch.setattr(loop, "Pipeline", Poisoned)

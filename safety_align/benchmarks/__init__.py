@@ -1,1 +1,1 @@
-"""What `launch.benchmark` measures, on random parameters."""
+"""What `launch.benchmark` measures."""

@@ -4,6 +4,7 @@ import pathlib
 import tempfile
 from collections.abc import Sequence
 
+import jax
 import numpy as np
 
 from safety_align.data.examples import Example
@@ -45,15 +46,15 @@ def count_rows(
                 progress(1)
     finally:
         made.close()
-    whole = {name: np.concatenate([batch[name] for batch in found]) for name in found[0]}
-    per_row = float(whole["segments"].max(axis=1).mean())
-    labelled = (whole["cls_kinds"] == Kind.QUERY) & (whole["cls_weights"] > 0)
-    pairs = whole.get("pair_weights")
+    whole = jax.tree.map(lambda *arrays: np.concatenate(arrays), *found)
+    per_row = float(whole.segments.max(axis=1).mean())
+    labelled = (whole.cls_kinds == Kind.QUERY) & (whole.cls_weights > 0)
+    pairs = whole.pair_weights.sum(axis=1).mean() if config.pipeline.row_shape.pairs else None
     return {
         "conversations_per_row": per_row,
         "conversations_per_batch": per_row * config.pipeline.batch_size,
-        "filled": float((whole["segments"] > 0).mean()),
-        "malicious_share": float((whole["cls_labels"][labelled] > 0.5).mean()) if labelled.any() else None,
-        "pairs_per_row": None if pairs is None else float(pairs.sum(axis=1).mean()),
+        "filled": float((whole.segments > 0).mean()),
+        "malicious_share": float((whole.cls_labels[labelled] > 0.5).mean()) if labelled.any() else None,
+        "pairs_per_row": None if pairs is None else float(pairs),
         "skipped": made.skipped / int(made.get_state()["next"].sum()),
     }

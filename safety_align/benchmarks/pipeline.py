@@ -53,8 +53,8 @@ def pipeline(config: TrainConfig, batches: int, progress=None) -> dict:
 def _steps(config: TrainConfig, mesh, local, count: int) -> list[float]:
     optimizer = make_optimizer(config.optimizer, config.steps)
     with jax.set_mesh(mesh):
-        state = jax.jit(lambda key: init_state(config.model, optimizer, key))(jax.random.key(0))
-        step = make_train_step(config.model, optimizer, config.lambda_cls, config.accumulation, mesh)
+        state = jax.jit(lambda key: init_state(config.objective, optimizer, key))(jax.random.key(0))
+        step = make_train_step(config.objective, optimizer, config.accumulation, mesh)
         batch = sharding.place_rows(local, mesh, config.pipeline.batch_size)
         seconds = []
         for _ in range(count + 1):

@@ -10,8 +10,10 @@ import numpy as np
 from safety_align import sharding, sizes
 from safety_align.benchmarks.timing import median_ratio, paired
 from safety_align.model import TransformerConfig, preset
-from safety_align.routing import RoutingConfig, Segment, place, sample_checks
+from safety_align.placement import Batch, RowShape, Segment
+from safety_align.routing import RoutingConfig, sample_checks
 from safety_align.training.flops import peak_flops, train_flops
+from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig, make_optimizer
 from safety_align.training.step import init_state, make_train_step
 
@@ -42,8 +44,8 @@ def train(
     runs, tokens, facts = {}, {}, {}
     for name in ("sft", "safety"):
         model = dataclasses.replace(base, safety_signal=name == "safety")
-        arrays, tokens[name] = _batch(model.vocab_size, batch, length, model.safety_signal)
-        runs[name], facts = _our_step(model, arrays, mesh)
+        placed, tokens[name] = _batch(model.vocab_size, batch, length, model.safety_signal)
+        runs[name], facts = _our_step(model, placed, mesh)
     if torch:
         from safety_align.benchmarks.torch_training import torch_step
 
@@ -77,15 +79,15 @@ def train(
     return found
 
 
-def _our_step(model: TransformerConfig, arrays: dict[str, np.ndarray], mesh):
+def _our_step(model: TransformerConfig, batch: Batch, mesh):
     """A function that makes a step and returns its seconds, and facts about the step."""
-    optimizer = make_optimizer(OptimizerConfig(), 1000)
+    objective, optimizer = Objective(model), make_optimizer(OptimizerConfig(), 1000)
     with jax.set_mesh(mesh):
-        state = jax.jit(lambda key: init_state(model, optimizer, key))(jax.random.key(0))
-        step = make_train_step(model, optimizer, 0.1, 1, mesh)
-        arrays = {key: jax.device_put(value, sharding.batch_sharding(mesh)) for key, value in arrays.items()}
+        state = jax.jit(lambda key: init_state(objective, optimizer, key))(jax.random.key(0))
+        step = make_train_step(objective, optimizer, 1, mesh)
+        batch = jax.device_put(batch, sharding.batch_sharding(mesh))
         started = time.perf_counter()
-        holder = [jax.block_until_ready(step(state, arrays)[0])]
+        holder = [jax.block_until_ready(step(state, batch)[0])]
     facts = {
         "parameters": sum(x.size for x in jax.tree.leaves(holder[0].params)),
         "compile_s": time.perf_counter() - started,
@@ -94,7 +96,7 @@ def _our_step(model: TransformerConfig, arrays: dict[str, np.ndarray], mesh):
     def run() -> float:
         started = time.perf_counter()
         with jax.set_mesh(mesh):
-            holder[0] = jax.block_until_ready(step(holder[0], arrays)[0])
+            holder[0] = jax.block_until_ready(step(holder[0], batch)[0])
         return time.perf_counter() - started
 
     return run, facts
@@ -138,5 +140,5 @@ def _batch(vocab: int, batch: int, length: int, safety: bool):
             )
             room -= segments[-1].length
             count += prompt + response
-        rows.append(place(segments, length, checks if safety else 0))
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}, count
+        rows.append(segments)
+    return Batch.of(rows, RowShape(length, checks if safety else 0)), count

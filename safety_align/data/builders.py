@@ -1,10 +1,15 @@
-"""TFDS builders over `sources`: ArrayRecord files, prepared and read without TensorFlow."""
+"""TFDS builders over `specs`: ArrayRecord files, prepared and read without TensorFlow (a manual directory).
+
+A source is prepared once, next to a fingerprint of its raw file, so a changed file is prepared anew. A preparation that
+is interrupted leaves nothing that looks complete.
+"""
 
 import contextlib
 import fcntl
 import functools
 import hashlib
 import io
+import json
 import logging
 import pathlib
 import shutil
@@ -13,11 +18,12 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from safety_align.data import examples, refusals, rewording, rows, sources
+from safety_align.data import examples, refusals, rewording, rows, specs
 from safety_align.data.examples import Example
-from safety_align.data.sources import SPECS, from_record, is_held_out, source_examples, to_record
+from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
 from safety_align.files import make_directory, write_atomically
+from safety_align.text import Turn
 
 tfds.disable_progress_bar()
 logging.getLogger("absl").setLevel(logging.ERROR)  # a notice for every custom builder config
@@ -35,7 +41,7 @@ class SafetyAlign(tfds.core.GeneratorBasedBuilder):
     """Conversations with safety labels; one builder config for each file source."""
 
     VERSION = tfds.core.Version("1.0.0")
-    MANUAL_DOWNLOAD_INSTRUCTIONS = "The raw files; see `SPECS` in safety_align/data/sources.py for their names."
+    MANUAL_DOWNLOAD_INSTRUCTIONS = "The raw files; see `SPECS` in safety_align/data/specs.py for their names."
 
     def _info(self) -> tfds.core.DatasetInfo:
         text = tfds.features.Text()
@@ -60,6 +66,34 @@ class SafetyAlign(tfds.core.GeneratorBasedBuilder):
         for example in source_examples(config.name, directory, config.max_bad_fraction, announce=not held_out):
             if is_held_out(example) == held_out:
                 yield example.id, to_record(example)
+
+
+def to_record(example: Example) -> dict:
+    """The example as a TFDS record."""
+    missing = -1
+    return {
+        "turns": json.dumps([[t.role, t.text] for t in example.turns]),
+        "response": example.response,
+        "query_label": missing if example.query_label is None else example.query_label,
+        "response_label": missing if example.response_label is None else example.response_label,
+        "train_lm": example.train_lm,
+        "id": example.id,
+    }
+
+
+def from_record(record: dict, source: str) -> Example:
+    """The inverse of `to_record`, for records as TFDS reads them (bytes, numpy scalars)."""
+
+    def label(value):
+        return None if value < 0 else int(value)
+
+    turns = tuple(Turn(role, text) for role, text in json.loads(_text(record["turns"])))
+    labels = label(record["query_label"]), label(record["response_label"])
+    return Example(turns, _text(record["response"]), *labels, bool(record["train_lm"]), source, _text(record["id"]))
+
+
+def _text(value) -> str:
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
 class _Examples(Sequence):
@@ -103,7 +137,7 @@ def load(
 @functools.cache
 def _code() -> str:
     """Of the modules that make examples of rows: what they prepared before they were changed is prepared anew."""
-    files = (__file__, examples.__file__, refusals.__file__, rewording.__file__, rows.__file__, sources.__file__)
+    files = (__file__, examples.__file__, refusals.__file__, rewording.__file__, rows.__file__, specs.__file__)
     return hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in files)).hexdigest()
 
 

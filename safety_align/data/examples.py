@@ -5,7 +5,8 @@ import dataclasses
 import numpy as np
 
 from safety_align.errors import InputError
-from safety_align.routing import Check, Kind, Pair, RoutingConfig, Segment, sample_checks
+from safety_align.placement import Pair, Segment
+from safety_align.routing import Check, Kind, RoutingConfig, sample_checks
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
 from safety_align.text.budget import RunsAway
 

@@ -20,7 +20,8 @@ import numpy as np
 from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
-from safety_align.routing import Pair, RoutingConfig, Segment, place
+from safety_align.placement import Batch, Pair, RowShape, Segment
+from safety_align.routing import RoutingConfig
 from safety_align.text import ChatTemplate, Tokenizer
 
 POOL = 16
@@ -53,9 +54,14 @@ class PipelineConfig:
         if not self.mixture or any(weight <= 0 for _, weight in self.mixture):
             raise InputError(f"data.mixture needs sources with positive weights, got {self.mixture}")
 
+    @property
+    def row_shape(self) -> RowShape:
+        """What a row has room for."""
+        return RowShape(self.sequence_length, self.checks_per_row, self.pairs_per_row or 0)
+
 
 class Pipeline:
-    """Iterator over batches, dicts of `routing.place` arrays stacked to [rows of this process, …].
+    """Iterator over batches of this process's rows, in numpy arrays.
 
     Args:
       config: shape and order.
@@ -83,10 +89,10 @@ class Pipeline:
         self._worker: _Worker | None = None
         self._state = self._snapshot()
 
-    def __iter__(self) -> Iterator[dict[str, np.ndarray]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self
 
-    def __next__(self) -> dict[str, np.ndarray]:
+    def __next__(self) -> Batch:
         if self._worker is None:
             self._worker = _Worker(self._produce)
             # At the end of the program too: the thread must not outlive the interpreter.
@@ -151,17 +157,17 @@ class Pipeline:
                 fix = "data.max_skipped, or choose another template"
             raise InputError(f"{skipped} of {taken} examples are left out (the last: {last}); raise {fix}")
 
-    def _produce(self):
+    def _produce(self) -> tuple[Batch, dict[str, np.ndarray]]:
         """The next batch and the state after it."""
-        room = _room(self.config)
+        shape = self.config.row_shape
         rows = []
         for stream in self._streams:
             self._fill(stream)
-            chosen = pack([segment for _, segment in stream.held], *room)
-            rows.append(place([stream.held[i][1] for i in chosen], *room))
+            chosen = pack([segment for _, segment in stream.held], shape)
+            rows.append([stream.held[i][1] for i in chosen])
             taken = set(chosen)
             stream.held = [item for i, item in enumerate(stream.held) if i not in taken]
-        return stack(rows), self._snapshot()
+        return Batch.of(rows, shape), self._snapshot()
 
 
 @dataclasses.dataclass
@@ -174,14 +180,9 @@ class _Stream:
     held: list[tuple[int, Segment | Pair]] = dataclasses.field(default_factory=list)
 
 
-def _room(config: PipelineConfig) -> tuple[int, int, int]:
-    """What a row holds: slots, checks, pairs."""
-    return config.sequence_length, config.checks_per_row, config.pairs_per_row or 0
-
-
-def pack(segments: Sequence[Segment | Pair], length: int, checks: int, pairs: int = 0) -> list[int]:
+def pack(segments: Sequence[Segment | Pair], shape: RowShape) -> list[int]:
     """Which of `segments` go into the next row: the oldest, then, as long as one fits, the longest that does."""
-    room, copies, chosen = length, checks, []
+    room, copies, pairs, chosen = shape.slots, shape.checks, shape.pairs, []
     by_length = sorted(range(1, len(segments)), key=lambda i: (-segments[i].length, i))
     for i in [0, *by_length]:
         segment = segments[i]
@@ -193,13 +194,18 @@ def pack(segments: Sequence[Segment | Pair], length: int, checks: int, pairs: in
     if not chosen and segments[0].pairs > pairs:
         raise InputError("the mixture holds preference pairs; give data.pairs_per_row, room for them in a row")
     if not chosen:
-        raise InputError(f"a segment has {len(segments[0].checks)} checks; data.checks_per_row is {checks}")
+        raise InputError(f"a segment has {len(segments[0].checks)} checks; data.checks_per_row is {shape.checks}")
     return chosen
 
 
-def stack(rows: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Rows of `routing.place` as one batch."""
-    return {key: np.stack([row[key] for row in rows]) for key in rows[0]}
+def pack_all(segments: Sequence[Segment | Pair], shape: RowShape, pool: int = POOL) -> Iterator[list[int]]:
+    """Which of `segments` go into each row, until every one is in one; `pool` of them wait at a time."""
+    waiting = list(range(len(segments)))
+    while waiting:
+        chosen = pack([segments[i] for i in waiting[:pool]], shape)
+        yield [waiting[i] for i in chosen]
+        taken = set(chosen)
+        waiting = [index for i, index in enumerate(waiting) if i not in taken]
 
 
 def fixed_batches(
@@ -208,7 +214,7 @@ def fixed_batches(
     tokenizer: Tokenizer,
     template: ChatTemplate,
     routing: RoutingConfig | None,
-) -> tuple[list[dict[str, np.ndarray]], int]:
+) -> tuple[list[Batch], int]:
     """`examples` once, in order, packed into batches for validation, the last filled up with empty rows; and how many did
     not fit or could not be encoded, and are left out."""
     segments, skipped = [], 0
@@ -218,15 +224,9 @@ def fixed_batches(
             segments.append(encode_example(example, tokenizer, template, config.sequence_length, routing, rng))
         except BadExample:
             skipped += 1
-    rows = []
-    while segments:
-        chosen = pack(segments[:POOL], *_room(config))
-        rows.append(place([segments[i] for i in chosen], *_room(config)))
-        taken = set(chosen)
-        segments = [s for i, s in enumerate(segments) if i not in taken]
-    empty = place([], *_room(config))
-    rows += [empty] * (-len(rows) % config.batch_size)
-    return [stack(rows[i : i + config.batch_size]) for i in range(0, len(rows), config.batch_size)], skipped
+    shape, size = config.row_shape, config.batch_size
+    rows = [[segments[i] for i in chosen] for chosen in pack_all(segments, shape)]
+    return [Batch.of(rows[i : i + size], shape, size) for i in range(0, len(rows), size)], skipped
 
 
 class Order:

@@ -86,14 +86,14 @@ def require_text(text: str) -> str:
     return text.strip()
 
 
-def read_csv(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]:
+def read_csv(path: pathlib.Path, columns: Sequence[str], most: int = MAX_CSV) -> list[dict[str, str]]:
     """Rows of a (gzipped) CSV file with a header; UTF-8, or UTF-16 with a byte order mark.
 
     Raises InputError, naming the file and the line, unless the header has `columns`, none of them is blank in any row,
     every row has as many fields as the header, quotes are closed, and there is a row.
     """
     rows: list[dict[str, str]] = []
-    reader = csv.reader(io.StringIO(_csv_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(_csv_text(path, most), newline=""), strict=True)
     try:
         header = next(reader, [])
         if missing := [column for column in columns if column not in header]:
@@ -115,8 +115,8 @@ def read_csv(path: pathlib.Path, columns: Sequence[str]) -> list[dict[str, str]]
     return rows
 
 
-def _csv_text(path: pathlib.Path) -> str:
-    raw = read_bounded(path, MAX_CSV)
+def _csv_text(path: pathlib.Path, most: int) -> str:
+    raw = read_bounded(path, most)
     encoding = "utf-16" if raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig"
     try:
         text = raw.decode(encoding)

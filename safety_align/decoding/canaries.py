@@ -18,7 +18,7 @@ from safety_align.decoding.scoring import query_segment, segment_logits, window_
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Segment
+from safety_align.placement import Segment
 from safety_align.text import ChatTemplate, Tokenizer, Turn
 
 WINDOW = GateConfig(r2=10)

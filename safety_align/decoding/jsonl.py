@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from safety_align.bounds import shown
-from safety_align.claims import claim
+from safety_align.claims import Owner
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.requests import Request, Result
 from safety_align.errors import InputError
@@ -108,7 +108,7 @@ class ResultsFile:
         taken, advice = f"{path} belongs to another run", "choose another --output"
         if not path.exists():
             taken, advice = f"{mark}, without its {path.name}, is of another run", f"{advice}, or delete that one"
-        claim(mark, about, taken, advice)
+        Owner(about, taken, advice).claim(mark)
         try:
             path.touch()
         except OSError as error:

@@ -11,18 +11,18 @@ from jax.sharding import Mesh
 from safety_align import sharding
 from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
-from safety_align.routing import Check, Kind, Routing, Segment, place, rule2_window
+from safety_align.placement import Batch, RowShape, Segment
+from safety_align.routing import Check, Kind, rule2_window
 from safety_align.text import ChatTemplate, Tokenizer, Turn
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _safety_logits(config: TransformerConfig, params, batch):
+def _safety_logits(config: TransformerConfig, params, inputs):
     model = SafetyTransformer(config)
 
     def run(model):
-        routing = Routing.of(batch)
-        hidden, _ = model.hidden(batch["tokens"], batch["positions"], routing)
-        return model.read_checks(hidden, routing)
+        hidden, _ = model.hidden(*inputs)
+        return model.read_checks(hidden, inputs[-1])
 
     return model.apply({"params": params}, method=run)
 
@@ -49,14 +49,9 @@ def segment_logits(
     for start in range(0, len(order), batch_size):
         chosen = order[start : start + batch_size]
         length = -(-max(segments[i].length for i in chosen) // 64) * 64
-        rows = [place([segments[i]], length, 2) for i in chosen]
-        rows += [place([], length, 2)] * (batch_size - len(rows))
-        batch = {
-            key: np.stack([row[key] for row in rows])
-            for key in ("tokens", "positions", "segments", "content", "cls_index", "cls_range")
-        }
+        batch = Batch.of([[segments[i]] for i in chosen], RowShape(length, checks=2), batch_size)
         with sharding.on_mesh(mesh):
-            logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch, mesh)), mesh)
+            logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
         last = [len(segments[i].checks) - 1 for i in chosen]
         found[chosen] = logits[np.arange(len(chosen)), last]
     return found

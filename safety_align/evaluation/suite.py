@@ -9,7 +9,8 @@ from safety_align.attacks import Attack, Behavior, Direct, Prefill, Published, S
 from safety_align.data import embedded
 from safety_align.data.examples import Example
 from safety_align.data.rows import read_csv
-from safety_align.data.sources import SPECS, load_source
+from safety_align.data.sources import load_source
+from safety_align.data.specs import SPECS
 from safety_align.evaluation.config import EvalConfig
 from safety_align.files import check_file, expanded
 from safety_align.strict_json import read_json_lines

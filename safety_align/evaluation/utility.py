@@ -5,7 +5,6 @@ import math
 from collections.abc import Sequence
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from safety_align import sharding
@@ -14,15 +13,13 @@ from safety_align.data.pipeline import PipelineConfig, fixed_batches
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
 from safety_align.text import ChatTemplate, Tokenizer
-from safety_align.training.losses import lm_loss
-from safety_align.training.step import read
+from safety_align.training.objective import Objective
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _nats(config: TransformerConfig, params, batch):
-    hidden, head, _ = read(config, params, batch)
-    weights = batch["loss_weights"]
-    return lm_loss(hidden, head, batch["targets"], weights, jnp.float32(1)), jnp.sum(weights)
+    found = Objective(config).evaluate(params, batch)
+    return found["lm_sum"], found["lm_count"]
 
 
 def perplexity(

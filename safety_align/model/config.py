@@ -5,6 +5,8 @@ import math
 
 from safety_align.bounds import boolean, integer, number, shown
 from safety_align.errors import InputError
+from safety_align.model.huggingface_config import read_config
+from safety_align.model.ranges import NORM_EPS, ROPE_THETA, SIZES
 
 REMAT_POLICIES = ("none", "full", "dots")
 
@@ -14,19 +16,6 @@ RUNTIME_FIELDS = ("safety_signal", "dtype", "param_dtype", "remat", "attention",
 """Fields of `TransformerConfig` that say how a language model is computed, not which one it is."""
 
 ROPE_KINDS = ("linear", "llama3", "yarn")
-
-SIZES = {
-    "vocab_size": 10**8, "width": 10**6, "layers": 10**4, "heads": 10**5, "kv_heads": 10**5, "head_dim": 10**5,
-    "mlp_width": 10**7,
-}  # fmt: skip
-"""Fields that are sizes → the largest that is taken for one: ten times and more what any published model has."""
-
-NORM_EPS = 1e-12, 1e-3
-"""Bounds of `norm_eps`. A larger one outweighs the activations that it is added to: hidden states shrink to nothing,
-and every verdict becomes the same benign constant. Published models have 1e-5 or 1e-6."""
-
-ROPE_THETA = 2.0, 1e15
-"""Bounds of `rope_theta`: at 1 all frequencies are one; the longest published contexts have some 1e10."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,8 +144,6 @@ class TransformerConfig:
         `overrides` are fields of this class. Raises InputError for an architecture, activation, RoPE type or field
         that this transformer does not implement.
         """
-        from safety_align.model.huggingface_config import read_config  # it imports this module
-
         return cls(**(read_config(values) | {"safety_signal": False} | overrides))
 
 

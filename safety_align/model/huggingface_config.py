@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 
 from safety_align.bounds import integer, number, shown
 from safety_align.errors import InputError
-from safety_align.model.config import NORM_EPS, ROPE_THETA, SIZES
+from safety_align.model.ranges import NORM_EPS, ROPE_THETA, SIZES
 from safety_align.strict_json import check_type
 
 ARCHITECTURES = {

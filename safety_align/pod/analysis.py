@@ -11,10 +11,9 @@ import numpy as np
 
 from safety_align import sharding
 from safety_align.model import TransformerConfig, abstract_params
-from safety_align.routing import place
+from safety_align.placement import Batch
 from safety_align.training.config import TrainConfig
 from safety_align.training.losses import Totals
-from safety_align.training.step import batch_losses
 
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute")
 
@@ -48,12 +47,12 @@ def activation_bytes(config: TrainConfig, mesh) -> int:
     """
     data = config.pipeline
     rows, length = data.batch_size // config.accumulation, data.sequence_length
-    row = place([], length, data.checks_per_row)
-    batch = {name: jax.ShapeDtypeStruct((rows, *x.shape), x.dtype) for name, x in row.items()}
+    batch = Batch.abstract(data.row_shape, rows)
     model = dataclasses.replace(config.model, attention="chunked")  # as the kernels, it keeps no scores
+    objective = dataclasses.replace(config.objective, model=model)
 
     def residuals(params, batch):
-        return jax.vjp(lambda p: batch_losses(model, config.lambda_cls, p, batch, Totals.of(batch))[0], params)[1]
+        return jax.vjp(lambda p: objective.losses(p, batch, Totals.of(batch))[0], params)[1]
 
     found = jax.tree.leaves(jax.eval_shape(residuals, nn.unbox(abstract_params(model)), batch))
     kept = [x for x in found if {rows, rows * length} & set(x.shape) and length * model.width <= math.prod(x.shape)]

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align import sharding
+from safety_align import placement, sharding
 from safety_align.decoding import Decoder, GateConfig, decode, prefill
 from safety_align.decoding.state import Batch, Layout
 from safety_align.model import TransformerConfig, abstract_params, for_decoding
-from safety_align.routing import place
 from safety_align.training.config import TrainConfig
+from safety_align.training.objective import Objective, for_mesh
 from safety_align.training.optimizer import make_optimizer
-from safety_align.training.step import check_microbatches, for_mesh, init_state, make_train_step, state_shardings
+from safety_align.training.step import check_microbatches, init_state, make_train_step, state_shardings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,22 +30,17 @@ class Serving:
     tokens: int = 256
 
 
-def lower_train(config: TrainConfig, mesh):
-    """The training step."""
+def lower_train(config: TrainConfig, mesh, objective: Objective | None = None):
+    """The training step; `objective`: of another model in the run's place, say."""
+    objective = objective or config.objective
     optimizer = make_optimizer(config.optimizer, config.steps)
     # Outside the mesh: optax makes small arrays to learn its own structure.
-    shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
-    step = make_train_step(
-        config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable, config.dpo
-    )
-    state = jax.eval_shape(lambda: init_state(config.model, optimizer, jax.random.key(0), trainable=config.trainable))
-    state = _placed(state, shardings)
+    shardings = state_shardings(objective, optimizer, mesh)
+    step = make_train_step(objective, optimizer, config.accumulation, mesh)
+    state = _placed(jax.eval_shape(lambda: init_state(objective, optimizer, jax.random.key(0))), shardings)
     rows = config.pipeline.batch_size
     check_microbatches(mesh, rows, config.accumulation)
-    pipeline = config.pipeline
-    row = place([], pipeline.sequence_length, pipeline.checks_per_row, pipeline.pairs_per_row or 0)
-    where = sharding.batch_sharding(mesh)
-    batch = {k: jax.ShapeDtypeStruct((rows, *v.shape), v.dtype, sharding=where) for k, v in row.items()}
+    batch = placement.Batch.abstract(config.pipeline.row_shape, rows, sharding.batch_sharding(mesh))
     with jax.set_mesh(mesh):
         return step.lower(state, batch)
 

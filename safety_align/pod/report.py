@@ -1,8 +1,6 @@
 """Everything about a step on a topology, as one dictionary."""
 
-import contextlib
 import dataclasses
-import sys
 
 import jax
 
@@ -17,7 +15,6 @@ from safety_align.pod.analysis import (
 )
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
-from safety_align.training import losses
 from safety_align.training.config import TrainConfig
 from safety_align.training.flops import forward_flops, peak_flops, train_flops
 
@@ -34,24 +31,15 @@ def counted_flops(config: TrainConfig) -> float:
     attention and whole logits, and the second layer's count is taken for each of the others.
     """
     mesh = sharding.make_mesh(devices=jax.devices()[:1])
+    # All logits at once: no loop over parts, and nothing computed again.
+    whole = dataclasses.replace(config.objective, logits_length=config.pipeline.sequence_length)
 
     def count(layers: int) -> float:
         model = dataclasses.replace(config.model, layers=layers, scan_layers=False, remat="none", attention="dense")
-        return lower_train(dataclasses.replace(config, model=model), mesh).cost_analysis()["flops"]
+        return lower_train(config, mesh, dataclasses.replace(whole, model=model)).cost_analysis()["flops"]
 
-    with _whole_logits():
-        one, two = count(1), count(2)
+    one, two = count(1), count(2)
     return one + (config.model.layers - 1) * (two - one)
-
-
-@contextlib.contextmanager
-def _whole_logits():
-    """The body lowers a loss that makes all logits at once: no loop over parts, and nothing computed again."""
-    usual, losses.LOGITS_LENGTH = losses.LOGITS_LENGTH, sys.maxsize
-    try:
-        yield
-    finally:
-        losses.LOGITS_LENGTH = usual
 
 
 def link_bytes(config: TrainConfig, mesh) -> float:
@@ -62,7 +50,8 @@ def link_bytes(config: TrainConfig, mesh) -> float:
 
     def count(layers: int) -> float:
         model = dataclasses.replace(config.model, layers=layers, scan_layers=False)
-        compiled = lower_train(dataclasses.replace(config, model=model), mesh).compile(compiler_options=NO_LOOPS)
+        objective = dataclasses.replace(config.objective, model=model)
+        compiled = lower_train(config, mesh, objective).compile(compiler_options=NO_LOOPS)
         return sum(kind["bytes"] for kind in collectives(compiled.as_text()).values())
 
     one, two = count(1), count(2)

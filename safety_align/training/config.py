@@ -12,8 +12,8 @@ from safety_align.fields import check_fields
 from safety_align.model import TransformerConfig
 from safety_align.routing import RoutingConfig
 from safety_align.training.dpo import DpoConfig
+from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig
-from safety_align.training.step import TRAINABLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,8 +108,7 @@ class TrainConfig:
     def __post_init__(self):
         at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
         check_fields(self, seed=0, lambda_cls=0, **dict.fromkeys(at_least_1, 1))
-        if self.trainable not in TRAINABLE:
-            raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
+        Objective(self.model, trainable=self.trainable)  # raises for a `trainable` that is none
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
         if self.pipeline.batch_size % self.accumulation:
@@ -128,6 +127,11 @@ class TrainConfig:
             raise InputError("data.pairs_per_row is given if and only if dpo is: preference pairs need both")
         if self.dpo is not None and (self.model.safety_signal or not self.init_from):
             raise InputError("dpo needs init_from, its reference model, and a model without the safety signal")
+
+    @property
+    def objective(self) -> Objective:
+        """What the run minimises."""
+        return Objective(self.model, self.lambda_cls, self.trainable, self.dpo)
 
     def _settle_gate(self):
         if self.routing is None:

@@ -38,11 +38,11 @@ class DpoConfig:
 def pair_logprobs(nats: jax.Array, sides: jax.Array, pairs: int) -> jax.Array:
     """Log-probabilities [B, P, 2] (chosen, rejected; nats), float32, of the responses of `pairs` (P) pairs a row.
 
-    nats [B, S]: -log probability of each slot's target; sides [B, S]: `pair_sides` of `routing.place`. 0 where there is
-    no pair.
+    nats [B, S]: -log probability of each slot's target; sides [B, S]: `pair_sides` of `placement.Batch`. 0 where there
+    is no pair.
     """
     own = sides[:, None, :] == jnp.arange(1, 2 * pairs + 1)[:, None]
-    return -jnp.sum(jnp.where(own, nats[:, None, :], 0.0), axis=-1).reshape(-1, pairs, 2)
+    return -jnp.sum(jnp.where(own, nats[:, None, :], 0.0), axis=-1).reshape(len(nats), pairs, 2)
 
 
 def dpo_margins(logprobs: jax.Array, reference: jax.Array) -> jax.Array:

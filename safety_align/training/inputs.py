@@ -12,7 +12,8 @@ from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
 from safety_align.data.pipeline import fixed_batches
-from safety_align.data.sources import DERIVED, LABELLED, SPECS, is_held_out, load_source
+from safety_align.data.sources import DERIVED, LABELLED, load_source
+from safety_align.data.specs import SPECS, is_held_out
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
 from safety_align.files import expanded, write_atomically

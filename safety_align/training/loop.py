@@ -18,9 +18,9 @@ from tqdm import tqdm
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
-from safety_align.claims import owned
+from safety_align.claims import Owner
 from safety_align.data.pipeline import Pipeline
-from safety_align.data.reference import WithReference
+from safety_align.data.reference import ReferenceStore, WithReference
 from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
@@ -79,18 +79,20 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
-    taken, advice = f"{workdir} holds a run of another config", "choose another --workdir or that config"
-    identity = dataclasses.asdict(config)
     with distributed.agreed():
         if not fresh and not (workdir / "config.json").exists():
             raise InputError(
                 f"{workdir} holds checkpoints but no config.json; put it back, or choose another --workdir"
             )
-    held.enter_context(
-        owned(
-            workdir, "config.json", identity, taken, advice, MAY_DIFFER, "--workdir", lambda old: completed(old, config)
-        )
+    owner = Owner(
+        dataclasses.asdict(config),
+        taken=f"{workdir} holds a run of another config",
+        advice="choose another --workdir or that config",
+        may_differ=MAY_DIFFER,
+        option="--workdir",
+        completed=lambda old: completed(old, config),
     )
+    held.enter_context(owner.holding(workdir, "config.json"))
 
     # --- data and tokenizer ---------------------------------------------------------------------------------------
     sources = {name: load_examples(config, name, "train", progress) for name, _ in config.pipeline.mixture}
@@ -116,15 +118,11 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     # --- state, step ----------------------------------------------------------------------------------------------
     with jax.set_mesh(mesh):
         optimizer = make_optimizer(config.optimizer, config.steps)
-        shardings = state_shardings(config.model, optimizer, mesh, config.trainable)
+        shardings = state_shardings(config.objective, optimizer, mesh)
         key = jax.random.key(config.seed)
-        make = jax.jit(
-            lambda key: init_state(config.model, optimizer, key, trainable=config.trainable), out_shardings=shardings
-        )
-        train_step = make_train_step(
-            config.model, optimizer, config.lambda_cls, config.accumulation, mesh, config.trainable, config.dpo
-        )
-        eval_step = make_eval_step(config.model, mesh)
+        make = jax.jit(lambda key: init_state(config.objective, optimizer, key), out_shardings=shardings)
+        train_step = make_train_step(config.objective, optimizer, config.accumulation, mesh)
+        eval_step = make_eval_step(config.objective, mesh)
 
         # --- precedence: 1. this workdir's newest checkpoint, 2. init_from, 3. fresh parameters --------------------
         if done:
@@ -143,7 +141,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         watch = InputWatch(config.pipeline.batch_size * config.pipeline.sequence_length)
 
         def validated():
-            placed = (place({name: array[rows] for name, array in batch.items()}) for batch in validation)
+            placed = (place(batch.take(rows)) for batch in validation)
             return validate(eval_step, state.params, placed, validation, config.dpo)
 
         def record():
@@ -204,11 +202,11 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
         out = jax.device_get(eval_step(params, on_device))
         nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
         if dpo is not None:
-            margins.append(dpo_margins(out["pair_logprobs"], batch["pair_reference"])[batch["pair_weights"] > 0])
+            margins.append(dpo_margins(out["pair_logprobs"], batch.pair_reference)[batch.pair_weights > 0])
         for name in scores:
-            chosen = (batch["cls_kinds"] == Kind[name.upper()]) & (batch["cls_weights"] > 0)
+            chosen = (batch.cls_kinds == Kind[name.upper()]) & (batch.cls_weights > 0)
             for label in (0, 1):
-                scores[name][label].append(out["safety_logits"][chosen & ((batch["cls_labels"] > 0.5) == label)])
+                scores[name][label].append(out["safety_logits"][chosen & ((batch.cls_labels > 0.5) == label)])
     result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
     if margins and (of_pairs := np.concatenate(margins)).size:
         result["dpo_loss"] = float(np.mean(np.logaddexp(0, -dpo.beta * of_pairs)))
@@ -233,13 +231,12 @@ def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundl
 def _with_reference(config, workdir, sources, held_out, tokenizer, template, mesh, start: Bundle | None, progress):
     """`sources` and `held_out`, their pairs with the reference's log-probabilities. A run that has begun keeps to the
     reference that it began with."""
-    directory, about = pathlib.Path(config.dpo.reference), workdir / "reference.json"
+    about = workdir / "reference.json"
     params, parameters = (start.params, None) if start else (None, known_reference(about))
     pairs = preference_pairs(config, sources)
+    store = ReferenceStore(pathlib.Path(config.dpo.reference), len(pairs))
     with jax.set_mesh(mesh):
-        sums, parameters = reference_sums(
-            config, directory, pairs, tokenizer, template, mesh, params, parameters, progress
-        )
+        sums, parameters = reference_sums(config, store, pairs, tokenizer, template, mesh, params, parameters, progress)
     if distributed.is_main():
         write_atomically(about, json.dumps({"parameters": parameters}))
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
@@ -265,7 +262,7 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
             params |= jax.jit(lambda key: {n: nn.unbox(init_params(config.model, key))[n] for n in SIGNAL})(key)
     params = jax.device_put(jax.tree.map(lambda x, s: x.astype(s.dtype), params, shapes), shardings.params)
     make = jax.jit(
-        lambda params: init_state(config.model, optimizer, key, params, config.trainable),
+        lambda params: init_state(config.objective, optimizer, key, params),
         out_shardings=shardings,
         donate_argnums=0,
     )

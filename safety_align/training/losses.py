@@ -1,4 +1,4 @@
-"""The training objective (docs/method.md section 4): L = L_lm + lambda_cls * L_cls, both means over what they cover."""
+"""L_lm and L_cls (docs/method.md section 4), each a mean over what it covers; `objective.Objective` adds them up."""
 
 import flax.struct
 import jax
@@ -6,6 +6,7 @@ import jax.numpy as jnp
 
 from safety_align import sharding
 from safety_align.model.kernels import einsum32
+from safety_align.placement import Batch
 from safety_align.routing import Kind
 
 
@@ -21,34 +22,40 @@ class Totals:
     pairs: jax.Array
 
     @classmethod
-    def of(cls, batch: dict[str, jax.Array]) -> "Totals":
-        """Totals of a whole batch (any leading axes)."""
-        pairs = batch.get("pair_weights", jnp.zeros(()))
-        return cls(*(jnp.maximum(jnp.sum(w), 1.0) for w in (batch["loss_weights"], batch["cls_weights"], pairs)))
+    def of(cls, batch: Batch) -> "Totals":
+        """Totals of a whole batch."""
+        return cls(*(jnp.maximum(jnp.sum(w), 1.0) for w in (batch.loss_weights, batch.cls_weights, batch.pair_weights)))
 
 
 LOGITS_LENGTH = 512
-"""Slots of a row whose logits are in memory at once."""
+"""Slots of a row whose logits are in memory at once, unless asked otherwise."""
 
 
-def lm_loss(hidden: jax.Array, head: jax.Array, targets: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
+def lm_loss(
+    hidden: jax.Array,
+    head: jax.Array,
+    targets: jax.Array,
+    weights: jax.Array,
+    total: jax.Array,
+    logits_length: int = LOGITS_LENGTH,
+) -> jax.Array:
     """Sum of weighted cross-entropies / total, float32; arguments as of `token_nats`, weights [B, S]."""
-    return jnp.sum(token_nats(hidden, head, targets) * weights) / total
+    return jnp.sum(token_nats(hidden, head, targets, logits_length) * weights) / total
 
 
-def token_nats(hidden: jax.Array, head: jax.Array, targets: jax.Array) -> jax.Array:
+def token_nats(hidden: jax.Array, head: jax.Array, targets: jax.Array, logits_length: int = LOGITS_LENGTH) -> jax.Array:
     """-log probability of each target [B, S], float32.
 
-    hidden [B, S, D], final; head [D, V]; targets [B, S]. Logits [B, S, V] never exist as a whole: of a row longer than
-    `LOGITS_LENGTH` they are made a part at a time, in the backward pass again.
+    hidden [B, S, D], final; head [D, V]; targets [B, S]. Of a row longer than `logits_length`, logits never exist as a
+    whole [B, S, V]: they are made that many slots at a time, in the backward pass again.
     """
     batch, length = targets.shape
-    whole = length - length % LOGITS_LENGTH
-    if length <= LOGITS_LENGTH or not whole:
+    whole = length - length % logits_length
+    if length <= logits_length:
         return _nats(head, (hidden, targets))
 
     def part(x):
-        return x.reshape(x.shape[0], -1, LOGITS_LENGTH, *x.shape[2:]).swapaxes(0, 1)
+        return x.reshape(x.shape[0], -1, logits_length, *x.shape[2:]).swapaxes(0, 1)
 
     parts = [part(x[:, :whole]) for x in (hidden, targets)]
     nats = jax.lax.map(jax.checkpoint(lambda xs: _nats(head, xs)), parts)
@@ -90,12 +97,12 @@ def cls_loss(safety_logits: jax.Array, labels: jax.Array, weights: jax.Array, to
     return jnp.sum(losses * weights) / total
 
 
-def check_counts(safety_logits: jax.Array, batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def check_counts(safety_logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     """Right and counted checks (sums, not means), for queries and for windows (everything else)."""
-    right = ((safety_logits >= 0) == (batch["cls_labels"] > 0.5)).astype(jnp.float32) * batch["cls_weights"]
-    query = (batch["cls_kinds"] == Kind.QUERY).astype(jnp.float32)
+    right = ((safety_logits >= 0) == (batch.cls_labels > 0.5)).astype(jnp.float32) * batch.cls_weights
+    query = (batch.cls_kinds == Kind.QUERY).astype(jnp.float32)
     counts = {}
     for name, mask in (("query", query), ("window", 1 - query)):
         counts[f"{name}_right"] = jnp.sum(right * mask)
-        counts[f"{name}_count"] = jnp.sum(batch["cls_weights"] * mask)
+        counts[f"{name}_count"] = jnp.sum(batch.cls_weights * mask)
     return counts

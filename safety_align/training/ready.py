@@ -5,7 +5,8 @@ import pathlib
 import jax
 
 from safety_align import sharding, sizes
-from safety_align.data.sources import DERIVED, LABELLED, SOURCES, SPECS
+from safety_align.data.sources import DERIVED, LABELLED, SOURCES
+from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
 from safety_align.model import abstract_params

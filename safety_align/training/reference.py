@@ -17,14 +17,13 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import distributed, sharding
-from safety_align.claims import claim
-from safety_align.data import reference as store
+from safety_align.claims import Owner
 from safety_align.data.examples import BadExample, Example, encode_example
-from safety_align.data.parts import part_path
-from safety_align.data.pipeline import pack, stack
+from safety_align.data.pipeline import pack_all
+from safety_align.data.reference import ReferenceStore, Sums, pairs_digest
 from safety_align.errors import InputError
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Pair, place
+from safety_align.placement import Batch, Pair, RowShape
 from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig
 from safety_align.training.inputs import load_examples
@@ -60,7 +59,7 @@ class _About(TypedDict):
 
 def reference_sums(
     config: TrainConfig,
-    directory: pathlib.Path,
+    store: ReferenceStore,
     pairs: Sequence[Example],
     tokenizer,
     template,
@@ -68,13 +67,13 @@ def reference_sums(
     params: dict | None,
     parameters: str | None = None,
     progress: bool = False,
-) -> tuple[dict[tuple[str, str], store.Sums], str]:
+) -> tuple[dict[tuple[str, str], Sums], str]:
     """(source, id) → log-probabilities (chosen, rejected; nats) of every pair, and the fingerprint of the reference's
     parameters. Pairs that do not fit or cannot be encoded, which no run trains on, have zeros.
 
     Args:
       config: the run; `config.dpo` is set.
-      directory: the store. What it lacks is computed, with `params`; interrupted, it goes on at the next call.
+      store: of so many pairs. What it lacks is computed, with `params`; interrupted, it goes on at the next call.
       pairs: see `preference_pairs`.
       tokenizer, template: the encoding.
       mesh: where the model is; every process calls this at the same time.
@@ -92,16 +91,16 @@ def reference_sums(
         "dtype": config.model.dtype,
         "sequence_length": config.pipeline.sequence_length,
         "encoding": _encoding(config, pairs[:PROBE], tokenizer, template),
-        "pairs": store.pairs_digest(pairs),
+        "pairs": pairs_digest(pairs),
         "count": len(pairs),
     }
     with distributed.main_first("reference"):
-        _claim(directory, identity, make=params is not None)
+        _claim(store.directory, identity, make=params is not None)
     if params is not None:
-        todo = store.missing_parts(directory, len(pairs))
+        todo = store.missing()
         distributed.sync("reference parts")  # everyone has seen which, before the first of them is written
-        _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, progress)
-    return store.read_reference(directory, len(pairs)), parameters
+        _compute(config, store, pairs, todo, tokenizer, template, mesh, params, progress)
+    return store.read(), parameters
 
 
 def fingerprint(params: dict, mesh: jax.sharding.Mesh | None) -> str:
@@ -125,7 +124,7 @@ def _claim(directory: pathlib.Path, identity: dict, make: bool) -> None:
     if not make and not about.is_file():
         raise InputError(f"{directory} holds no reference log-probabilities; make them with launch.reference")
     taken = f"{directory} holds the reference log-probabilities of another model, encoding or data"
-    claim(about, identity, taken, "name another directory in dpo.reference", option="dpo.reference")
+    Owner(identity, taken, "name another directory in dpo.reference", option="dpo.reference").claim(about)
 
 
 def _encode(config: TrainConfig, example: Example, tokenizer, template) -> Pair | None:
@@ -147,40 +146,33 @@ def _encoding(config: TrainConfig, pairs: Sequence[Example], tokenizer, template
     return digest.hexdigest()
 
 
-def _compute(config, directory, pairs, todo, tokenizer, template, mesh, params, progress: bool) -> None:
-    eval_step = make_eval_step(config.model, mesh)
+def _compute(config, store, pairs, todo, tokenizer, template, mesh, params, progress: bool) -> None:
+    eval_step, shape = make_eval_step(config.objective, mesh), config.pipeline.row_shape
     batch_size = config.pipeline.batch_size
     rows = sharding.process_rows(mesh, batch_size)
-    parts = {part: pairs[part * store.PART : (part + 1) * store.PART] for part in todo}
+    parts = {part: pairs[store.of_part(part)] for part in todo}
     with tqdm(
         total=sum(map(len, parts.values())), desc="reference", unit="pair", disable=not progress, file=sys.stderr
     ) as bar:
         for part, examples in parts.items():
             sums = np.zeros((len(examples), 2), np.float32)
-            packed = list(_pack(config, examples, tokenizer, template))
+            packed = list(_pack(config, examples, tokenizer, template, shape))
             for start in range(0, len(packed), batch_size):
                 chosen = packed[start : start + batch_size]
-                chosen += [([], place([], *_room(config)))] * (batch_size - len(chosen))
-                batch = stack([chosen[row][1] for row in rows])
+                chosen += [([], [])] * (batch_size - len(chosen))
+                batch = Batch.of([chosen[row][1] for row in rows], shape)
                 found = jax.device_get(eval_step(params, sharding.place_rows(batch, mesh, batch_size)))
                 for (indices, _), of_row in zip(chosen, found["pair_logprobs"], strict=True):
                     sums[indices] = of_row[: len(indices)]
                 bar.update(sum(len(indices) for indices, _ in chosen))
             if distributed.is_main():
-                store.write_part(part_path(directory, part), examples, sums)
+                store.write(part, examples, sums)
     distributed.sync("reference done")
 
 
-def _pack(config, examples, tokenizer, template) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
-    """(indices of the pairs of a row, in the row's order; the row), until all are in one."""
+def _pack(config, examples, tokenizer, template, shape: RowShape) -> Iterator[tuple[list[int], list[Pair]]]:
+    """(indices of the pairs of a row, in the row's order; the pairs), until all are in one."""
     encoded = [(i, _encode(config, example, tokenizer, template)) for i, example in enumerate(examples)]
-    waiting = [(i, pair) for i, pair in encoded if pair is not None]
-    while waiting:
-        chosen = pack([pair for _, pair in waiting[:64]], *_room(config))
-        yield [waiting[i][0] for i in chosen], place([waiting[i][1] for i in chosen], *_room(config))
-        taken = set(chosen)
-        waiting = [item for i, item in enumerate(waiting) if i not in taken]
-
-
-def _room(config: TrainConfig) -> tuple[int, int, int]:
-    return config.pipeline.sequence_length, 0, config.pipeline.pairs_per_row
+    fit = [(i, pair) for i, pair in encoded if pair is not None]
+    for chosen in pack_all([pair for _, pair in fit], shape, pool=64):
+        yield [fit[i][0] for i in chosen], [fit[i][1] for i in chosen]

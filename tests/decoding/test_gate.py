@@ -10,7 +10,6 @@ import pytest
 from make import TINY
 
 from configs import embedded_gated, embedded_sft
-from launch.train import to_train_config
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator
 from safety_align.decoding.config import describe, differences
@@ -19,6 +18,7 @@ from safety_align.model import abstract_params
 from safety_align.text import Tokenizer, get_template
 from safety_align.training.checkpoint import trained_gate
 from safety_align.training.config import MAY_DIFFER
+from safety_align.training.from_dict import to_train_config
 
 OWN = GateConfig(r2=6, tau=2)
 
@@ -97,16 +97,16 @@ def test_what_a_gate_is_and_what_differs_is_one_line():
 def test_a_run_keeps_the_gate_of_what_it_trains():
     values = embedded_gated.get_config()
     values.routing.r2 = 7
-    config = to_train_config(values)
+    config = to_train_config(values.to_dict())
     assert config.gate == GateConfig(r2=7)
     stored = json.loads(json.dumps(dataclasses.asdict(config)))
     assert trained_gate(stored, "here") == config.gate
     values.gate = dict(tau=5)
-    assert to_train_config(values).gate == GateConfig(r2=7, tau=5)
+    assert to_train_config(values.to_dict()).gate == GateConfig(r2=7, tau=5)
     del stored["gate"]  # of a run before there was such a field
     assert trained_gate(stored, "here") == GateConfig(r2=7)
     assert "gate.tau" in MAY_DIFFER  # such a run goes on, and so does one whose gate is changed
     values.gate = dict(r2=9)
     with pytest.raises(InputError, match=r"gate.r2 is 9, routing.r2 7"):
-        to_train_config(values)
-    assert to_train_config(embedded_sft.get_config()).gate is None
+        to_train_config(values.to_dict())
+    assert to_train_config(embedded_sft.get_config().to_dict()).gate is None

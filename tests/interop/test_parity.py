@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 import scipy.special
 
+from safety_align import placement
 from safety_align.decoding import decode, prefill
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.state import Batch, Layout
 from safety_align.interop import load_pretrained
 from safety_align.model import SafetyTransformer
 from safety_align.model.layers import Block
-from safety_align.routing import Routing, Segment, place
+from safety_align.placement import RowShape, Segment
 
 torch = pytest.importorskip("torch", reason="torch is in the test extra: pip install -e '.[test]'")
 transformers = pytest.importorskip("transformers", reason="transformers is in the test extra")
@@ -64,9 +65,9 @@ def model(request, tmp_path_factory):
 def forward(config, params, ids):
     """(hidden states after each block, logits) of one plain row through the unrolled model."""
     segment = Segment(ids, np.zeros(len(ids), bool), ids[:0], np.zeros(0, bool))
-    row = {key: value[None] for key, value in place([segment], len(ids), 0).items()}
+    batch = placement.Batch.of([[segment]], RowShape(len(ids)))
     output, seen = SafetyTransformer(config).apply(
-        {"params": params}, row["tokens"], row["positions"], Routing.of(row),
+        {"params": params}, *batch.inputs,
         capture_intermediates=lambda module, _: isinstance(module, Block),
     )  # fmt: skip
     blocks = [seen["intermediates"][f"layer_{i}"]["__call__"][0][0] for i in range(config.layers)]
@@ -121,7 +122,7 @@ def test_greedy_text_is_equal(model):
         padded[row, 32 - len(ids) :] = ids
     batch = Batch(
         padded, padded > 0, np.array([len(p) for p in prompts], np.int32), np.zeros((rows, 0), np.int32),
-        np.zeros(rows, np.int32), np.full(rows, 64, np.int32), np.zeros(rows, np.float32), np.zeros(rows, np.float32), np.zeros(rows, np.int32),
+        np.zeros(rows, np.int32), np.full(rows, 64, np.int32), *np.zeros((2, rows), np.float32), np.zeros(rows, np.int32),
         np.ones(rows, np.float32), np.zeros(rows, np.uint32), np.zeros(rows, np.uint32),
     )  # fmt: skip
     decoder = Decoder(loaded.config, None, (), (), eos=(-1,), layout=layout)

@@ -12,7 +12,6 @@ import pytest
 from make import random_params
 
 from configs import embedded_gated
-from launch.train import to_train_config
 from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, save_pretrained
@@ -20,9 +19,10 @@ from safety_align.interop.convert import convert
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
 from safety_align.model import SafetyTransformer, add_signal, preset
 from safety_align.model.transformer import SIGNAL
-from safety_align.routing import Routing, Segment, place
+from safety_align.placement import Batch, RowShape, Segment
 from safety_align.text import Turn
 from safety_align.training.checkpoint import load_run
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
@@ -53,7 +53,7 @@ def run_config(directory, **changes):
     config.data.batch_size, config.data.validation_examples, config.data.sequence_length = 4, 24, 512
     config.update(steps=8, log_every=1, eval_every=100, save_every=4, keep=3, trainable="all")
     config.update(changes)
-    return to_train_config(config)
+    return to_train_config(config.to_dict())
 
 
 def losses(workdir):
@@ -126,8 +126,7 @@ def test_before_training_the_signal_is_not_felt(directory):
     config, params = add_signal(loaded.config, loaded.params, jax.random.key(0))
     ids = np.arange(3, 33)
     segment = Segment(ids, np.zeros(30, bool), ids[:0], np.zeros(0, bool))
-    row = {key: value[None] for key, value in place([segment], 30, 0).items()}
-    arguments = row["tokens"], row["positions"], Routing.of(row)
+    arguments = Batch.of([[segment]], RowShape(30)).inputs
     plain = SafetyTransformer(loaded.config).apply({"params": loaded.params}, *arguments).logits
     extended = SafetyTransformer(config).apply({"params": params}, *arguments).logits
     assert np.asarray(plain).tobytes() == np.asarray(extended).tobytes()
@@ -182,7 +181,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
     prompt[0, -1] = bundle.tokenizer.bos_id
     one = np.ones(1, np.int32)
     batch = Batch(
-        prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, 0 * one.astype(np.float32), 0 * one.astype(np.float32), 0 * one,
+        prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, *np.zeros((2, 1), np.float32), 0 * one,
         one.astype(np.float32), one.astype(np.uint32), one.astype(np.uint32),
     )  # fmt: skip
     decoder = Decoder(config, gate, (), (), (bundle.tokenizer.bos_id,), layout)

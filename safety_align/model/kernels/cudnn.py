@@ -13,18 +13,19 @@ from safety_align.errors import InputError
 from safety_align.model.kernels.xla import chunked_attention
 
 MAX_RUNS = 64
-"""Runs of a row that cuDNN is asked for; a batch with a row of more goes by the chunked backend."""
+"""Runs of a row that cuDNN is asked for, unless asked otherwise."""
 
 
-def cudnn_attention(q, k, v, segments, positions) -> jax.Array:
-    """`kernels.causal_attention` without a window; bfloat16 or float16, head sizes that are multiples of 8.
+def cudnn_attention(q, k, v, segments, positions, most: int = MAX_RUNS) -> jax.Array:
+    """`kernels.causal_attention` without a window; bfloat16 or float16, head sizes that are multiples of 8. A batch with a
+    row of more than `most` runs goes by the chunked backend.
 
     Raises InputError for another dtype: cuDNN has no float32 flash attention.
     """
     if q.dtype not in (jnp.bfloat16, jnp.float16):
         raise InputError(f"model.attention cudnn needs model.dtype bfloat16, got {q.dtype}; or use model.attention xla")
     length = q.shape[1]
-    offsets, lengths, fits = runs(_even(segments), min(MAX_RUNS, length + length % 2))
+    offsets, lengths, fits = runs(_even(segments), min(most, length + length % 2))
 
     def packed():
         # Keys and values once for each query head: JAX counts a run's place in them as if they had as many heads.

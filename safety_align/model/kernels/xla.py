@@ -11,7 +11,7 @@ from safety_align.routing import in_window
 MASKED = -1e30
 
 CHUNK = 512
-"""Queries of a block of the chunked backend."""
+"""Queries of a block of the chunked backend, unless asked otherwise."""
 
 GROUPS = 4
 """Groups of blocks of the chunked backend: more of them compute fewer scores that the mask drops, and compile longer."""
@@ -23,19 +23,19 @@ def dense_attention(q, k, v, segments, positions, window: int | None = None) -> 
     return _rows((q, segments, positions, slots), k, v, segments, positions, window)
 
 
-def chunked_attention(q, k, v, segments, positions, window: int | None = None) -> jax.Array:
-    """`kernels.causal_attention`, scores of `CHUNK` queries at a time, made again in the backward pass."""
+def chunked_attention(q, k, v, segments, positions, window: int | None = None, chunk: int = CHUNK) -> jax.Array:
+    """`kernels.causal_attention`, scores of `chunk` queries at a time, made again in the backward pass."""
     length = q.shape[1]
     slots = jnp.broadcast_to(jnp.arange(length), segments.shape)
     # Blocks of queries in groups, one after the other within a group: causal, so a group needs no slot after its last.
-    blocks = -(-length // CHUNK)
+    blocks = -(-length // chunk)
     query = [
-        _blocks(jnp.pad(x, ((0, 0), (0, blocks * CHUNK - length), *((0, 0),) * (x.ndim - 2))))
+        _blocks(jnp.pad(x, ((0, 0), (0, blocks * chunk - length), *((0, 0),) * (x.ndim - 2))), chunk)
         for x in (q, segments, positions, slots)
     ]
     parts = []
     for group in np.array_split(np.arange(blocks), min(GROUPS, blocks)):
-        stop = min((group[-1] + 1) * CHUNK, length)
+        stop = min((group[-1] + 1) * chunk, length)
         # Scores are recomputed in the backward pass, not kept.
         attend = jax.checkpoint(
             lambda rows, n=stop: _rows(rows, k[:, :, :n], v[:, :, :n], segments[:, :n], positions[:, :n], window)
@@ -45,9 +45,9 @@ def chunked_attention(q, k, v, segments, positions, window: int | None = None) -
     return out.reshape(out.shape[0], -1, *out.shape[3:])[:, :length]
 
 
-def _blocks(x: jax.Array) -> jax.Array:
-    """[B, n · CHUNK, …] → [n, B, CHUNK, …]."""
-    return x.reshape(x.shape[0], -1, CHUNK, *x.shape[2:]).swapaxes(0, 1)
+def _blocks(x: jax.Array, chunk: int) -> jax.Array:
+    """[B, n · chunk, …] → [n, B, chunk, …]."""
+    return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
 
 
 def _rows(query, k, v, segments, positions, window: int | None) -> jax.Array:

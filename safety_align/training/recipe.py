@@ -1,9 +1,11 @@
-"""What the runs on published models are to do, in conversations, and the steps, decay and weights that this comes to.
+"""What a run is to do, in conversations, and the steps, decay and weights that this comes to; for config files.
 
 How many conversations a row holds is measured, not guessed: it depends on the mixture, the template and the tokenizer.
 
     python -m launch.benchmark packing --config=configs/align_llama2_7b.py --tokenizer=DIR
 """
+
+from safety_align.errors import InputError
 
 EPOCH = 29_600
 """Conversations of an epoch: as many as the paper's data have (docs/method.md section 4), whatever our sources hold."""
@@ -30,12 +32,14 @@ def schedule(conversations_per_row: float, rows: int, epochs: float, epoch: floa
 
 def balanced(mixture: dict[str, float], by: str, share: float = MALICIOUS) -> dict[str, float]:
     """The mixture with the weight of `by`, a source of benign queries, such that `share` of labelled queries are malicious."""
+    if unknown := [name for name in (*mixture, by) if name not in LABELLED]:
+        raise InputError(f"the labels of {unknown[0]!r} are not known; they are of {', '.join(LABELLED)}")
     if LABELLED[by] != (1.0, 0.0):
-        raise ValueError(f"{by} is not a source of benign queries alone")
+        raise InputError(f"{by} is not a source of benign queries alone")
     others = [(weight, *LABELLED[name]) for name, weight in mixture.items() if name != by]
     malicious = sum(weight * labelled * bad for weight, labelled, bad in others)
     benign = sum(weight * labelled * (1 - bad) for weight, labelled, bad in others)
     weight = malicious * (1 - share) / share - benign
     if weight <= 0:
-        raise ValueError(f"{by} cannot balance a mixture that is benign enough: it would need the weight {weight:.2f}")
+        raise InputError(f"{by} cannot balance a mixture that is benign enough: it would need the weight {weight:.2f}")
     return mixture | {by: round(weight, 3)}

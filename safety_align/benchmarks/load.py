@@ -1,18 +1,48 @@
-"""How long, and in how much memory, a checkpoint is read: `python -m launch.benchmark load`."""
+"""`launch.benchmark load`: how long, and in how much memory, a checkpoint is read onto devices."""
 
 import json
+import os
 import pathlib
+import subprocess
+import sys
+import tempfile
 import time
+from collections.abc import Callable
 
 import jax
 import ml_dtypes
 import numpy as np
 
 from safety_align import sharding
+from safety_align.errors import RunFailed
 from safety_align.interop.huggingface import load_pretrained, planned_tensors
 from safety_align.interop.tensor_file import CHUNK_BYTES, write_file
-from safety_align.model import TransformerConfig
+from safety_align.model import TransformerConfig, preset
 from safety_align.model.huggingface_config import family_of, write_config
+
+MEASURE = (
+    "import json, pathlib, sys; from safety_align.benchmarks.load import measure; "
+    "print(json.dumps(measure(pathlib.Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))"
+)
+
+
+def load(size: str, fsdp: int, tensor: int, progress: Callable[[int], object] | None = None) -> dict:
+    """`measure` of a random checkpoint of the preset `size`, in a process of its own with `fsdp` x `tensor` fake devices;
+    the second of two runs: the first may read from the disk. Raises RunFailed where the process fails."""
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={fsdp * tensor}"
+    environment = dict(os.environ, XLA_FLAGS=flags, JAX_PLATFORMS="cpu")
+    with tempfile.TemporaryDirectory() as folder:
+        directory = pathlib.Path(folder) / "model"
+        write_random(directory, preset(size, safety_signal=False))
+        command = [sys.executable, "-c", MEASURE, str(directory), str(fsdp), str(tensor)]
+        for _ in range(2):
+            done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+            if done.returncode:
+                last = done.stderr.strip().splitlines()[-1:]
+                raise RunFailed(f"reading the checkpoint failed: {''.join(last)}")
+            if progress:
+                progress(1)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def write_random(directory: pathlib.Path, config: TransformerConfig) -> int:

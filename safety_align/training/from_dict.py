@@ -1,0 +1,75 @@
+"""Plain dicts, as config files give them, → the typed config of a training run."""
+
+import dataclasses
+from typing import Any
+
+from safety_align.data.pipeline import PipelineConfig
+from safety_align.decoding.config import GateConfig
+from safety_align.errors import InputError
+from safety_align.fields import defaults
+from safety_align.model import TransformerConfig, preset
+from safety_align.routing import RoutingConfig
+from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
+from safety_align.training.dpo import DpoConfig
+from safety_align.training.optimizer import OptimizerConfig
+
+
+def to_train_config(values: dict[str, Any]) -> TrainConfig:
+    """The typed config of a config file's values; InputError, naming the field, for what is none.
+
+    `model` holds a preset's name and what differs from it, `data` the fields of `PipelineConfig` and `DataConfig`, the
+    mixture as {source: weight}; `routing` and `gate` count only with the safety signal.
+    """
+    values = dict(values)
+    try:
+        model = dict(values.pop("model"))
+        model = preset(model.pop("preset"), **model)
+        data = dict(values.pop("data"))
+        shape = ("sequence_length", "batch_size", "checks_per_row", "pairs_per_row", "seed", "max_skipped")
+        pipeline = {name: data.pop(name) for name in shape if name in data}
+        mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
+        # A config of both has them for its variant with the signal; the plain one takes it over.
+        routing, gate = values.pop("routing", None), values.pop("gate", None)
+        routing = RoutingConfig(**(routing or {})) if model.safety_signal else None
+        gate = gate if model.safety_signal else None
+        if gate is not None:  # a config has only what differs
+            gate = GateConfig(**{name: getattr(routing, name) for name in ("r1", "r2", "r3")} | gate)
+        if not model.safety_signal:
+            pipeline["checks_per_row"] = 0
+        dpo = values.pop("dpo", None)
+        return TrainConfig(
+            model=model,
+            dpo=DpoConfig(**dpo) if dpo else None,
+            routing=routing,
+            gate=gate,
+            pipeline=PipelineConfig(mixture=mixture, **pipeline),
+            data=DataConfig(**data),
+            optimizer=OptimizerConfig(**values.pop("optimizer")),
+            mesh=MeshConfig(**values.pop("mesh", {})),
+            **values,
+        )
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"the config is not a training config: {type(error).__name__}: {error}") from error
+
+
+def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
+    """The keys that `to_train_config` would take beside those of `values`, as a tree of their defaults; {} for the values
+    of no training. None where the default depends on something else (a preset's sizes)."""
+    model = values.get("model")
+    if not isinstance(model, dict):
+        return {}
+    groups = {
+        "model": dict.fromkeys(field.name for field in dataclasses.fields(TransformerConfig))
+        | defaults(TransformerConfig),
+        "data": defaults(PipelineConfig) | defaults(DataConfig),
+        "optimizer": defaults(OptimizerConfig),
+        "mesh": defaults(MeshConfig),
+    }
+    if model.get("safety_signal", True):
+        groups |= {"routing": defaults(RoutingConfig), "gate": defaults(GateConfig)}
+    if values.get("dpo"):
+        groups["dpo"] = defaults(DpoConfig)
+    run = {name: value for name, value in defaults(TrainConfig).items() if name not in ("gate", "dpo")}
+    return run | groups

@@ -1,0 +1,91 @@
+"""What a run minimises (docs/method.md section 4): L = L_lm + lambda_cls * L_cls, or DPO's loss over preference pairs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, TransformerConfig, kernels
+from safety_align.model.transformer import SIGNAL
+from safety_align.placement import Batch
+from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
+from safety_align.training.losses import LOGITS_LENGTH, Totals, check_counts, cls_loss, lm_loss, token_nats
+
+TRAINABLE = ("all", "signal")
+"""What is trained: the whole model (the paper), or the safety signal beside a frozen language model."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """The losses of a model, as a function of its parameters and a batch. Hashable: a static argument of `jax.jit`.
+
+    Attributes:
+      model: the transformer; without the safety signal the loss is the language model's alone.
+      lambda_cls: weight of L_cls.
+      trainable: one of `TRAINABLE`.
+      dpo: the loss of preference pairs in place of the language model's; None: no preferences.
+      logits_length: slots of a row whose logits are in memory at once.
+    """
+
+    model: TransformerConfig
+    lambda_cls: float = 0.1
+    trainable: str = "all"
+    dpo: DpoConfig | None = None
+    logits_length: int = LOGITS_LENGTH
+
+    def __post_init__(self):
+        if self.trainable not in TRAINABLE:
+            raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
+
+    def on(self, mesh: jax.sharding.Mesh) -> "Objective":
+        """The same, with the attention backend of the mesh's devices."""
+        return dataclasses.replace(self, model=for_mesh(self.model, mesh))
+
+    def split(self, params: dict) -> tuple[dict, dict]:
+        """(trained, frozen) parameters, or anything else by their names; their union is `params`."""
+        chosen = params.keys() if self.trainable == "all" else set(SIGNAL)
+        trained = {name: value for name, value in params.items() if name in chosen}
+        return trained, {name: value for name, value in params.items() if name not in chosen}
+
+    def losses(self, params: dict, batch: Batch, totals: Totals) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """(loss, metrics) of a (micro)batch, float32 scalars; with a fixed `totals`, all add up over microbatches.
+
+        Metrics: lm_loss; of the safety signal cls_loss and `check_counts`; of DPO dpo_loss and `pair_counts`.
+        """
+        hidden, head, safety_logits = self._read(params, batch)
+        if self.dpo is not None:
+            return self._preference_losses(token_nats(hidden, head, batch.targets, self.logits_length), batch, totals)
+        lm = lm_loss(hidden, head, batch.targets, batch.loss_weights, totals.lm, self.logits_length)
+        if not self.model.safety_signal:
+            return lm, {"lm_loss": lm}
+        cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
+        return lm + self.lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(safety_logits, batch)
+
+    def evaluate(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
+        """What validation is made of: lm_sum and lm_count (nats, trained tokens), safety_logits of every check [B, M],
+        and pair_logprobs, the log-probabilities of both answers of every pair [B, P, 2]."""
+        hidden, head, safety_logits = self._read(params, batch)
+        nats = token_nats(hidden, head, batch.targets, self.logits_length)
+        return {
+            "lm_sum": jnp.sum(nats * batch.loss_weights),
+            "lm_count": jnp.sum(batch.loss_weights),
+            "safety_logits": safety_logits,
+            "pair_logprobs": pair_logprobs(nats, batch.pair_sides, batch.pair_weights.shape[1]),
+        }
+
+    def _read(self, params: dict, batch: Batch):
+        return SafetyTransformer(self.model).apply({"params": params}, *batch.inputs, method="readout")
+
+    def _preference_losses(self, nats: jax.Array, batch: Batch, totals: Totals):
+        lm = jnp.sum(nats * batch.loss_weights) / totals.lm
+        reference, weights = batch.pair_reference, batch.pair_weights
+        logprobs = pair_logprobs(nats, batch.pair_sides, weights.shape[1])
+        preference = dpo_loss(logprobs, reference, weights, self.dpo.beta, totals.pairs)
+        loss = preference + self.dpo.lm * lm if self.dpo.lm else preference
+        return loss, {"lm_loss": lm, "dpo_loss": preference} | pair_counts(logprobs, reference, weights)
+
+
+def for_mesh(config: TransformerConfig, mesh: jax.sharding.Mesh) -> TransformerConfig:
+    """The config with the attention backend that "auto" means on the mesh's devices."""
+    return dataclasses.replace(config, attention=kernels.choose(config.attention, mesh.devices.flat[0].platform))
