@@ -7,15 +7,17 @@ same command with --distributed; --mesh is that of the evaluation, training has 
 
 import pathlib
 
-from launch import cli, inference
+from launch import cli, devices
 from launch.defaults import training_defaults
-from launch.evaluation import own_output, say, to_eval_config, variant_gate
 from launch.huge_pages import restart_with_huge_pages
+from launch.output import own_output
 from launch.train import to_train_config
 from safety_align import distributed
+from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation import suite
-from safety_align.evaluation.gates import check_overrides
+from safety_align.evaluation.config import to_eval_config
+from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
@@ -35,7 +37,8 @@ def compare(
     measured = {}
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
-        gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
+        say(f"variant {name}")
+        gate = gate_for(bundle, overrides | variant["gate"]) if variant["gated"] else None
         if variant["gated"] and gate is None:
             raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
@@ -68,7 +71,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
-    inference.add_options(parser)
+    devices.add_options(parser)
     arguments, config = cli.parse_with_config(parser)
     values = config.to_dict()
     if missing := {"train", "order", "variants", "eval"} - values.keys():
@@ -85,7 +88,7 @@ def main() -> int:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
-    mesh = inference.start(arguments)
+    mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
         for _, train_config, _ in runs:
             check_data(train_config)

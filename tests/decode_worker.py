@@ -12,7 +12,7 @@ sys.path[:0] = [str(ROOT)]
 
 import jax  # noqa: E402
 
-from launch import cli, inference  # noqa: E402
+from launch import cli, devices  # noqa: E402
 from safety_align import sharding  # noqa: E402
 from safety_align.data import embedded  # noqa: E402
 from safety_align.decoding import GateConfig, Generator, Sampling, score_queries, score_windows  # noqa: E402
@@ -56,12 +56,12 @@ def main() -> int:
     for name in ("run", "rows", "out"):
         parser.add_argument(name)
     parser.add_argument("meshes", nargs="+")
-    inference.add_options(parser)
+    devices.add_options(parser)
     arguments = parser.parse_args()
-    inference.start(arguments)
+    devices.start(arguments)
     found = {}
     for text in arguments.meshes:
-        mesh = sharding.make_mesh(**inference.mesh_sizes(text))
+        mesh = sharding.make_mesh(**devices.mesh_sizes(text))
         found[text] = measure(arguments.run, arguments.rows, mesh, stream=text == arguments.meshes[-1])
     pathlib.Path(f"{arguments.out}.{jax.process_index()}.json").write_text(json.dumps(found))
     return cli.EXIT_OK

@@ -44,7 +44,7 @@ def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatc
 
 def test_all_data_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "train_all", None)  # not reached
-    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    monkeypatch.setattr(compare.devices, "start", lambda arguments: None)
     last = "runs/embedded_gated", "configs/embedded_gated.py"
     for said, change, values in (
         ("plian", {"template": "plian"}, {}),
@@ -85,7 +85,7 @@ def test_a_comparison_of_another_dtype_is_another_one(tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(compare, "own_output", refuse)
-    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    monkeypatch.setattr(compare.devices, "start", lambda arguments: None)
     for dtype in ("float32", "bfloat16"):
         monkeypatch.setattr(
             "sys.argv",

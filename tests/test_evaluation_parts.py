@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch.evaluation import to_eval_config
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.evaluation import parts as module
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.gates import gate_for, gate_report
 from safety_align.evaluation.parts import Parts
 from safety_align.training.reference import fingerprint

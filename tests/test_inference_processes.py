@@ -11,12 +11,12 @@ from decode_worker import BATCH, GATE, NEW_TOKENS, measure
 from processes import TIMEOUT, TINY_RUN, finish, log, start_command
 
 from launch import cli
-from launch.evaluation import to_eval_config
-from launch.inference import mesh_sizes
+from launch.devices import mesh_sizes
 from launch.train import to_train_config
 from safety_align.decoding import Generator, Sampling
 from safety_align.decoding.jsonl import read_requests
 from safety_align.errors import InputError
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model

@@ -4,6 +4,7 @@ import dataclasses
 
 from safety_align.attacks import SamplingGrid
 from safety_align.errors import InputError
+from safety_align.evaluation.gates import check_overrides
 from safety_align.fields import check_fields
 
 MAX_DRAWS = 10_000
@@ -63,3 +64,20 @@ class EvalConfig:
                 f"temperatures x top_ps x top_ks x best_of are {draws} draws for each behaviour, not 1 to {MAX_DRAWS}"
             )
         SamplingGrid(self.temperatures, self.top_ps, self.top_ks).settings()  # checks each of its settings
+
+
+def to_eval_config(values: dict) -> tuple[EvalConfig, dict]:
+    """The typed config of an evaluation config's dict, and its overrides of the gate that comes with the model: those
+    fields of `gate` that are not None."""
+    values = dict(values)
+    gate = values.pop("gate", {})
+    if not isinstance(gate, dict):
+        raise InputError(f"config.gate is {gate!r}; give fields of a gate, {{}} for the model's own")
+    overrides = {name: value for name, value in gate.items() if value is not None}
+    check_overrides(overrides)
+    try:
+        return EvalConfig(**values), overrides
+    except InputError:
+        raise
+    except (TypeError, KeyError, AttributeError, ValueError) as error:
+        raise InputError(f"the config is not an evaluation config: {type(error).__name__}: {error}") from error
