@@ -1,4 +1,4 @@
-"""What a training's config may leave out: every field that has a default can be set by --config.key=value all the same."""
+"""What a config may leave out: every field that has a default can be set by --config.key=value all the same."""
 
 import dataclasses
 
@@ -31,6 +31,20 @@ def training_defaults(config: ml_collections.ConfigDict) -> dict:
         groups["dpo"] = _of(DpoConfig)
     run = {name: value for name, value in _of(TrainConfig).items() if name not in ("gate", "dpo")}
     return run | groups
+
+
+def evaluation_defaults(config: ml_collections.ConfigDict) -> dict:
+    """The keys that `to_eval_config` would take beside those of `config`, or of its `eval` in a comparison's."""
+    from safety_align.decoding import GateConfig
+    from safety_align.evaluation.config import EvalConfig
+    from safety_align.evaluation.measurements import measurement_defaults
+
+    values = config.to_dict()
+    compared = isinstance(values.get("eval"), dict)
+    found = {name: value for name, value in _of(EvalConfig).items() if name != "judge"}
+    found["gate"] = dict.fromkeys(field.name for field in dataclasses.fields(GateConfig))
+    found["measurements"] = measurement_defaults((values["eval"] if compared else values).get("measurements"))
+    return {"eval": found} if compared else found
 
 
 def _of(made: type) -> dict:

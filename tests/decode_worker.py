@@ -27,7 +27,6 @@ GATE = GateConfig(max_refusal_tokens=28)
 def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = True) -> dict:
     """What is said of a run: answers (every other sampled), a stream, the head's scores, perplexity; and where it is."""
     bundle = load_unrolled(run, mesh)
-    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
     generator = Generator(bundle, GATE, mesh=mesh)
     asked = requests(rows)
     answers = generator.generate(asked, NEW_TOKENS, BATCH)
@@ -38,8 +37,8 @@ def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = 
             [r.token_ids, r.status, r.stop_reason, r.refusal_start, [c.step for c in r.checks]] for r in answers
         ],
         "stream": list(generator.stream(asked[1], NEW_TOKENS))[-1].result.token_ids if stream else None,
-        "scores": [*score_queries(*tools, [q.turns for q in asked], mesh), *score_windows(*tools, windows, GATE, mesh)],
-        "perplexity": perplexity(*tools, benign, mesh=mesh)["perplexity"],
+        "scores": [*score_queries(bundle, [q.turns for q in asked], mesh), *score_windows(bundle, windows, GATE, mesh)],
+        "perplexity": perplexity(bundle, benign, mesh=mesh)["value"],
         "addressable": all(leaf.is_fully_addressable for leaf in jax.tree.leaves(generator.params)),
         "bytes_here": sum(s.data.nbytes for x in jax.tree.leaves(generator.params) for s in x.addressable_shards),
     }
