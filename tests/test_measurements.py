@@ -18,7 +18,7 @@ from safety_align.evaluation.example_sets import Embedded, EvalData, Goals, Held
 from safety_align.evaluation.head import Windows
 from safety_align.evaluation.judges import RefusalRules, Verdict
 from safety_align.evaluation.measurements import AttackMeasurement, HeadMeasurement
-from safety_align.evaluation.report import markdown_table
+from safety_align.evaluation.report import html_report, markdown_table
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.model import preset
 from safety_align.text import Tokenizer, get_template
@@ -241,3 +241,4 @@ def test_utilities_have_rows_of_their_own_and_what_is_not_measured_has_none():
     assert [cell.strip() for cell in table.splitlines()[-1].split("|")[2:4]] == ["–", "2.0"]
     without = {"attacks": {}, "benign_refused": {}, "head": {}}
     assert len(markdown_table({"a": without}).splitlines()) == 2
+    assert "<svg" not in html_report({"a": without}) and "<h2>All figures</h2>" in html_report({"a": without})

@@ -112,19 +112,19 @@ def html_report(variants: dict[str, dict]) -> str:
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
         *(f"<p>{escape(v)}: {escape(describe(_gate(d)))}.</p>" for v, d in variants.items() if "gate" in d),
-        "<h2>Attack success rate</h2>",
-        bars(
-            {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},
-            _names(variants, "attacks"),
-            "asr",
-        ),
-        "<h2>Benign requests refused</h2>",
-        bars({v: d["benign_refused"] for v, d in variants.items()}, _names(variants, "benign_refused"), "rate"),
+        *_plot("Attack success rate", variants, "attacks", "asr"),
+        *_plot("Benign requests refused", variants, "benign_refused", "rate"),
         f"<h2>All figures</h2><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>",
         "<h2>What was measured, and its weak spots</h2>" + _NOTES,
     ]
     parts += _samples(variants)
     return "\n".join(parts) + "</html>\n"
+
+
+def _plot(title: str, variants: dict[str, dict], part: str, key: str) -> list[str]:
+    """A heading and bars; nothing where nothing of that part was measured."""
+    names = _names(variants, part)
+    return [f"<h2>{title}</h2>", bars({v: found[part] for v, found in variants.items()}, names, key)] if names else []
 
 
 def _samples(variants: dict[str, dict]) -> list[str]:
