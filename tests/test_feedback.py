@@ -82,7 +82,7 @@ def result(ids: list[int], stop_reason: str = "max_tokens", refused: bool = Fals
 def test_only_answers_that_were_cut_go_on():
     """One that ended, one that was refused, one of which no more was released; the fourth goes on, in its place."""
     script = [
-        [result([1, 2, 5], "eos"), result([7], refused=True), result([1, 2]), result([1, 2, 9])],
+        [result([1, 2, 5], "eos"), result([1, 2, 7], refused=True), result([1, 2]), result([1, 2, 9])],
         [result([1, 2, 9, 8])],
         [result([1, 2, 9, 8, 4], "eos")],
     ]
@@ -91,7 +91,7 @@ def test_only_answers_that_were_cut_go_on():
     behaviors = (BEHAVIORS * 2)[:4]
     requests = [dataclasses.replace(r, prefill_ids=(1, 2)) for (r,) in attack.requests(behaviors, BUNDLE)]
     results = attack.answers(requests, TargetModel(recorded, 99, 2))
-    assert [r.token_ids for r in results] == [[1, 2, 5], [7], [1, 2], [1, 2, 9, 8, 4]]
+    assert [r.token_ids for r in results] == [[1, 2, 5], [1, 2, 7], [1, 2], [1, 2, 9, 8, 4]]
     assert [[r.prefill_ids for r in asked] for asked, _ in recorded.rounds[1:]] == [[(1, 2, 9)], [(1, 2, 9, 8)]]
     assert all(asked[0].turns == requests[3].turns for asked, _ in recorded.rounds[1:])
     assert [request.prefill_ids for request in requests] == [(1, 2)] * 4  # the caller's are as they were
