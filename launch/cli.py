@@ -144,7 +144,8 @@ def _coerce(name: str, text: str, old):
 def apply_overrides(
     config: ml_collections.ConfigDict, arguments: list[str], flag: str = "config", defaults: dict | None = None
 ) -> None:
-    """Applies `--{flag}.a.b=value` arguments in place; an unknown key or argument is an `InputError`.
+    """Applies `--{flag}.a.b=value` arguments in place; an unknown key or argument is an `InputError`. A group takes "none",
+    which leaves it out.
 
     `defaults`: a tree of the keys that may be set though `config` leaves them out, with what they are then.
     """
@@ -160,11 +161,12 @@ def apply_overrides(
                 keys = ", ".join(sorted(node)) if isinstance(node, dict) else "no keys"
                 raise InputError(f"unknown {flag} key {name!r}: {key!r} is not one of: {keys}")
             node = node[key]
-        if isinstance(node, dict):
+        if isinstance(node, dict) and text.lower() != "none":
             raise InputError(
-                f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node))}; set one of them"
+                f"{argument.partition('=')[0]} is a group with keys {', '.join(sorted(node))}; set one of them, or all to none"
             )
-        value, holder = _coerce(f"{flag}.{name}", text, node), config
+        value = None if isinstance(node, dict) else _coerce(f"{flag}.{name}", text, node)
+        holder = config
         with config.unlocked():
             for group in groups:
                 if holder.get(group) is None:

@@ -7,14 +7,16 @@ same command with --distributed; --mesh is that of the evaluation, training has 
 
 import pathlib
 
-from launch import cli, inference
-from launch.defaults import training_defaults
-from launch.evaluation import own_output, say, to_eval_config, variant_gate
+from launch import cli, devices
+from launch.defaults import evaluation_defaults, training_defaults
 from launch.huge_pages import restart_with_huge_pages
+from launch.output import own_output
 from safety_align import distributed
+from safety_align.distributed import say
 from safety_align.errors import InputError
-from safety_align.evaluation import suite
-from safety_align.evaluation.gates import check_overrides
+from safety_align.evaluation.config import check_data as check_eval_data
+from safety_align.evaluation.config import to_eval_config
+from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
@@ -31,11 +33,12 @@ def compare(
     """Evaluates `variants` (name → {checkpoint, gated, gate overrides}) and writes the report into `output`, which is
     its own (`own_output`); returns the table, of several processes in the first. `mesh`: see `evaluate_variant`;
     `dtype`: see `load_unrolled`."""
-    eval_config, overrides = to_eval_config(evaluation)
+    eval_config, overrides = to_eval_config(evaluation, "config.eval")
     measured = {}
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
-        gate = variant_gate(name, bundle, overrides | variant["gate"]) if variant["gated"] else None
+        say(f"variant {name}")
+        gate = gate_for(bundle, overrides | variant["gate"]) if variant["gated"] else None
         if variant["gated"] and gate is None:
             raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
         measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
@@ -68,28 +71,30 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
-    inference.add_options(parser)
-    arguments, config = cli.parse_with_config(parser)
+    devices.add_options(parser)
+    arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     values = config.to_dict()
-    if missing := {"train", "order", "variants", "eval"} - values.keys():
+    if missing := {key for key in ("train", "order", "variants", "eval") if values.get(key) is None}:
         raise InputError(f"{arguments.config} is not the config of a comparison: it lacks {', '.join(sorted(missing))}")
     unknown = set(values["order"]) ^ set(values["variants"])
     if unknown:
         raise InputError(f"config.order and config.variants differ in {', '.join(sorted(unknown))}")
     output, about = pathlib.Path(arguments.output), {"config": values, "dtype": arguments.dtype}
     check_path(output)
-    eval_config, overrides = to_eval_config(values["eval"])
+    eval_config, overrides = to_eval_config(values["eval"], "config.eval")
     for name, variant in values["variants"].items():  # before anything is trained
         check_name(name, "config.variants:")
-        if missing := {"checkpoint", "gated", "gate"} - variant.keys():
+        if missing := {"checkpoint", "gated", "gate"} - {
+            key for key, value in (variant or {}).items() if value is not None
+        }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
     runs = [training(entry) for entry in values["train"]]
-    mesh = inference.start(arguments)
+    mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
         for _, train_config, _ in runs:
             check_data(train_config)
-        suite.check_data(eval_config)
+        check_eval_data(eval_config)
     with own_output(output, about):
         if not train_all(runs):
             return cli.EXIT_FAILED

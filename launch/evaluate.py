@@ -2,16 +2,20 @@
 
 Writes results.json, table.md and report.html into the output directory and prints the table. A checkpoint without a
 safety signal is decoded without a gate; one with it by the gate that came with it, of which --config.gate.key=value
-changes a field. An interrupted evaluation goes on where it was. On several hosts every process is
-given the same command with --distributed; the first writes and speaks.
+changes a field. So does --config.measurements.GROUP.NAME.key=value of one measurement; NAME=none leaves it out. An
+interrupted evaluation goes on where it was. On several hosts every process is given the same command with --distributed;
+the first writes and speaks.
 """
 
 import pathlib
 
-from launch import cli, inference
-from launch.evaluation import own_output, to_eval_config, variant_gate
+from launch import cli, devices
+from launch.defaults import evaluation_defaults
+from launch.output import own_output
 from safety_align import distributed
-from safety_align.evaluation import suite
+from safety_align.distributed import say
+from safety_align.evaluation.config import check_data, to_eval_config
+from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
@@ -25,18 +29,19 @@ def main() -> int:
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
-    inference.add_options(parser)
-    arguments, config = cli.parse_with_config(parser)
+    devices.add_options(parser)
+    arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     eval_config, overrides = to_eval_config(config.to_dict())
     if arguments.name is not None:
         check_name(arguments.name, "--name")
     check_path(pathlib.Path(arguments.output))
-    mesh = inference.start(arguments)
+    mesh = devices.start(arguments)
     with distributed.agreed():
-        suite.check_data(eval_config)
+        check_data(eval_config)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
-    gate = variant_gate(name, bundle, overrides)
+    say(f"variant {name}")
+    gate = gate_for(bundle, overrides)
     output = pathlib.Path(arguments.output)
     about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
     about["dtype"] = bundle.model_config.dtype

@@ -18,7 +18,7 @@ import sys
 import ml_collections
 from tqdm import tqdm
 
-from launch import cli, inference
+from launch import cli, devices
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.claims import locked
@@ -59,7 +59,7 @@ def main() -> int:
     parser.add_argument("--top-p", type=cli.number, default=1.0, help="default: %(default)s")
     seed = cli.integer(0, 2**32 - 1)
     parser.add_argument("--seed", type=seed, default=0, help="of the sampling, default: %(default)s")
-    inference.add_options(parser)
+    devices.add_options(parser)
     arguments, rest = parser.parse_known_args()
     if (arguments.prompt is None) == (arguments.input is None):
         raise InputError("give either --prompt or --input with --output (see --help)")
@@ -76,7 +76,7 @@ def main() -> int:
         raise InputError(f"{rest[0]} says how to gate, --no-gate not to; give one of them")
     to_gate(GateConfig(), rest)  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
-    mesh = inference.start(arguments)
+    mesh = devices.start(arguments)
     rows = None
     if arguments.input is not None:
         with distributed.agreed():

@@ -14,8 +14,8 @@ from configs.compare.small import variants
 from configs.eval import embedded as evaluation
 from launch import cli
 from launch.compare import compare, train_all
-from launch.evaluation import own_output
 from launch.huge_pages import restart_with_huge_pages
+from launch.output import own_output
 from safety_align.training.from_dict import to_train_config
 
 

@@ -47,10 +47,10 @@ class Guard:
     def __init__(
         self, bundle: Bundle, safe: str = "safe", unsafe: str = "unsafe", max_length: int = 1024, batch_size: int = 32
     ):
-        self._config = dataclasses.replace(bundle.model_config, safety_signal=False)
-        self._params, self._tokenizer, self._template = bundle.params, bundle.tokenizer, bundle.template
+        config = dataclasses.replace(bundle.model_config, safety_signal=False)
+        self._bundle = dataclasses.replace(bundle, model_config=config)
         self._batch_size, self._max_length = batch_size, max_length
-        check_rows(self._config, batch_size, SHORTEST, "a smaller batch_size")
+        check_rows(config, batch_size, SHORTEST, "a smaller batch_size")
         answers = [list(bundle.template.encode_response(bundle.tokenizer, answer)) for answer in (safe, unsafe)]
         shared = 0
         while shared < min(map(len, answers)) and answers[0][shared] == answers[1][shared]:
@@ -78,16 +78,18 @@ class Guard:
         batch = Batch.of(rows, RowShape(length), self._batch_size)
         last = np.zeros(self._batch_size, np.int32)
         last[: len(prompts)] = [len(p) - 1 for p in prompts]
-        logits = np.asarray(_next_logits(self._config, self._params, batch.inputs, last))[: len(prompts), self._pair]
+        model, params = self._bundle.model_config, self._bundle.params
+        logits = np.asarray(_next_logits(model, params, batch.inputs, last))[: len(prompts), self._pair]
         return 1 / (1 + np.exp(logits[:, 0].astype(np.float64) - logits[:, 1]))
 
     def _prompt(self, text: str) -> np.ndarray:
+        template, tokenizer = self._bundle.template, self._bundle.tokenizer
         while True:
-            ids = self._template.encode(self._tokenizer, (Turn("user", text),)).ids
+            ids = template.encode(tokenizer, (Turn("user", text),)).ids
             excess = len(ids) + len(self._shared) - self._max_length
             if excess <= 0:
                 return np.concatenate([ids, self._shared]).astype(np.int32)
-            kept = self._tokenizer.encode(text)[: -max(excess, 1)]
+            kept = tokenizer.encode(text)[: -max(excess, 1)]
             if not len(kept):
                 raise InputError(f"the guard's prompt without any text is longer than max_length ({self._max_length})")
-            text = self._tokenizer.decode(kept)
+            text = tokenizer.decode(kept)

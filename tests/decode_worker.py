@@ -12,7 +12,7 @@ sys.path[:0] = [str(ROOT)]
 
 import jax  # noqa: E402
 
-from launch import cli, inference  # noqa: E402
+from launch import cli, devices  # noqa: E402
 from safety_align import sharding  # noqa: E402
 from safety_align.data import embedded  # noqa: E402
 from safety_align.decoding import GateConfig, Generator, Sampling, score_queries, score_windows  # noqa: E402
@@ -27,7 +27,6 @@ GATE = GateConfig(max_refusal_tokens=28)
 def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = True) -> dict:
     """What is said of a run: answers (every other sampled), a stream, the head's scores, perplexity; and where it is."""
     bundle = load_unrolled(run, mesh)
-    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
     generator = Generator(bundle, GATE, mesh=mesh)
     asked = requests(rows)
     answers = generator.generate(asked, NEW_TOKENS, BATCH)
@@ -38,8 +37,8 @@ def measure(run: str, rows: str, mesh: jax.sharding.Mesh | None, stream: bool = 
             [r.token_ids, r.status, r.stop_reason, r.refusal_start, [c.step for c in r.checks]] for r in answers
         ],
         "stream": list(generator.stream(asked[1], NEW_TOKENS))[-1].result.token_ids if stream else None,
-        "scores": [*score_queries(*tools, [q.turns for q in asked], mesh), *score_windows(*tools, windows, GATE, mesh)],
-        "perplexity": perplexity(*tools, benign, mesh=mesh)["perplexity"],
+        "scores": [*score_queries(bundle, [q.turns for q in asked], mesh), *score_windows(bundle, windows, GATE, mesh)],
+        "perplexity": perplexity(bundle, benign, mesh=mesh)["value"],
         "addressable": all(leaf.is_fully_addressable for leaf in jax.tree.leaves(generator.params)),
         "bytes_here": sum(s.data.nbytes for x in jax.tree.leaves(generator.params) for s in x.addressable_shards),
     }
@@ -56,12 +55,12 @@ def main() -> int:
     for name in ("run", "rows", "out"):
         parser.add_argument(name)
     parser.add_argument("meshes", nargs="+")
-    inference.add_options(parser)
+    devices.add_options(parser)
     arguments = parser.parse_args()
-    inference.start(arguments)
+    devices.start(arguments)
     found = {}
     for text in arguments.meshes:
-        mesh = sharding.make_mesh(**inference.mesh_sizes(text))
+        mesh = sharding.make_mesh(**devices.mesh_sizes(text))
         found[text] = measure(arguments.run, arguments.rows, mesh, stream=text == arguments.meshes[-1])
     pathlib.Path(f"{arguments.out}.{jax.process_index()}.json").write_text(json.dumps(found))
     return cli.EXIT_OK

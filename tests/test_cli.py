@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from ml_collections import ConfigDict
 
 import safety_align
 from launch import cli
@@ -145,6 +146,15 @@ def test_overrides_that_are_no_such_values(override):
     config = cli.load_config("configs/embedded_gated.py")
     with pytest.raises(InputError, match=override.partition("=")[0]):
         cli.apply_overrides(config, [f"--config.{override}"])
+
+
+def test_a_group_takes_none_and_nothing_else():
+    config = ConfigDict(dict(model=dict(width=3), steps=1))
+    cli.apply_overrides(config, ["--config.model=None"])
+    assert config.model is None
+    for bad in ("--config.model=0", "--config.steps=none"):
+        with pytest.raises(InputError):
+            cli.apply_overrides(ConfigDict(dict(model=dict(width=3), steps=1)), [bad])
 
 
 def test_every_config_file_of_the_project_is_still_read():

@@ -157,7 +157,7 @@ def test_generate_files_resume_and_refuse_another_run(trained, tmp_path):
 def test_evaluate_writes_the_documented_results(trained, tmp_path):
     options = [
         "launch.evaluate", "--config=configs/eval/embedded.py", f"--checkpoint={trained}", f"--output={tmp_path / 'eval'}",
-        "--config.behaviors=2", "--config.sampling_behaviors=1", "--config.benign=2", "--config.head_examples=4",
+        "--config.behaviors=2", "--config.measurements.attacks.sampling.n=1", "--config.benign=2", "--config.head_examples=4",
         "--config.max_new_tokens=8", "--config.batch_size=2",
     ]  # fmt: skip
     done = call(*options)

@@ -6,6 +6,8 @@ import types
 import pytest
 
 from configs.compare import pretraining
+from configs.compare import small as comparison
+from configs.eval import embedded, small
 from launch import cli, compare
 from safety_align.errors import InputError
 
@@ -22,18 +24,21 @@ def test_entries_of_a_comparison_take_overrides():
 
 def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "train_all", None)  # not reached
-    from configs.compare import small
-
     broken = {
         "variants: 'a/b'": lambda c: c.update(variants={"a/b": c.variants.sft}, order=(*c.order, "a/b")),
         "sft lacks checkpoint": lambda c: c.variants.sft.__delattr__("checkpoint"),
         "no_such": lambda c: c.variants.gated.update(gate={"no_such": 1}),
         "threshold": lambda c: c.variants.gated.update(gate={"threshold": 2.0}),
         "lacks train": lambda c: c.__delattr__("train"),
+        "it lacks eval": lambda c: setattr(c, "eval", None),
+        "first lacks checkpoint, gate, gated": lambda c: setattr(c.variants, "first", None),
+        "config.eval.measurements.attacks.direct.kind 'dirct' is not known": lambda c: (
+            c.eval.measurements.attacks.direct.update(kind="dirct")
+        ),
         "order and config.variants differ": lambda c: c.update(order=("sft",)),
     }
     for said, change in broken.items():
-        config = small.get_config()
+        config = comparison.get_config()
         change(config)
         monkeypatch.setattr(compare.cli, "load_config", lambda path, c=config: c)
         monkeypatch.setattr("sys.argv", ["compare", "--config=x", f"--output={tmp_path / 'out'}"])
@@ -44,16 +49,17 @@ def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatc
 
 def test_all_data_are_looked_for_before_anything_is_trained(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "train_all", None)  # not reached
-    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    monkeypatch.setattr(compare.devices, "start", lambda arguments: None)
     last = "runs/embedded_gated", "configs/embedded_gated.py"
-    for said, change, values in (
-        ("plian", {"template": "plian"}, {}),
-        (str(tmp_path / "nowhere"), {}, {"data": "real", "data_dir": str(tmp_path / "nowhere")}),
+    for said, change, evaluation in (
+        ("plian", {"template": "plian"}, embedded.get_config()),
+        (str(tmp_path / "nowhere"), {}, small.get_config()),
     ):
         config = cli.load_config("configs/compare/embedded.py")
-        config.eval.update(values)
+        config.eval = evaluation
+        config.eval.data_dir = str(tmp_path / "nowhere")
         config.train = (*config.train[:2], (*last, change))
-        monkeypatch.setattr(compare.cli, "parse_with_config", lambda parser, c=config: parsed(parser, c))
+        monkeypatch.setattr(compare.cli, "parse_with_config", lambda parser, defaults, c=config: parsed(parser, c))
         monkeypatch.setattr("sys.argv", ["compare", f"--output={tmp_path / 'out'}"])
         with pytest.raises(InputError, match=said):
             compare.main()
@@ -72,7 +78,7 @@ def test_no_column_is_called_gated_without_a_gate(tmp_path, monkeypatch):
     monkeypatch.setattr(compare, "evaluate_variant", None)  # not reached
     variants = {"gated": {"checkpoint": "runs/sft", "gated": True, "gate": {}}}
     with pytest.raises(InputError, match="gated is gated, but runs/sft has no safety signal"):
-        compare.compare(variants, {"data": "embedded"}, tmp_path, {})
+        compare.compare(variants, embedded.get_config().to_dict(), tmp_path, {})
 
 
 def test_a_comparison_of_another_dtype_is_another_one(tmp_path, monkeypatch):
@@ -85,7 +91,7 @@ def test_a_comparison_of_another_dtype_is_another_one(tmp_path, monkeypatch):
         yield
 
     monkeypatch.setattr(compare, "own_output", refuse)
-    monkeypatch.setattr(compare.inference, "start", lambda arguments: None)
+    monkeypatch.setattr(compare.devices, "start", lambda arguments: None)
     for dtype in ("float32", "bfloat16"):
         monkeypatch.setattr(
             "sys.argv",

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from launch.evaluation import to_eval_config
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.evaluation import parts as module
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.gates import gate_for, gate_report
 from safety_align.evaluation.parts import Parts
 from safety_align.training.reference import fingerprint
@@ -91,10 +91,13 @@ def test_what_differs_from_the_default_gate_is_said():
     assert gate_report(GateConfig())["differs"] == {} and gate_report(None) is None
 
 
+MEASURED = {"measurements": {"attacks": {"direct": {"kind": "direct", "behaviors": "embedded"}}}}
+
+
 def test_evaluation_configs_override_the_gate_field_by_field():
-    config, overrides = to_eval_config({"gate": {"tau": None, "r2": 4}, "seed": 3})
+    config, overrides = to_eval_config(MEASURED | {"gate": {"tau": None, "r2": 4}, "seed": 3})
     assert overrides == {"r2": 4} and config.seed == 3
-    assert to_eval_config({})[1] == {}
+    assert to_eval_config(MEASURED)[1] == {}
     for gate, named in (
         ({"tua": 1}, "tua"),
         ({"tau": 0}, "tau"),
@@ -102,6 +105,8 @@ def test_evaluation_configs_override_the_gate_field_by_field():
         (3, "config.gate"),
     ):
         with pytest.raises(InputError, match=named):
-            to_eval_config({"gate": gate})
-    with pytest.raises(InputError, match="evaluation config"):
-        to_eval_config({"sede": 3})
+            to_eval_config(MEASURED | {"gate": gate})
+    with pytest.raises(InputError, match="config.sede is not a field of an evaluation config; there are: .*, seed"):
+        to_eval_config(MEASURED | {"sede": 3})
+    with pytest.raises(InputError, match="config.eval is None, not an evaluation config"):
+        to_eval_config(None, "config.eval")

@@ -1,12 +1,15 @@
 """Typed configs hold what they say."""
 
 import dataclasses
+import functools
 
 import pytest
 
+from safety_align.attacks import FeedbackPrefill, Prefill, SamplingGrid
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.errors import InputError
-from safety_align.evaluation.run import EvalConfig
+from safety_align.evaluation.config import EvalConfig
+from safety_align.evaluation.measurements import Measurements
 from safety_align.fields import check_fields
 from safety_align.routing import RoutingConfig
 from safety_align.training.config import DataConfig, MeshConfig
@@ -52,6 +55,7 @@ def test_fields_are_held_in_their_types():
     assert type(found.rate) is float and found.mixture == (("a", 1.0),) and hash(found)
 
 
+EVAL = functools.partial(EvalConfig, Measurements())
 PIPELINE = dict(sequence_length=8, batch_size=2, checks_per_row=4, mixture=(("embedded", 1.0),))
 
 
@@ -64,11 +68,12 @@ PIPELINE = dict(sequence_length=8, batch_size=2, checks_per_row=4, mixture=(("em
     (OptimizerConfig, dict(warmup=-1), "optimizer.warmup"), (MeshConfig, dict(data=1.5), "mesh.data"),
     (DataConfig, dict(data_dir=None), "data.data_dir"), (DataConfig, dict(max_bad_fraction=-0.1), "data.max_bad_fraction"),
     (RoutingConfig, dict(windows=10**12), "routing.windows"), (DpoConfig, dict(reference="x", lm=-1), "dpo.lm"),
-    (DpoConfig, dict(reference="x", beta=float("nan")), "dpo.beta"), (EvalConfig, dict(seed=-1), "seed"),
-    (EvalConfig, dict(prefills=(0,)), "prefills"), (EvalConfig, dict(temperatures=(float("nan"),)), "temperatures"),
-    (EvalConfig, dict(best_of=10**9), "draws"),
-    (EvalConfig, dict(temperatures=(1.0,) * 5_000, top_ps=(1.0,) * 5_000, top_ks=(0,) * 400), "10000000000 draws"),
-    (EvalConfig, dict(top_ps=(2.0,)), "top_p"), (EvalConfig, dict(top_ps=()), "draws"), (EvalConfig, dict(behaviors="7"), "behaviors"),
+    (DpoConfig, dict(reference="x", beta=float("nan")), "dpo.beta"), (EVAL, dict(seed=-1), "seed"),
+    (EVAL, dict(behaviors="7"), "behaviors"), (EVAL, dict(judge="rules"), "judge"), (Prefill, dict(tokens=0), "tokens"),
+    (SamplingGrid, dict(temperatures=(float("nan"),)), "temperatures"), (SamplingGrid, dict(best_of=10**9), "draws"),
+    (SamplingGrid, dict(temperatures=(1.0,) * 5_000, top_ps=(1.0,) * 5_000, top_ks=(0,) * 400), "10000000000 draws"),
+    (SamplingGrid, dict(top_ps=(2.0,)), "top_p"), (SamplingGrid, dict(top_ps=()), "draws"),
+    (FeedbackPrefill, dict(rounds=0), "rounds"), (FeedbackPrefill, dict(new_tokens=1.5), "new_tokens"),
 ])  # fmt: skip
 def test_the_projects_configs_check_theirs(make, change, named):
     with pytest.raises(InputError, match=named):

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from launch import generate, inference
+from launch import devices, generate
 from safety_align.decoding.generator import Piece
 from safety_align.decoding.requests import Result
 from safety_align.errors import InputError
@@ -42,7 +42,7 @@ def test_an_output_never_overwrites_another_file(output, said, tmp_path, monkeyp
     (tmp_path / "soft").symlink_to(source)
     os.mkfifo(tmp_path / "pipe")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(inference, "start", None)  # not reached
+    monkeypatch.setattr(devices, "start", None)  # not reached
     monkeypatch.setattr("sys.argv", ["generate", "--checkpoint=none", "--input=in.jsonl", f"--output={output}"])
     with pytest.raises(InputError, match=said):
         generate.main()

@@ -11,11 +11,12 @@ from decode_worker import BATCH, GATE, NEW_TOKENS, measure
 from processes import TIMEOUT, TINY_RUN, finish, log, start_command
 
 from launch import cli
-from launch.evaluation import to_eval_config
-from launch.inference import mesh_sizes
+from launch.defaults import evaluation_defaults
+from launch.devices import mesh_sizes
 from safety_align.decoding import Generator, Sampling
 from safety_align.decoding.jsonl import read_requests
 from safety_align.errors import InputError
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.interop import load_model
@@ -23,8 +24,8 @@ from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 
 EVAL = (
-    "--config.behaviors=3", "--config.sampling_behaviors=1", "--config.benign=3", "--config.head_examples=6",
-    "--config.max_new_tokens=8", "--config.batch_size=3", "--config.prefills=(5,)",
+    "--config.behaviors=3", "--config.measurements.attacks.sampling.n=1", "--config.benign=3", "--config.head_examples=6",
+    "--config.max_new_tokens=8", "--config.batch_size=3", *(f"--config.measurements.attacks.prefill_{k}=none" for k in (10, 20, 40)),
 )  # fmt: skip
 
 
@@ -123,7 +124,7 @@ def test_two_processes_evaluate_as_one_does(trained):
     """The same counts; and parts that are there already, here those of longer prompts, are taken and not measured."""
     output = trained.parent / "eval"
     config = cli.load_config("configs/eval/embedded.py")
-    cli.apply_overrides(config, list(EVAL))
+    cli.apply_overrides(config, list(EVAL), defaults=evaluation_defaults(config))
     eval_config, overrides = to_eval_config(config.to_dict())
     parts, bundle = trained.parent / "parts", load_model(trained)
     gate = gate_for(bundle, overrides)

@@ -3,13 +3,14 @@
 import dataclasses
 from collections.abc import Sequence
 
-from safety_align.attacks.base import Behavior, ask
+from safety_align.attacks.base import Behavior, OneRound, ask
+from safety_align.bundle import Bundle
 from safety_align.decoding import Request
-from safety_align.text import ChatTemplate, Tokenizer
+from safety_align.fields import check_fields
 
 
 @dataclasses.dataclass(frozen=True)
-class Prefill:
+class Prefill(OneRound):
     """Prefills `tokens` tokens of an affirmative harmful start.
 
     Published targets are about ten tokens long. A longer prefill continues them with steps that we compose from the
@@ -18,18 +19,14 @@ class Prefill:
 
     tokens: int
 
-    @property
-    def name(self) -> str:
-        """prefill_5, …"""
-        return f"prefill_{self.tokens}"
+    def __post_init__(self):
+        check_fields(self, tokens=1)
 
-    def requests(
-        self, behaviors: Sequence[Behavior], tokenizer: Tokenizer, template: ChatTemplate
-    ) -> list[list[Request]]:
+    def requests(self, behaviors: Sequence[Behavior], bundle: Bundle) -> list[list[Request]]:
         """See `Attack.requests`."""
         made = []
         for i, behavior in enumerate(behaviors):
-            ids = template.encode_response(tokenizer, affirmative_start(behavior))[: self.tokens]
+            ids = bundle.template.encode_response(bundle.tokenizer, affirmative_start(behavior))[: self.tokens]
             made.append([ask(behavior.goal, prefill_ids=tuple(int(t) for t in ids), seed=i)])
         return made
 

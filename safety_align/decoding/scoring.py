@@ -9,6 +9,7 @@ import scipy.special
 from jax.sharding import Mesh
 
 from safety_align import sharding
+from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.placement import Batch, RowShape, Segment
@@ -57,17 +58,10 @@ def segment_logits(
     return found
 
 
-def score_queries(
-    config: TransformerConfig,
-    params,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    conversations: Sequence[Sequence[Turn]],
-    mesh: Mesh | None = None,
-) -> np.ndarray:
+def score_queries(bundle: Bundle, conversations: Sequence[Sequence[Turn]], mesh: Mesh | None = None) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
-    segments = [query_segment(tokenizer, template, turns) for turns in conversations]
-    return score_segments(config, params, segments, mesh=mesh)
+    segments = [query_segment(bundle.tokenizer, bundle.template, turns) for turns in conversations]
+    return score_segments(bundle.model_config, bundle.params, segments, mesh=mesh)
 
 
 def query_segment(tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn]) -> Segment:
@@ -78,18 +72,15 @@ def query_segment(tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[
 
 
 def score_windows(
-    config: TransformerConfig,
-    params,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
+    bundle: Bundle,
     windows: Sequence[tuple[Sequence[Turn], str, int]],
     gate: GateConfig,
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """What the gate's check of a benign answer would say: for each (turns, answer, tokens), the probability [N] that the
     answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2)."""
-    segments = [window_segment(tokenizer, template, gate, *window) for window in windows]
-    return score_segments(config, params, segments, mesh=mesh)
+    segments = [window_segment(bundle.tokenizer, bundle.template, gate, *window) for window in windows]
+    return score_segments(bundle.model_config, bundle.params, segments, mesh=mesh)
 
 
 def window_segment(

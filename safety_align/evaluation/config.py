@@ -1,41 +1,35 @@
-"""What an evaluation measures: typed, frozen, validated."""
+"""What an evaluation is: what it measures, on which data, how far answers go, who judges them. Typed, frozen, validated."""
 
 import dataclasses
 
-from safety_align.attacks import SamplingGrid
 from safety_align.errors import InputError
+from safety_align.evaluation.example_sets import EvalData, Sample
+from safety_align.evaluation.gates import check_overrides
+from safety_align.evaluation.judges import JUDGES, Judge, RefusalRules
+from safety_align.evaluation.kinds import build
+from safety_align.evaluation.measurements import Measurements
 from safety_align.fields import check_fields
-
-MAX_DRAWS = 10_000
-"""Answers to one behaviour, at most."""
 
 
 @dataclasses.dataclass(frozen=True)
 class EvalConfig:
-    """What to measure.
+    """An evaluation.
 
     Attributes:
-      data: "real" (the files of `data_dir`) or "embedded".
+      measurements: what is measured.
+      judge: of answers.
       data_dir, cache_dir: raw and prepared data.
-      behaviors: behaviours per attack at most. sampling_behaviors: likewise for the sampling grid, which multiplies.
-      prefills: lengths in tokens.
-      temperatures, top_ps, top_ks, best_of: the sampling grid.
-      benign: benign prompts per set.
-      head_examples: items per class for the head's AUROC.
+      behaviors: behaviours per attack at most. benign: benign examples per set. head_examples: items per class for the
+        head's AUROC. A measurement's own `n` goes before these.
       max_new_tokens: cap on new tokens. batch_size: rows of the decoder.
-      seed: of every subsample.
+      seed: of every sample.
     """
 
-    data: str = "real"
+    measurements: Measurements
+    judge: Judge = RefusalRules()
     data_dir: str = "../shared/data"
     cache_dir: str = "~/.cache/safety_align"
     behaviors: int = 100
-    sampling_behaviors: int = 25
-    prefills: tuple[int, ...] = (5, 10, 20, 40)
-    temperatures: tuple[float, ...] = (0.7, 1.0, 1.5)
-    top_ps: tuple[float, ...] = (0.7, 1.0)
-    top_ks: tuple[int, ...] = (0, 40)
-    best_of: int = 1
     benign: int = 200
     head_examples: int = 400
     max_new_tokens: int = 64
@@ -43,23 +37,41 @@ class EvalConfig:
     seed: int = 0
 
     def __post_init__(self):
-        counts = (
-            "behaviors",
-            "sampling_behaviors",
-            "benign",
-            "head_examples",
-            "max_new_tokens",
-            "batch_size",
-            "best_of",
-        )
+        counts = ("behaviors", "benign", "head_examples", "max_new_tokens", "batch_size")
         check_fields(self, seed=0, **dict.fromkeys(counts, 1))
-        if self.data not in ("real", "embedded"):
-            raise InputError(f"data {self.data!r} is not real or embedded")
-        if few := [tokens for tokens in self.prefills if tokens < 1]:
-            raise InputError(f"prefills must be at least 1, got {few[0]}")
-        draws = len(self.temperatures) * len(self.top_ps) * len(self.top_ks) * self.best_of
-        if not 1 <= draws <= MAX_DRAWS:
-            raise InputError(
-                f"temperatures x top_ps x top_ks x best_of are {draws} draws for each behaviour, not 1 to {MAX_DRAWS}"
-            )
-        SamplingGrid(self.temperatures, self.top_ps, self.top_ks).settings()  # checks each of its settings
+
+    @property
+    def data(self) -> EvalData:
+        """Where the data are."""
+        return EvalData(self.data_dir, self.cache_dir, self.seed)
+
+
+def check_data(config: EvalConfig) -> None:
+    """Raises InputError for a data file that is not there or not right, before a model is read or trained."""
+    measured = config.measurements
+    for attack in measured.attacks.values():
+        attack.load(config.behaviors, config.data)
+    samples: list[Sample] = [*measured.benign.values(), *(u.examples for u in measured.utility.values())]
+    samples += [side for compared in measured.head.values() for side in (compared.malicious, compared.benign)]
+    for sample in dict.fromkeys(samples):
+        sample.source.check(config.data)
+
+
+def to_eval_config(values: dict, where: str = "config") -> tuple[EvalConfig, dict]:
+    """The typed config of an evaluation config's dict, and its overrides of the gate that comes with the model: those
+    fields of `gate` that are not None. `where` is what messages call `values`."""
+    if not isinstance(values, dict):
+        raise InputError(f"{where} is {values!r}, not an evaluation config")
+    values = dict(values)
+    gate = values.pop("gate", {})
+    if not isinstance(gate, dict):
+        raise InputError(f"{where}.gate is {gate!r}; give fields of a gate, {{}} for the model's own")
+    overrides = {name: value for name, value in gate.items() if value is not None}
+    check_overrides(overrides)
+    known = [field.name for field in dataclasses.fields(EvalConfig)]
+    if unknown := sorted(values.keys() - set(known)):
+        raise InputError(f"{where}.{unknown[0]} is not a field of an evaluation config; there are: {', '.join(known)}")
+    values["measurements"] = Measurements.read(values.get("measurements"), f"{where}.measurements")
+    if "judge" in values:
+        values["judge"] = build(values["judge"], JUDGES, f"{where}.judge")
+    return EvalConfig(**values), overrides

@@ -1,38 +1,93 @@
 """How well the head tells malicious from benign: AUROC, false positives at fixed recall."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jax.sharding import Mesh
 
 from safety_align.bundle import Bundle
+from safety_align.data.examples import Example
 from safety_align.decoding import GateConfig, score_queries, score_windows
 from safety_align.evaluation.statistics import Clusters, auroc, auroc_interval, fpr_at_recall
-from safety_align.evaluation.suite import Answer, HeadSets
-
-WINDOWS = 2
-"""Windows read of each answer."""
+from safety_align.fields import check_fields
 
 
-def measure_head(
-    bundle: Bundle, gate: GateConfig, sets: HeadSets, seed: int, mesh: Mesh | None, advance: Callable | None = None
-) -> dict[str, dict]:
-    """`compare_scores` of each comparison of `sets`, at the gate's threshold, of windows as wide as the gate's.
+@dataclasses.dataclass(frozen=True)
+class Head:
+    """The head that is measured: of a model, at a gate's widths and threshold. mesh: where the parameters are; seed: of the
+    windows that are drawn."""
 
-    Queries count as dependent where their words are the same, windows where they are of answers to one conversation.
-    """
-    tools = bundle.model_config, bundle.params, bundle.tokenizer, bundle.template
-    scored: dict[str, tuple[np.ndarray, Sequence]] = {}
-    for name, queries in sets.queries.items():
-        scored[name] = score_queries(*tools, queries, mesh), queries
-    for name, answers in sets.answers.items():
-        lengths = [len(bundle.template.encode_response(bundle.tokenizer, answer.response)) for answer in answers]
-        windows = sample_windows(answers, lengths, gate.r2, WINDOWS, seed)
-        scored[name] = score_windows(*tools, windows, gate, mesh), [turns for turns, _, _ in windows]
+    bundle: Bundle
+    gate: GateConfig
+    mesh: Mesh | None = None
+    seed: int = 0
+
+
+@runtime_checkable
+class Reading(Protocol):
+    """What the head reads of an example: a frozen dataclass, whose fields a config sets."""
+
+    def scores(self, examples: Sequence[Example], head: Head) -> tuple[np.ndarray, Sequence]:
+        """Probabilities of "malicious" [N], and which of them count as dependent: a key for each."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Queries:
+    """The first check, which reads the query. Queries in the same words count as dependent."""
+
+    def scores(self, examples: Sequence[Example], head: Head) -> tuple[np.ndarray, Sequence]:
+        """See `Reading.scores`."""
+        queries = [example.turns for example in examples]
+        return score_queries(head.bundle, queries, head.mesh), queries
+
+
+@dataclasses.dataclass(frozen=True)
+class Windows:
+    """Windows of answers, as wide as the gate's: `per_answer` of each. Those of answers to one conversation count as
+    dependent."""
+
+    per_answer: int = 2
+
+    def __post_init__(self):
+        check_fields(self, per_answer=1)
+
+    def scores(self, examples: Sequence[Example], head: Head) -> tuple[np.ndarray, Sequence]:
+        """See `Reading.scores`."""
+        bundle, answered = head.bundle, [example for example in examples if example.response]
+        lengths = [len(bundle.template.encode_response(bundle.tokenizer, example.response)) for example in answered]
+        windows = sample_windows(answered, lengths, head.gate.r2, self.per_answer, head.seed)
+        return score_windows(bundle, windows, head.gate, head.mesh), [turns for turns, _, _ in windows]
+
+
+READINGS: dict[str, type[Reading]] = {"queries": Queries, "windows": Windows}
+"""Readings by the name that a config calls them."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Two sets of examples, of both of which the head reads the same."""
+
+    reading: Reading
+    malicious: tuple[Example, ...]
+    benign: tuple[Example, ...]
+
+
+def measure_head(comparisons: dict[str, Comparison], head: Head) -> dict[str, dict]:
+    """`compare_scores` of each comparison, by name, at the gate's threshold. A set that several share is read once."""
+    scored: dict[tuple, tuple[np.ndarray, Sequence]] = {}
+
+    def read(reading: Reading, examples: tuple[Example, ...]) -> tuple[np.ndarray, Sequence]:
+        if (reading, examples) not in scored:
+            scored[reading, examples] = reading.scores(examples, head)
+        return scored[reading, examples]
+
     found = {}
-    for result, bad, good in sets.compared:
-        (malicious, bad_clusters), (benign, good_clusters) = scored[bad], scored[good]
-        found[result] = compare_scores(malicious, benign, gate.threshold, bad_clusters, good_clusters)
+    for name, compared in comparisons.items():
+        malicious, bad_clusters = read(compared.reading, compared.malicious)
+        benign, good_clusters = read(compared.reading, compared.benign)
+        found[name] = compare_scores(malicious, benign, head.gate.threshold, bad_clusters, good_clusters)
     return found
 
 
@@ -67,13 +122,13 @@ def compare_scores(
 
 
 def sample_windows(
-    answers: Sequence[Answer], lengths: Sequence[int], r2: int, per_answer: int, seed: int
+    answered: Sequence[Example], lengths: Sequence[int], r2: int, per_answer: int, seed: int
 ) -> list[tuple]:
-    """Random full rule 2 windows of the answers, each as `(turns, answer, tokens)`: what is read after so many `tokens`
+    """Random full rule 2 windows of examples' answers, each as `(turns, answer, tokens)`: what is read after so many `tokens`
     of it. `lengths` are in tokens; an answer of none has no window."""
     rng = np.random.default_rng(seed)
     windows = []
-    for answer, length in zip(answers, lengths, strict=True):
+    for example, length in zip(answered, lengths, strict=True):
         for _ in range(per_answer if length else 0):
-            windows.append((answer.turns, answer.response, int(rng.integers(min(r2, length), length + 1))))
+            windows.append((example.turns, example.response, int(rng.integers(min(r2, length), length + 1))))
     return windows

@@ -53,7 +53,8 @@ class Parts:
     def measure(
         self, part: str, inputs: Iterable, run: Callable[[Callable[[int], None]], dict], total: int = 0
     ) -> dict:
-        """What `run(advance)` returns, or returned before on the same `inputs`; `total` calls of `advance(1)` finish it."""
+        """What `run(advance)` returns, or returned before on the same `inputs`; it calls `advance(n)` after n answers of the
+        `total` that it gives, or more where answers are asked for again."""
         key = digest((self._identity, *inputs))[:16]
         saved = self._folder / f"{self._name}.{part}.{key}.json" if self._folder else None
         first = distributed.is_main()

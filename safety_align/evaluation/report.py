@@ -9,8 +9,8 @@ from safety_align.evaluation.plots import bars, is_number, known_checks, timelin
 from safety_align.files import write_atomically
 from safety_align.visible import LINES, visible
 
-ATTACKS = ("direct", "prefill_5", "prefill_10", "prefill_20", "prefill_40", "nested", "gcg_transfer", "sampling")
-"""The order in which attacks are shown; others follow."""
+SHOWN = ("prefill_10", "nested", "sampling", "direct")
+"""Attacks of which answers are shown first; as many are shown at most."""
 
 _NOTES = """
 <p>Attack success: the share of behaviours for which a judge of refusal and compliance, which reads the whole answer
@@ -60,13 +60,14 @@ def rows_of(variants: dict[str, dict]) -> list[tuple[str, list[str]]]:
     def add(label: str, cell):
         rows.append((label, [cell(v) or "–" for v in variants.values()]))
 
-    for name in _names(variants, "attacks", ATTACKS):
+    for name in _names(variants, "attacks"):
         add(f"{name} ASR %", lambda v, n=name: _percent(v["attacks"].get(n), "asr"))
     for name in _names(variants, "benign_refused"):
         add(f"{name} refused %", lambda v, n=name: _percent(v["benign_refused"].get(n), "rate"))
     for name in _names(variants, "head"):
         add(f"{name} AUROC", lambda v, n=name: _number(v["head"].get(n), "auroc", 3))
-    add("perplexity", lambda v: _number(v, "perplexity", 1))
+    for name in _utilities(variants):
+        add(name, lambda v, n=name: _number(v, n, 1))
     return rows
 
 
@@ -111,14 +112,8 @@ def html_report(variants: dict[str, dict]) -> str:
         "<h1>Attacks on the gate</h1>",
         f"<p>{len(variants)} variant{'s' * (len(variants) > 1)}: {escape(', '.join(variants))}.</p>",
         *(f"<p>{escape(v)}: {escape(describe(_gate(d)))}.</p>" for v, d in variants.items() if "gate" in d),
-        "<h2>Attack success rate</h2>",
-        bars(
-            {v: {n: r for n, r in d["attacks"].items()} for v, d in variants.items()},
-            _names(variants, "attacks", ATTACKS),
-            "asr",
-        ),
-        "<h2>Benign requests refused</h2>",
-        bars({v: d["benign_refused"] for v, d in variants.items()}, _names(variants, "benign_refused"), "rate"),
+        *_plot("Attack success rate", variants, "attacks", "asr"),
+        *_plot("Benign requests refused", variants, "benign_refused", "rate"),
         f"<h2>All figures</h2><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table>",
         "<h2>What was measured, and its weak spots</h2>" + _NOTES,
     ]
@@ -126,13 +121,19 @@ def html_report(variants: dict[str, dict]) -> str:
     return "\n".join(parts) + "</html>\n"
 
 
+def _plot(title: str, variants: dict[str, dict], part: str, key: str) -> list[str]:
+    """A heading and bars; nothing where nothing of that part was measured."""
+    names = _names(variants, part)
+    return [f"<h2>{title}</h2>", bars({v: found[part] for v, found in variants.items()}, names, key)] if names else []
+
+
 def _samples(variants: dict[str, dict]) -> list[str]:
     parts = []
     for variant, measured in list(variants.items())[:3]:
         parts.append(f"<h2>Answers of {escape(variant)}</h2>")
         threshold = (_gate(measured) or GateConfig()).threshold
-        for name in ("prefill_10", "nested", "sampling", "direct"):
-            for sample in measured["attacks"].get(name, {}).get("samples", [])[:2]:
+        for name in _names({variant: measured}, "attacks", SHOWN)[: len(SHOWN)]:
+            for sample in measured["attacks"][name].get("samples", [])[:2]:
                 parts.append(_sample(name, sample, threshold))
         for name, found in measured["benign_refused"].items():
             parts += [_sample(name, sample, threshold) for sample in found.get("samples", [])[:2]]
@@ -171,6 +172,13 @@ def _names(variants: dict[str, dict], part: str, first: tuple[str, ...] = ()) ->
     return [n for n in first if n in present] + [n for n in present if n not in first]
 
 
+def _utilities(variants: dict[str, dict]) -> list[str]:
+    """The figures of the variants' own, without those that only say of how many examples they are."""
+    found = dict.fromkeys(key for v in variants.values() for key, value in v.items() if not isinstance(value, dict))
+    beside = {f"{key}_{what}" for key in found for what in ("n", "skipped")}
+    return [key for key in found if key not in beside and key != "gate"]
+
+
 def _percent(found: dict | None, key: str) -> str | None:
     if not found or not is_number(found[key]):
         return None
@@ -179,7 +187,7 @@ def _percent(found: dict | None, key: str) -> str | None:
 
 
 def _number(found: dict | None, key: str, digits: int) -> str | None:
-    return f"{found[key]:.{digits}f}" if found and is_number(found[key]) else None
+    return f"{found[key]:.{digits}f}" if found and is_number(found.get(key)) else None
 
 
 def _small(cell: str) -> str:

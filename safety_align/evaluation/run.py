@@ -1,22 +1,22 @@
 """One variant, all measurements: the dictionary that `results.json` holds for it."""
 
-import dataclasses
 import functools
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from jax.sharding import Mesh
 
+from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request
-from safety_align.evaluation import suite
 from safety_align.evaluation.asr import attack_success
 from safety_align.evaluation.config import EvalConfig
+from safety_align.evaluation.example_sets import Sample
 from safety_align.evaluation.gates import gate_report
-from safety_align.evaluation.head import measure_head
+from safety_align.evaluation.head import Comparison, Head, measure_head
+from safety_align.evaluation.measurements import AttackMeasurement, HeadMeasurement, UtilityMeasurement
 from safety_align.evaluation.over_refusal import benign_refused, benign_requests
 from safety_align.evaluation.parts import Parts
-from safety_align.evaluation.utility import perplexity
 from safety_align.files import check_name
 from safety_align.text import Turn
 from safety_align.training.reference import fingerprint
@@ -45,45 +45,82 @@ def evaluate_variant(
         shows bars. What is done already is as the first finds it.
     """
     check_name(name, "variant")
-    generator = Generator(bundle, gate or "off", mesh=mesh)
-    # The generator's model: its layers are unrolled on any mesh, and so are the same for every number of devices.
-    identity = generator.model_config, fingerprint(generator.params, mesh), gate, config
-    parts = Parts(partial, name, identity, progress)
-    result: dict = {"gate": gate_report(gate), "attacks": {}, "benign_refused": {}, "head": {}}
-    options = dict(max_new_tokens=config.max_new_tokens, batch_size=config.batch_size)
-    for attack, behaviors in suite.attacks(config):
-        groups = attack.requests(behaviors, bundle.tokenizer, bundle.template)
-        run = functools.partial(attack_success, behaviors, groups, generator, **options)
+    variant = _Variant(bundle, gate, config, name, partial, progress, mesh)
+    measured = config.measurements
+    result = {
+        "gate": gate_report(gate),
+        "attacks": {key: variant.attack(key, attacked) for key, attacked in measured.attacks.items()},
+        "benign_refused": {key: variant.benign(key, sample) for key, sample in measured.benign.items()},
+        "head": variant.head(measured.head) if gate is not None and measured.head else {},
+    }
+    for key, useful in measured.utility.items():
+        result |= variant.utility(key, useful)
+    return result
+
+
+class _Variant:
+    """The measurements of one variant, each a part."""
+
+    def __init__(self, bundle, gate, config: EvalConfig, name: str, partial, progress: bool, mesh):
+        self._bundle, self._gate, self._config, self._mesh = bundle, gate, config, mesh
+        self._generator = Generator(bundle, gate or "off", mesh=mesh)
+        # The generator's model: its layers are unrolled on any mesh, and so are the same for every number of devices.
+        weights = fingerprint(self._generator.params, mesh)
+        answers = config.judge, config.max_new_tokens, config.batch_size
+        self._parts = Parts(partial, name, (self._generator.model_config, weights, gate, answers), progress)
+
+    def attack(self, name: str, measured: AttackMeasurement) -> dict:
+        behaviors = measured.load(self._config.behaviors, self._config.data)
+        groups = measured.attack.requests(behaviors, self._bundle)
         requests = [request for group in groups for request in group]
-        result["attacks"][attack.name] = parts.measure(attack.name, _inputs(bundle, requests), run, len(requests))
-    for set_name, prompts in suite.benign_prompts(config).items():
-        requests = benign_requests(prompts)
-        run = functools.partial(benign_refused, requests, generator, **options)
-        inputs = _inputs(bundle, requests)
-        result["benign_refused"][set_name] = parts.measure(f"benign_{set_name}", inputs, run, len(requests))
-    if gate is not None:
-        sets = suite.head_sets(config)
-        inputs = [sets, *_ids(bundle, (turns for found in sets.queries.values() for turns in found))]
-        run = functools.partial(measure_head, bundle, gate, sets, config.seed, mesh)
-        result["head"] = parts.measure("head", inputs, run)
-    examples = suite.benign_examples(config)
-    inputs = [*examples, *_ids(bundle, (e.turns for e in examples))]
-    run = functools.partial(_perplexity, bundle, gate, examples, mesh)
-    return result | parts.measure("perplexity", inputs, run)
+        return self._parts.measure(
+            name,
+            [measured.attack, *behaviors, *self._asked(requests)],
+            lambda advance: attack_success(
+                measured.attack, behaviors, groups, self._target(advance), self._config.judge
+            ),
+            len(requests),
+        )
 
+    def benign(self, name: str, sample: Sample) -> dict:
+        examples = sample.examples(self._config.benign, self._config.data)
+        requests = benign_requests([example.turns for example in examples])
+        return self._parts.measure(
+            f"benign_{name}",
+            self._asked(requests),
+            lambda advance: benign_refused(requests, self._target(advance), self._config.judge),
+            len(requests),
+        )
 
-def _inputs(bundle: Bundle, requests: Sequence[Request]) -> list:
-    """What the answers to `requests` depend on, beside the model."""
-    return [*requests, *_ids(bundle, (request.turns for request in requests))]
+    def head(self, measured: dict[str, HeadMeasurement]) -> dict:
+        config = self._config
+        load = functools.cache(lambda sample: tuple(sample.examples(config.head_examples, config.data)))
+        comparisons = {
+            name: Comparison(each.reading, load(each.malicious), load(each.benign)) for name, each in measured.items()
+        }
+        read = (e.turns for compared in comparisons.values() for e in (*compared.malicious, *compared.benign))
+        head = Head(self._bundle, self._gate, self._mesh, config.seed)
+        inputs = [*comparisons.items(), config.seed, *self._ids(dict.fromkeys(read))]
+        return self._parts.measure("head", inputs, lambda _: measure_head(comparisons, head))
 
+    def utility(self, name: str, measured: UtilityMeasurement) -> dict:
+        """{name: the number, "NAME_n": of how many examples, …}"""
+        examples = measured.examples.examples(self._config.benign, self._config.data)
+        found = self._parts.measure(
+            name,
+            [measured.utility, *examples, *self._ids(example.turns for example in examples)],
+            lambda _: measured.utility.measure(self._bundle, self._gate, examples, self._mesh),
+        )
+        return {name if key == "value" else f"{name}_{key}": value for key, value in found.items()}
 
-def _ids(bundle: Bundle, conversations: Iterable[Sequence[Turn]]) -> list[list[int]]:
-    """Prompts as this tokenizer and this template encode them."""
-    return [bundle.template.encode(bundle.tokenizer, turns).ids.tolist() for turns in conversations]
+    def _target(self, advance: Callable[[int], None]) -> TargetModel:
+        return TargetModel(self._generator, self._config.max_new_tokens, self._config.batch_size, advance)
 
+    def _asked(self, requests: Sequence[Request]) -> list:
+        """What the answers to `requests` depend on, beside the model."""
+        return [*requests, *self._ids(request.turns for request in requests)]
 
-def _perplexity(bundle: Bundle, gate: GateConfig | None, examples, mesh: Mesh | None, advance) -> dict:
-    model, params = bundle.model_config, bundle.params
-    if gate is None or not gate.visible:  # no answer feels the signal
-        model = dataclasses.replace(model, safety_signal=False)
-    return perplexity(model, params, bundle.tokenizer, bundle.template, examples, mesh=mesh)
+    def _ids(self, conversations: Iterable[Sequence[Turn]]) -> list[list[int]]:
+        """Prompts as this tokenizer and this template encode them."""
+        template, tokenizer = self._bundle.template, self._bundle.tokenizer
+        return [template.encode(tokenizer, turns).ids.tolist() for turns in conversations]

@@ -30,7 +30,7 @@ def calibrated(seed: int):
     """Random parameters with a head that finds three of the seven `requests()` malicious, none of them narrowly."""
     params = random_params(CONFIG, seed, scale=0.3)
     params |= {"safety_bias": np.float32(0)}
-    scores = score_queries(CONFIG, params, TOKENIZER, TEMPLATE, [q.turns for q in requests()])
+    scores = score_queries(Bundle(CONFIG, params, TOKENIZER, TEMPLATE), [q.turns for q in requests()])
     return params | {"safety_bias": np.float32(-np.mean(np.sort(np.log(scores / (1 - scores)))[3:5]))}
 
 
@@ -174,7 +174,7 @@ def test_low_dependence_reports_and_does_not_act():
 
 def test_the_first_check_is_the_score_of_the_query():
     generator, asked = make(), requests()
-    scores = score_queries(CONFIG, calibrated(0), TOKENIZER, TEMPLATE, [q.turns for q in asked])
+    scores = score_queries(Bundle(CONFIG, calibrated(0), TOKENIZER, TEMPLATE), [q.turns for q in asked])
     found = [r.query_score for r in generator.generate(asked, 4)]
     # float32 in two batch shapes.
     np.testing.assert_allclose(found, scores, atol=2e-5)

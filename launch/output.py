@@ -1,0 +1,38 @@
+"""An output directory of one's own: what `evaluate`, `compare` and `quickstart` write into."""
+
+import contextlib
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from safety_align import distributed
+from safety_align.claims import check_same, locked_directory
+from safety_align.strict_json import read_json
+
+
+@contextlib.contextmanager
+def own_output(output: pathlib.Path, about: dict) -> Iterator[None]:
+    """Within it `output` is this evaluation's alone. InputError if it holds another's results, which are not overwritten
+    then, or if another evaluates there.
+
+    Of several processes the first looks; all must do the same evaluation.
+    """
+    distributed.must_equal(about)
+    results = output / "results.json"
+    with contextlib.ExitStack() as held:
+        with distributed.agreed():
+            if distributed.is_main():
+                held.enter_context(locked_directory(output))
+                if os.path.lexists(results):
+                    taken, advice = f"{results} belongs to another evaluation", "choose another --output"
+                    check_same(read_json(results, _Results).about, about, taken, advice)
+        yield
+
+
+class _Results(msgspec.Struct):
+    """What tells whose a results.json is."""
+
+    about: dict[str, Any]
