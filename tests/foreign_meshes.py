@@ -4,21 +4,20 @@ import os
 
 os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
 
+import flax.linen as nn
 import jax
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from make import TINY, random_params, random_rows
 
-from safety_align.model import SafetyTransformer, init_params
-from safety_align.routing import Routing
+from safety_align.model import SafetyTransformer, abstract_params
 
 TOLERANCE = 2e-5  # of the largest number of an array: float32, sums in another order
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
 
 def logits(params, batch):
-    arguments = batch["tokens"], batch["positions"], Routing.of(batch)
-    out = SafetyTransformer(TINY).apply({"params": params}, *arguments)
+    out = SafetyTransformer(TINY).apply({"params": params}, *batch.inputs)
     return out.logits, out.safety_logits
 
 
@@ -29,8 +28,7 @@ def total(params, batch):
 def main():
     batch, _ = random_rows(np.random.default_rng(), rows=4)
     params = random_params()
-    expected, gradient = logits(params, batch), jax.grad(total)(params, batch)
-    fresh = logits(init_params(TINY, jax.random.key(0)), batch)
+    expected, gradient = jax.jit(logits)(params, batch), jax.jit(jax.grad(total))(params, batch)
 
     def check(name, found, wanted=expected):
         for a, b in zip(*map(jax.tree.leaves, (found, wanted)), strict=True):
@@ -42,9 +40,13 @@ def main():
         with jax.set_mesh(mesh):
             rows = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(names[0])))
             check(f"{names}", jax.jit(logits)(params, rows))
-            check(f"{names}, gradients", jax.jit(jax.grad(total))(params, rows), gradient)
-            made = jax.jit(lambda key: init_params(TINY, key))(jax.random.key(0))
-            check(f"{names}, parameters with their axes", jax.jit(logits)(made, rows), fresh)
+    mesh = jax.make_mesh((2, 2), ("tensor", "y"), axis_types=(AUTO, AUTO))
+    with jax.set_mesh(mesh):
+        check("gradients", jax.jit(jax.grad(total))(params, batch), gradient)
+        axes = jax.tree.map(lambda like: like.names if isinstance(like, nn.LogicallyPartitioned) else None,
+            abstract_params(TINY), is_leaf=lambda like: isinstance(like, nn.LogicallyPartitioned))  # fmt: skip
+        boxed = jax.tree.map(nn.LogicallyPartitioned, params, axes)
+        check("parameters with their axes", jax.jit(logits)(boxed, batch))
 
     mesh = jax.make_mesh((2, 2), ("data", "tensor"), axis_types=(EXPLICIT,) * 2)
     with jax.set_mesh(mesh):

@@ -2,9 +2,10 @@
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
-from safety_align.model import TransformerConfig, init_params, preset
+from safety_align.model import TransformerConfig, abstract_params, preset
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import RoutingConfig, sample_checks
 
@@ -12,11 +13,19 @@ TINY = preset("tiny", layers=2)
 
 
 def random_params(config: TransformerConfig = TINY, seed: int = 0, scale: float = 0.1):
-    """Initial parameters plus noise, so that nothing (the safety head above all) is zero."""
-    params = nn.unbox(init_params(config, jax.random.key(seed)))
-    leaves, tree = jax.tree.flatten(params)
-    keys = jax.random.split(jax.random.key(seed + 1), len(leaves))
-    return tree.unflatten([x + scale * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys, strict=True)])
+    """Parameters about as large as initial ones, plus noise, so that nothing (the safety head above all) is zero.
+
+    By numpy: XLA takes a quarter of a second to compile each draw of jax's.
+    """
+    rng = np.random.default_rng(seed)
+
+    def draw(path, like):
+        mean = float(path[-1].key == "scale")  # of a norm
+        drawn_at_first = like.ndim > 1 and not mean and not path[-1].key.startswith("b")
+        spread = np.hypot(scale, drawn_at_first * config.width**-0.5)
+        return jnp.asarray(mean + spread * rng.normal(size=like.shape), like.dtype)
+
+    return jax.tree_util.tree_map_with_path(draw, nn.unbox(abstract_params(config)))
 
 
 def random_segment(rng, prompt: int, response: int, windows: int = 2, vocab: int = 97, signal: bool = True) -> Segment:

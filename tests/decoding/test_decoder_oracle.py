@@ -8,6 +8,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from make import random_params
 from oracle import Automaton, GrowingForward, logit
 
 from safety_align.decoding.config import GateConfig
@@ -26,10 +27,8 @@ NEW_TOKENS = 16
 
 def make_params(seed: int, bias: float):
     """Random parameters, scaled up so that verdicts and tokens vary; `bias` shifts the head."""
-    params = nn.unbox(init_params(CONFIG, jax.random.key(seed)))
-    keys = iter(jax.random.split(jax.random.key(seed + 1), 100))
-    params = jax.tree.map(lambda x: x + 0.25 * jax.random.normal(next(keys), x.shape), params)
-    params["safety_kernel"] = 3.0 * jax.random.normal(next(keys), params["safety_kernel"].shape)
+    params = random_params(CONFIG, seed, scale=0.25)
+    params["safety_kernel"] = 12.0 * params["safety_kernel"]
     return params | {"safety_bias": params["safety_bias"] * 0 + bias}
 
 
