@@ -10,15 +10,13 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from make import TINY, random_params, random_rows
 
 from safety_align.model import SafetyTransformer, init_params
-from safety_align.routing import Routing
 
 TOLERANCE = 2e-5  # of the largest number of an array: float32, sums in another order
 AUTO, EXPLICIT = AxisType.Auto, AxisType.Explicit
 
 
 def logits(params, batch):
-    arguments = batch["tokens"], batch["positions"], Routing.of(batch)
-    out = SafetyTransformer(TINY).apply({"params": params}, *arguments)
+    out = SafetyTransformer(TINY).apply({"params": params}, *batch.inputs)
     return out.logits, out.safety_logits
 
 

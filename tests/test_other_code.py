@@ -13,7 +13,6 @@ from make import TINY, random_params, random_rows
 
 from safety_align.model import Cache, SafetyTransformer, Write, unroll
 from safety_align.model.cache import LayerCache
-from safety_align.routing import Routing
 from safety_align.sizes import cache_bytes
 
 HERE = pathlib.Path(__file__).parent
@@ -28,8 +27,8 @@ def model(request):
 
 def apply(model, tokens, batch, method=None):
     config, params = model
-    routing = Routing.of(batch)
-    return SafetyTransformer(config).apply({"params": params}, tokens, batch["positions"], routing, method=method)
+    _, positions, routing = batch.inputs
+    return SafetyTransformer(config).apply({"params": params}, tokens, positions, routing, method=method)
 
 
 def embed(model, tokens):
@@ -51,25 +50,25 @@ def test_vmap_over_rows_and_over_models(model):
     """float32, the same sums."""
     config, params = model
     batch = rows(1)
-    out = apply(model, batch["tokens"], batch)
+    out = apply(model, batch.tokens, batch)
 
     def one(row):
-        found = apply(model, row["tokens"][None], jax.tree.map(lambda x: x[None], row))
+        found = apply(model, row.tokens[None], jax.tree.map(lambda x: x[None], row))
         return found.logits[0], found.safety_logits[0]
 
     for found, expected in zip(jax.vmap(one)(batch), (out.logits, out.safety_logits), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
     two = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), params)
-    both = jax.vmap(lambda p: apply((config, p), batch["tokens"], batch).logits)(two)
+    both = jax.vmap(lambda p: apply((config, p), batch.tokens, batch).logits)(two)
     np.testing.assert_allclose(both[0], out.logits, atol=1e-5, rtol=1e-5)
-    half = apply((config, jax.tree.map(lambda x: 0.5 * x, params)), batch["tokens"], batch)
+    half = apply((config, jax.tree.map(lambda x: 0.5 * x, params)), batch.tokens, batch)
     np.testing.assert_allclose(both[1], half.logits, atol=1e-5, rtol=1e-5)
 
 
 def test_vectors_are_taken_as_tokens_are(model):
     batch = rows(2)
-    vectors = embed(model, batch["tokens"])
-    plain, soft = apply(model, batch["tokens"], batch), apply(model, vectors, batch)
+    vectors = embed(model, batch.tokens)
+    plain, soft = apply(model, batch.tokens, batch), apply(model, vectors, batch)
     np.testing.assert_array_equal(plain.logits, soft.logits)
     np.testing.assert_array_equal(plain.safety_logits, soft.safety_logits)
 
@@ -77,7 +76,7 @@ def test_vectors_are_taken_as_tokens_are(model):
 def test_gradients_reach_the_vectors_as_differences_say(model):
     """One random direction; central differences of float32, so to 2 %."""
     batch = rows(3)
-    vectors = embed(model, batch["tokens"])
+    vectors = embed(model, batch.tokens)
     direction = jax.random.normal(jax.random.key(4), vectors.shape)
     direction /= jnp.linalg.norm(direction)
 
@@ -96,8 +95,8 @@ def test_vectors_extend_a_cache_as_tokens_do():
     model = unroll(dataclasses.replace(TINY, scan_layers=True), random_params(TINY))
     config, params = model
     batch = rows(5)
-    count, size = batch["tokens"].shape
-    _, cache = apply(model, batch["tokens"], batch, method="hidden")
+    count, size = batch.tokens.shape
+    _, cache = apply(model, batch.tokens, batch, method="hidden")
     cache = cache.arrange([slice(None), 2])
     assert cache.slots == size + 2
     assert cache.bytes == cache_bytes(config, count, size + 2) == Cache.abstract(config, count, size + 2).bytes
