@@ -12,6 +12,7 @@ import pytest
 from make import random_params
 
 from configs import embedded_gated
+from examples import huggingface
 from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, save_pretrained
@@ -156,6 +157,16 @@ def test_converting_reads_nothing_that_is_no_model(tmp_path):
 
 
 # --- a real trained model ---------------------------------------------------------------------------------------------
+
+
+def test_the_example_gives_a_model_a_signal(directory, capsys):
+    """Of a random model: the loss falls, and answers go through the gate."""
+    before, after = huggingface.main(directory, steps=40)
+    out = capsys.readouterr()
+    losses = [float(line.split()[-1]) for line in out.out.splitlines() if line.startswith("step")]
+    assert losses[-1] < losses[0] < np.log(2) + 0.3
+    assert 0 <= before <= 1 and after >= 0.5
+    assert out.out.count("malicious: ") == 2 and "first" in out.err
 
 
 @pytest.fixture(scope="module")
