@@ -239,6 +239,8 @@ print("equal", len(jax.devices()))
 
 def test_the_sharded_tpu_kernel_equals_the_oracle():
     """Rows, heads and queries over eight fake devices, in the interpreter."""
-    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    environment = dict(
+        os.environ, XLA_FLAGS=os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu"
+    )
     done = subprocess.run([sys.executable, "-c", SHARDED], capture_output=True, text=True, env=environment, check=False)
     assert done.stdout.strip() == "equal 8", done.stderr[-2000:]

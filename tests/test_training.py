@@ -102,7 +102,9 @@ print(json.dumps([len(jax.devices()), whole, found]))
 
 
 def test_eight_devices_in_any_mesh_train_like_one():
-    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    environment = dict(
+        os.environ, XLA_FLAGS=os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu"
+    )
     done = subprocess.run([sys.executable, "-c", MESHES], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     devices, whole, meshes = json.loads(done.stdout.splitlines()[-1])

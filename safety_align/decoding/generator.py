@@ -178,7 +178,7 @@ class Generator:
     def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):
         refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
         layout = Layout(
-            prompt=_bucket(max(len(e.prompt.ids) for e in encoded), 32),
+            prompt=max(_prompt_bucket(e) for e in encoded),
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
@@ -212,16 +212,22 @@ def _differences(gate: GateConfig | None, trained: GateConfig | None) -> list[st
     ]
 
 
-def _bucket(size: int, smallest: int) -> int:
-    """The least of smallest · {1, 2, 4, …} that holds `size`."""
-    bucket = smallest
-    while bucket < size:
-        bucket *= 2
-    return bucket
+def _prompt_bucket(encoded: Encoded) -> int:
+    """64, 128, 256, …: a program is compiled for each."""
+    return _bucket(len(encoded.prompt.ids), 64, 2)
 
 
 def _prefill_bucket(encoded: Encoded) -> int:
-    return _bucket(len(encoded.prefill), 16) if len(encoded.prefill) else 0
+    """0, 16, 64, 256, …: coarser, as there is one for each bucket of prompts."""
+    return _bucket(len(encoded.prefill), 16, 4) if len(encoded.prefill) else 0
+
+
+def _bucket(size: int, smallest: int, factor: int) -> int:
+    """The least of smallest · {1, factor, factor², …} that holds `size`."""
+    bucket = smallest
+    while bucket < size:
+        bucket *= factor
+    return bucket
 
 
 def _round_up(size: int, multiple: int) -> int:
@@ -233,7 +239,7 @@ def _batches(order: list[int], encoded: list[Encoded], batch_size: int) -> Itera
     batch: list[int] = []
     key = None
     for i in order:
-        here = (_prefill_bucket(encoded[i]), _bucket(len(encoded[i].prompt.ids), 32))
+        here = (_prefill_bucket(encoded[i]), _prompt_bucket(encoded[i]))
         if batch and (len(batch) == batch_size or here != key):
             yield batch
             batch = []

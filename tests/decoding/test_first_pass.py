@@ -40,7 +40,7 @@ def first_pass(backend: str, dtype: str, gate: GateConfig | None, seed: int):
     for row, (prompt, _, fill) in enumerate(rows):
         start, stop = LAYOUT.prompt - len(prompt), LAYOUT.response + len(fill)
         used = [slot for slot in range(start, stop) if slot != LAYOUT.guard]
-        parts += [x[row][:, used] for pair in cache for x in pair]
+        parts += [x[row][:, used] for x in jax.tree.leaves(cache)]
     return [np.asarray(x, np.float32) for x in parts]
 
 

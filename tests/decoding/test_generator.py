@@ -56,7 +56,7 @@ def key(result):
     return result.token_ids, result.status, result.stop_reason, result.transition_step, [c.step for c in result.checks]
 
 
-@pytest.mark.parametrize("bias", [-1.0, 0.0, 1.0])
+@pytest.mark.parametrize("bias", [-1.0, 0.0])
 def test_results_depend_on_neither_batch_nor_order(bias):
     generator, asked = make(bias), requests()
     together = [key(r) for r in generator.generate(asked, 20, batch_size=4)]

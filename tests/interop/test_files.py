@@ -82,7 +82,9 @@ for shape in [dict(fsdp=4, tensor=2), dict(data=2, fsdp=2, tensor=2), dict(data=
 
 def test_sharded_loading_equals_loading_on_one_device(tmp_path):
     _, directory = saved(tmp_path, dataclasses.replace(PLAIN, vocab_size=96, qkv_bias=True))
-    environment = dict(os.environ, XLA_FLAGS="--xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu")
+    environment = dict(
+        os.environ, XLA_FLAGS=os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu"
+    )
     done = subprocess.run([sys.executable, "-c", SHARDED, directory], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-2000:]
     again = list(tmp_path.glob("model-*/model.safetensors"))
