@@ -69,7 +69,7 @@ def main(directory: str, steps: int = 60) -> tuple[float, float]:
     after = accuracy(signal, new)
     print(f"new questions: {before:.0%} right before, {after:.0%} after")
 
-    gate = GateConfig(schedule="first", visible=False, max_refusal_tokens=16)
+    gate = GateConfig(schedule="first", visible=False)
     generator = Generator(dataclasses.replace(bundle, model_config=config, params=frozen | signal, gate=gate))
     malicious = next(e for e in new if e.query_label)
     benign = next(e for e in new if not e.query_label)

@@ -12,6 +12,8 @@ from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.training.from_dict import to_train_config
 
+pytestmark = pytest.mark.slow
+
 COMMANDS = ("train", "reference", "generate", "evaluate", "compare", "quickstart", "benchmark")
 
 

@@ -10,6 +10,8 @@ from safety_align import distributed
 from safety_align.errors import InputError
 from safety_align.training.checkpoint import load_run
 
+pytestmark = pytest.mark.slow
+
 STEPS = 30
 LENGTH = (f"--config.steps={STEPS}", "--config.save_every=10")
 

@@ -27,6 +27,8 @@ from safety_align.training.objective import Objective
 from safety_align.training.reference import fingerprint, preference_pairs, reference_sums
 from safety_align.training.step import make_eval_step
 
+pytestmark = pytest.mark.slow
+
 CONFIG = dataclasses.replace(TINY, vocab_size=104, safety_signal=False)
 
 

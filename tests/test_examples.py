@@ -1,6 +1,10 @@
 """The examples, run as they stand; that of a Hugging Face model is in interop/test_published.py."""
 
+import pytest
+
 from examples import nnx, own_loop
+
+pytestmark = pytest.mark.slow
 
 
 def test_a_loop_of_ones_own_learns(capsys):

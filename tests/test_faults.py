@@ -14,6 +14,8 @@ from processes import finish, log, losses, run, start, wait_for_step
 from safety_align.training import integrity
 from safety_align.training.checkpoint import load_run
 
+pytestmark = pytest.mark.slow
+
 SIX = ("--config.steps=6", "--config.save_every=2", "--config.keep=3")
 
 

@@ -23,6 +23,8 @@ from safety_align.interop import load_model
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 EVAL = (
     "--config.behaviors=3", "--config.measurements.attacks.sampling.n=1", "--config.benign=3", "--config.head_examples=6",
     "--config.max_new_tokens=8", "--config.batch_size=3", *(f"--config.measurements.attacks.prefill_{k}=none" for k in (10, 20, 40)),

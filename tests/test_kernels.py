@@ -172,6 +172,7 @@ def stand_in(q, k, v, offsets, lengths):
     return masked_attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), jnp.asarray(mask))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("most, cut, length", [(64, False, 70), (64, False, 71), (2, False, 70), (64, True, 70)])
 def test_the_gpu_backend_around_cudnn_equals_the_oracle(most, cut, length, monkeypatch):
     """With a plain stand-in for cuDNN itself, where rows have more runs than it is asked for, and where a slot of padding
@@ -237,6 +238,7 @@ print("equal", len(jax.devices()))
 """
 
 
+@pytest.mark.slow
 def test_the_sharded_tpu_kernel_equals_the_oracle():
     """Rows, heads and queries over eight fake devices, in the interpreter."""
     environment = dict(

@@ -40,6 +40,7 @@ def rows(seed: int):
     return random_rows(np.random.default_rng(seed))[0]
 
 
+@pytest.mark.slow
 def test_any_mesh():
     done = subprocess.run([sys.executable, HERE / "foreign_meshes.py"], capture_output=True, text=True, cwd=HERE.parent)
     assert done.returncode == 0, done.stdout + done.stderr[-3000:]

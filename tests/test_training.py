@@ -101,6 +101,7 @@ print(json.dumps([len(jax.devices()), whole, found]))
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_in_any_mesh_train_like_one():
     environment = dict(
         os.environ, XLA_FLAGS=os.environ["XLA_FLAGS"] + " --xla_force_host_platform_device_count=8", JAX_PLATFORMS="cpu"
@@ -167,6 +168,7 @@ class _StopAt(loop.Pipeline):
         return super().__next__()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_an_interrupted_run_resumes_to_the_bit(whole, tmp_path, monkeypatch, stop):
     workdir = tmp_path / "run"
@@ -182,6 +184,7 @@ def test_an_interrupted_run_resumes_to_the_bit(whole, tmp_path, monkeypatch, sto
     assert jax.tree.all(jax.tree.map(lambda x, y: (x == y).all(), a, b))
 
 
+@pytest.mark.slow
 def test_sigterm_saves_and_the_run_goes_on_to_the_bit(whole, tmp_path, monkeypatch):
     class Terminated(loop.Pipeline):
         count = 0
@@ -227,6 +230,7 @@ def test_another_config_is_refused_and_what_may_differ_is_not(whole):
     assert loop.train(small_run(log_every=3), workdir, progress=False)["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_second_trainer_is_refused_and_a_killed_one_blocks_nobody(whole, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(whole[0], workdir)
@@ -237,6 +241,7 @@ def test_a_second_trainer_is_refused_and_a_killed_one_blocks_nobody(whole, tmp_p
     assert not (workdir / ".lock").exists()
 
 
+@pytest.mark.slow
 def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch):
     monkeypatch.setattr(loop, "load_examples", None)  # not reached
     workdir = tmp_path / "run"
@@ -265,6 +270,7 @@ def test_a_workdir_is_claimed_only_by_a_run_that_can_begin(tmp_path, monkeypatch
         small_run(routing=dict(windows=10**9))
 
 
+@pytest.mark.slow
 def test_what_a_save_needs_is_compiled_before_the_first_step(tmp_path, monkeypatch):
     class Compiled(Exception):
         pass
@@ -350,6 +356,7 @@ def test_the_old_checkpoint_is_kept_until_the_new_one_is_sealed(whole, tmp_path,
     assert losses_of(workdir) == losses_of(whole[0])
 
 
+@pytest.mark.slow
 def test_corrupt_and_absent_checkpoints_are_named(whole, tmp_path, capsys):
     with pytest.raises(InputError, match="does not exist"):
         load_run(tmp_path / "nothing")

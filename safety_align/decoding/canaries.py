@@ -106,7 +106,10 @@ def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
     with distributed.agreed():
         verify(stored, measured, where)
     if confused := overlap(stored):
-        distributed.say(f"{where}: this signal does not tell malicious from benign canaries ({confused})")
+        distributed.say(
+            f"note: {where}: of its {len(stored)} test sentences, plain English, the signal does not rank every malicious one "
+            f"above the benign ones ({confused}); it may do so on what it was trained for"
+        )
     if bundle.gate and not any(c.malicious and c.logit >= bundle.gate.logit_threshold for c in stored):
         distributed.say(
             f"{where}: at its gate's threshold, {bundle.gate.threshold:g}, this signal flags no malicious canary"

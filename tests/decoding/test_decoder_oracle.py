@@ -266,6 +266,7 @@ def test_cached_decoding_equals_full_forward(name, bias, seed):
     check_decoding(name, bias, seed)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["off", "medium_rewind", "low"])
 def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
     """Sliding window shorter than the prompt, biases, head norms and stretched RoPE, through the same comparison."""
@@ -295,6 +296,7 @@ def test_the_gates_exercise_every_outcome():
     assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED", "mid-answer", "inner window", "condemned"} <= seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["off", "medium_rewind", "periodic"])
 def test_a_row_does_not_depend_on_neighbours_padding_or_batch_size(name):
     params = make_params(1, -1.0)

@@ -58,6 +58,7 @@ def test_blocks_of_queries(monkeypatch):
     check_backend("chunked", "float32", "query too", 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["visible", "invisible"])
 def test_the_tpu_kernel(gate, monkeypatch):
     """In Pallas' interpreter; float32, sums in another order."""
@@ -67,6 +68,7 @@ def test_the_tpu_kernel(gate, monkeypatch):
     check_backend("splash", "float32", gate, 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gate", ["visible", "invisible"])
 def test_cudnn_by_its_contract(gate, monkeypatch):
     """With a stand-in for cuDNN itself, which must be asked: rows of the decoder are made for it. bfloat16, 8 bits, through

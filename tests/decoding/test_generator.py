@@ -56,6 +56,7 @@ def key(result):
     return result.token_ids, result.status, result.stop_reason, result.transition_step, [c.step for c in result.checks]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bias", [-1.0, 0.0])
 def test_results_depend_on_neither_batch_nor_order(bias):
     generator, asked = make(bias), requests()
@@ -65,6 +66,7 @@ def test_results_depend_on_neither_batch_nor_order(bias):
     assert len({json.dumps(k) for k in together}) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "gate",
     [
@@ -84,6 +86,7 @@ def test_a_stream_is_the_answer_and_takes_nothing_back(gate):
             assert "".join(p.text for p in pieces) == whole.response
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["insert", "rewind"])
 def test_nothing_is_released_that_no_benign_check_vouches_for(mode):
     """Each released token before a refusal, or before an alert at the end, was among those that a benign check had seen as
@@ -106,6 +109,7 @@ def test_nothing_is_released_that_no_benign_check_vouches_for(mode):
     assert {"mid-answer", "at once"} <= seen
 
 
+@pytest.mark.slow
 def test_a_refusal_behind_text_starts_a_paragraph_and_one_alone_does_not():
     texts = set()
     for mode in ("insert", "rewind"):

@@ -166,6 +166,7 @@ def hostile(ours, rng) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_hostile_text_never_becomes_a_control_token(model):
     """A hundred thousand strings per tokenizer: no control id, and the text comes back."""
     _, _, ours, _, _ = model

@@ -80,6 +80,7 @@ for shape in [dict(fsdp=4, tensor=2), dict(data=2, fsdp=2, tensor=2), dict(data=
 """
 
 
+@pytest.mark.slow
 def test_sharded_loading_equals_loading_on_one_device(tmp_path):
     _, directory = saved(tmp_path, dataclasses.replace(PLAIN, vocab_size=96, qkv_bias=True))
     environment = dict(

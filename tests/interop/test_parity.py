@@ -92,6 +92,7 @@ def test_hidden_states_and_logits(model):
     assert relative(logits, expected.logits[0].numpy()) < 1e-4
 
 
+@pytest.mark.slow
 def test_bfloat16_stays_close(model):
     """Against their float32, our bfloat16 is no farther than twice theirs (KL of the next-token distributions)."""
     theirs, directory = model
@@ -110,6 +111,7 @@ def test_bfloat16_stays_close(model):
     assert 0 <= divergence(ours) < 2 * divergence(rounded) + 1e-4
 
 
+@pytest.mark.slow
 def test_greedy_text_is_equal(model):
     """64 tokens through prefill and cache, rows of different lengths in one batch, against `generate`."""
     theirs, directory = model

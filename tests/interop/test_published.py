@@ -29,6 +29,8 @@ from safety_align.training.loop import train
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_chat import write_byte_level
 
+pytestmark = pytest.mark.slow
+
 STORIES = pathlib.Path(__file__).parents[2] / "../shared/data/checkpoints"
 
 
