@@ -57,7 +57,7 @@ def key(result):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("bias", [-1.0, 0.0])
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 0.25])
 def test_results_depend_on_neither_batch_nor_order(bias):
     generator, asked = make(bias), requests()
     together = [key(r) for r in generator.generate(asked, 20, batch_size=4)]
