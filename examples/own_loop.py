@@ -57,7 +57,7 @@ def main(steps: int = 300) -> tuple[float, float]:
 
     @jax.jit
     def step(params, state, batch):
-        (loss, _), gradients = jax.value_and_grad(lambda p: (sum(terms(p, batch)[:2]), None), has_aux=True)(params)
+        loss, gradients = jax.value_and_grad(lambda p: sum(terms(p, batch)[:2]))(params)
         updates, state = optimizer.update(gradients, state, params)
         return optax.apply_updates(params, updates), state, loss
 
