@@ -8,9 +8,10 @@ same command with --distributed; --mesh is that of the evaluation, training has 
 import pathlib
 
 from launch import cli, devices
-from launch.defaults import evaluation_defaults, training_defaults
+from launch.defaults import evaluation_defaults
 from launch.huge_pages import restart_with_huge_pages
 from launch.output import own_output
+from launch.training import load
 from safety_align import distributed
 from safety_align.distributed import say
 from safety_align.errors import InputError
@@ -22,7 +23,6 @@ from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
-from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
 from safety_align.training.ready import check_data
 
@@ -63,9 +63,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
     if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
-    config = cli.load_config(path)
-    cli.apply_overrides(config, overrides, defaults=training_defaults(config))
-    return workdir, to_train_config(config.to_dict()), f"training {workdir} by {' '.join([path, *overrides])}"
+    return workdir, load(path, overrides), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 
 from safety_align.bounds import shown
 from safety_align.errors import InputError
+from safety_align.fields import defaults
 
 
 def build(values: Any, kinds: Mapping[str, type], where: str, beside: Sequence[str] = ()) -> Any:
@@ -71,10 +72,13 @@ class Kinded:
         """The fields that `values` may have though it leaves them out, with what they are then, as a tree."""
         fields = values if isinstance(values, dict) else {}
         kind = fields.get("kind")
-        found = _defaults(dataclasses.fields(cls.KINDS[kind])) if isinstance(kind, str) and kind in cls.KINDS else {}
-        for name, (field, hint) in _beside(cls).items():
-            nested = _kinded(hint)
-            found |= {name: nested.defaults(fields.get(name))} if nested else _defaults([field])
+        found = defaults(cls.KINDS[kind]) if isinstance(kind, str) and kind in cls.KINDS else {}
+        own = defaults(cls)
+        for name, (_, hint) in _beside(cls).items():
+            if nested := _kinded(hint):
+                found[name] = nested.defaults(fields.get(name))
+            elif name in own:
+                found[name] = own[name]
         return found
 
 
@@ -96,7 +100,3 @@ def _kinded(hint: Any) -> type[Kinded] | None:
 
 def _needed(field: dataclasses.Field) -> bool:
     return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
-def _defaults(fields: Sequence[dataclasses.Field]) -> dict:
-    return {field.name: field.default for field in fields if field.default is not dataclasses.MISSING}
