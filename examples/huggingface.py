@@ -20,7 +20,7 @@ from safety_align.decoding import GateConfig
 from safety_align.decoding.scoring import query_segment, score_queries
 from safety_align.interop import load_model
 from safety_align.model import add_signal
-from safety_align.model.transformer import SIGNAL
+from safety_align.model.readout import is_signal
 
 LENGTH = 96
 """Slots of a row: longer questions are left out."""
@@ -30,8 +30,8 @@ def main(directory: str, steps: int = 60) -> tuple[float, float]:
     """Trains, prints; returns the first check's accuracy on questions of new kinds, before and after."""
     bundle = load_model(directory, dtype="float32")
     config, params = add_signal(bundle.model_config, bundle.params, jax.random.key(0))
-    frozen = {name: value for name, value in params.items() if name not in SIGNAL}
-    signal = {name: params[name] for name in SIGNAL}
+    frozen = {name: value for name, value in params.items() if not is_signal(name)}
+    signal = {name: value for name, value in params.items() if is_signal(name)}
     optimizer = optax.adam(2e-2)
     state = optimizer.init(signal)
 

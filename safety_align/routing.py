@@ -163,16 +163,21 @@ def in_window(query: jax.Array, key: jax.Array, window: int) -> jax.Array:
     return (query - key < window) | (key == 0)
 
 
-def cls_mask(routing: Routing) -> jax.Array:
-    """[B, M, S] bool: what each `[CLS]` copy may attend to, content in its range and itself. Unused copies: nothing."""
+def check_reads(routing: Routing) -> jax.Array:
+    """[B, M, S] bool: the content that each `[CLS]` copy reads. Unused copies: nothing."""
     slots = jnp.arange(routing.segments.shape[-1])
-    index = routing.cls_index[:, :, None]
     own = jnp.take_along_axis(routing.segments, jnp.minimum(routing.cls_index, slots.size - 1), axis=1)
     inside = (slots >= routing.cls_range[..., :1]) & (slots < routing.cls_range[..., 1:])
     if routing.cls_also is not None:
         inside |= (slots >= routing.cls_also[..., :1]) & (slots < routing.cls_also[..., 1:])
-    reads = inside & routing.content[:, None, :] & (jnp.abs(own)[:, :, None] == routing.segments[:, None, :])
-    return (reads | (slots == index)) & (index != IGNORED)
+    same = jnp.abs(own)[:, :, None] == routing.segments[:, None, :]
+    return inside & routing.content[:, None, :] & same & (routing.cls_index != IGNORED)[:, :, None]
+
+
+def cls_mask(routing: Routing) -> jax.Array:
+    """[B, M, S] bool: what each `[CLS]` copy may attend to: what it reads, and itself. Unused copies: nothing."""
+    slots, index = jnp.arange(routing.segments.shape[-1]), routing.cls_index[:, :, None]
+    return check_reads(routing) | ((slots == index) & (index != IGNORED))
 
 
 def reference_mask(

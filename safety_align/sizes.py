@@ -4,6 +4,7 @@ Refuses what cannot be before anything is allocated. Lower bounds, so that nothi
 are left out; launch.compile_pod has exact figures.
 """
 
+import math
 import os
 from typing import TYPE_CHECKING
 
@@ -29,8 +30,10 @@ def parameter_count(model: "TransformerConfig") -> int:
 
 
 def signal_count(model: "TransformerConfig") -> int:
-    """Parameters of the safety signal: its embedding, its head and that one's bias."""
-    return (2 * model.width + 1) * model.safety_signal
+    """Parameters of the safety signal (see model/readout.py)."""
+    from safety_align.model.readout import signal_shapes
+
+    return sum(math.prod(shape) for shape in signal_shapes(model).values()) * model.safety_signal
 
 
 def state_bytes(model: "TransformerConfig", trainable: str = "all") -> int:
@@ -45,8 +48,9 @@ def stream_bytes(model: "TransformerConfig", rows: int, slots: int) -> int:
 
 
 def cache_bytes(model: "TransformerConfig", rows: int, slots: int) -> int:
-    """Keys and values of all layers."""
-    return rows * slots * model.layers * 2 * model.kv_heads * model.head_dim * BYTES[model.dtype]
+    """Keys and values of all layers, and a probe's scores."""
+    scores = 4 * 2 * model.signal.heads * (model.safety_signal and model.signal.kind == "probe")
+    return rows * slots * (model.layers * 2 * model.kv_heads * model.head_dim * BYTES[model.dtype] + scores)
 
 
 def device_memory(device: "jax.Device", devices: int = 1) -> int | None:

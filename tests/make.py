@@ -11,6 +11,9 @@ from safety_align.routing import RoutingConfig, sample_checks
 
 TINY = preset("tiny", layers=2)
 
+SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
+"""Names of the arrays of the paper's signal."""
+
 
 def random_params(config: TransformerConfig = TINY, seed: int = 0, scale: float = 0.1):
     """Parameters about as large as initial ones, plus noise, so that nothing (the safety head above all) is zero.

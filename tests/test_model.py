@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make import TINY, random_params, random_rows
+from make import SIGNAL, TINY, random_params, random_rows
 
 from safety_align import sharding
 from safety_align.errors import InputError
@@ -22,7 +22,6 @@ from safety_align.model import (
     unroll,
     unstack_layers,
 )
-from safety_align.model.transformer import SIGNAL
 
 PUBLISHED = {
     "llama2_7b": 6_738_415_616, "llama3_8b": 8_030_261_248, "llama3_1_8b": 8_030_261_248, "llama3_2_1b": 1_235_814_400,

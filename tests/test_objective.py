@@ -6,13 +6,12 @@ import jax
 import numpy as np
 import pytest
 import scipy.special
-from make import TINY, random_params, random_rows
+from make import SIGNAL, TINY, random_params, random_rows
 from test_dpo import CONFIG as PLAIN
 from test_dpo import random_pairs
 
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer
-from safety_align.model.transformer import SIGNAL
 from safety_align.training.dpo import DpoConfig
 from safety_align.training.losses import Totals
 from safety_align.training.objective import Objective

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make import TINY, random_params, random_rows
+from make import SIGNAL, TINY, random_params, random_rows
 
 from configs import embedded_gated
 from safety_align import sharding
@@ -21,7 +21,6 @@ from safety_align.claims import locked
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_unrolled
 from safety_align.model import for_decoding
-from safety_align.model.transformer import SIGNAL
 from safety_align.training import integrity, loop
 from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.config import MeshConfig

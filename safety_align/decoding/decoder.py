@@ -46,6 +46,10 @@ class Decoder:
             raise InputError(
                 "this model has no safety signal to gate on; decode without, or use a model trained with [CLS]"
             )
+        if self.gate is not None and self.gate.visible and not self.model.signal.in_stream:
+            raise InputError(
+                f"a signal of kind {self.model.signal.kind!r} is one that the answer cannot attend to; set gate.visible to False"
+            )
         longest = max(len(self.refusal), len(self.continued))
         if self.gate is not None and self.gate.max_refusal_tokens < longest:
             raise InputError(
@@ -66,6 +70,11 @@ class Decoder:
         return self.gate is not None and self.layout.prefill > 0
 
     @property
+    def probes(self) -> bool:
+        """What checks is no row of its own, but what a probe kept of each token."""
+        return self.gate is not None and self.model.signal.kind == "probe"
+
+    @property
     def inner_windows(self) -> int:
         """N, windows of a prefilled answer before the one that reads its end."""
         if not self.reads_prefill:
@@ -81,14 +90,19 @@ class Decoder:
         return jnp.where(verdict.refusal_start == 0, len(self.refusal), len(self.continued))
 
 
+def window_mask(batch: Batch, state: DecodeState, window: Window) -> jax.Array:
+    """[B, T]: the slots of the content that a check reads."""
+    query = batch.prompt_content & window.query[:, None]
+    inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
+    return jnp.concatenate([query, jnp.zeros((len(query), 2), bool), inside], axis=1)
+
+
 def cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):
     """Mask [B, T] of the `[CLS]` row, and where it writes: the signal; in a refusing row, or one without a check (its
     keys and values are read by nothing), the guard slot."""
-    refusing = state.verdict.mode == Mode.REFUSING
-    query = batch.prompt_content & window.query[:, None]
-    inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
-    mask = jnp.concatenate([query, ~refusing[:, None], refusing[:, None], inside], axis=1)
-    layout = decoder.layout
+    refusing, layout = state.verdict.mode == Mode.REFUSING, decoder.layout
+    mask = window_mask(batch, state, window)
+    mask = mask.at[:, layout.cls].set(~refusing).at[:, layout.guard].set(refusing)
     return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.guard))
 
 

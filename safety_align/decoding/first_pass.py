@@ -5,11 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record
+from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record, window_mask
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.state import Batch, DecodeState, Layout, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
 from safety_align.decoding.windows import Window, prefill_windows, read_window
+from safety_align.model.watch import watch
 from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 
 
@@ -83,8 +84,11 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     at_cls = layout.prompt if visible else layout.prompt + layout.prefill
     routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
     positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
-    hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
-    logits = apply(decoder, params, "read_checks", hidden, routing)
+    if gate is None or decoder.model.signal.in_stream:
+        hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
+        logits = apply(decoder, params, "read_checks", hidden, routing)
+    else:
+        logits, hidden, cache = watch(decoder.model, params, tokens, positions, routing, whole=True)
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
@@ -151,10 +155,15 @@ def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeStat
     own = read_window(state.verdict, state.length, gate)
     window = jax.tree.map(lambda a, b: jnp.where(inside, a, b), inner, own)
     seen = state.replace(verdict=state.verdict.replace(mode=jnp.where(inside, Mode.CONFIRMED, state.verdict.mode)))
-    mask, write = cls_row(decoder, batch, seen, window, due | (running & inside))
-    ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
-    hidden, cache = apply(decoder, params, "extend", ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None])
-    logit = apply(decoder, params, "safety_logit", hidden[:, 0])
+    if decoder.probes:
+        cache = state.cache
+        logit = apply(decoder, params, "pooled", cache, window_mask(batch, seen, window)[:, None])[:, 0]
+    else:
+        mask, write = cls_row(decoder, batch, seen, window, due | (running & inside))
+        ids = jnp.full((due.shape[0], 1), CLS_TOKEN)
+        arguments = ids, jnp.zeros_like(ids), state.cache, [write], mask[:, None], 1
+        _, logit, cache = apply(decoder, params, "extend", *arguments)
+        logit = logit[:, 0]
     malicious = is_malicious(logit, batch.threshold)
     verdict, refuse, _ = judge_response(state.verdict, due, malicious, state.length, window.stop, 0, gate)
     trace = record(state.trace, decoder.column(0), due, logit, window.start, window.stop)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.decoding.config import GateRules
-from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record
+from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record, window_mask
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.schedule import Every
 from safety_align.decoding.state import Batch, DecodeState, Stop
@@ -53,7 +53,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
 
     def plain(cache):
         arguments = state.token[:, None], position[:, None], cache, [Write(0, slot)], token_mask[:, None]
-        hidden, cache = apply(decoder, params, "extend", *arguments)
+        hidden, _, cache = apply(decoder, params, "extend", *arguments)
         return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), cache
 
     if not decoder.checks:
@@ -65,7 +65,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
 
     def checked(cache):
         mask, write = cls_row(decoder, batch, state, window, due)
-        hidden, cache = apply(
+        hidden, logit, cache = apply(
             decoder,
             params,
             "extend",
@@ -74,11 +74,14 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
             cache,
             [Write(0, slot), write._replace(row=1)],
             jnp.stack([token_mask, mask], axis=1),
+            1,
         )
-        logits = apply(decoder, params, "lm_logits", hidden[:, 0])
-        return logits, apply(decoder, params, "safety_logit", hidden[:, 1]), cache
+        return apply(decoder, params, "lm_logits", hidden[:, 0]), logit[:, 0], cache
 
-    if gate.parsed_schedule == Every():
+    if decoder.probes:  # every token leaves its scores behind, and a check costs nothing more
+        logits, _, cache = plain(state.cache)
+        logit = apply(decoder, params, "pooled", cache, window_mask(batch, state, window)[:, None])[:, 0]
+    elif gate.parsed_schedule == Every():
         logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
     else:
         logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)

@@ -12,6 +12,7 @@ from safety_align import sharding
 from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
+from safety_align.model.watch import watch
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, rule2_window
 from safety_align.text import ChatTemplate, Tokenizer, Turn
@@ -19,6 +20,8 @@ from safety_align.text import ChatTemplate, Tokenizer, Turn
 
 @functools.partial(jax.jit, static_argnums=0)
 def _safety_logits(config: TransformerConfig, params, inputs):
+    if not config.signal.in_stream:
+        return watch(config, params, *inputs).safety_logits
     model = SafetyTransformer(config)
 
     def run(model):

@@ -26,6 +26,7 @@ from safety_align.interop.signal_file import (
     SIGNAL_FACTS,
     SignalFacts,
     has_signal,
+    read_readout,
     read_signal_facts,
     write_signal_facts,
 )
@@ -44,7 +45,7 @@ from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matri
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.huggingface_config import family_of, read_config, write_config
-from safety_align.model.transformer import SIGNAL
+from safety_align.model.readout import is_signal, signal_shapes
 from safety_align.strict_json import read_json
 
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -106,7 +107,7 @@ def load_pretrained(
     entries = open_checkpoint(directory)
     dtype = dtype or ("bfloat16" if {e.dtype for e in entries.values()} == {"BF16"} else "float32")
     config = TransformerConfig.from_huggingface(
-        values, dtype=dtype, param_dtype=dtype, safety_signal=has_signal(directory), **overrides
+        values, dtype=dtype, param_dtype=dtype, **_readout(directory), **overrides
     )
     family = values["model_type"]
     boxed = abstract_params(config)
@@ -124,7 +125,7 @@ def load_pretrained(
         signal = read_header(directory / SIGNAL_FILE)
         _check_signal(signal, shapes, directory)
         entries = entries | signal
-        plan |= {name: (Weight(name, name), [name]) for name in SIGNAL}
+        plan |= {name: (Weight(name, name), [name]) for name in signal_shapes(config)}
     if (directory / ADAPTER_FACTS).exists():
         distributed.say(
             f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read"
@@ -190,23 +191,25 @@ def save_pretrained(
     if any(not leaf.is_fully_addressable for leaf in flat.values() if isinstance(leaf, jax.Array)):
         raise InputError("saving needs all parameters in this process; run it on one host")
     stored = DTYPES[_NAMES[dtype]]
-    plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if path not in SIGNAL})
+    plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if not is_signal(path)})
     tensors = _tensors(plan, flat, stored, config)
     with new_directory(directory) as beside:
         (beside / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
         _write_files(beside, tensors, file_bytes, progress)
         if config.safety_signal:
             whole = DTYPES["F32"]
-            arrays = [(n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in SIGNAL]
+            arrays = [
+                (n, flat[n].shape, whole, lambda n=n: np.asarray(flat[n]).astype(whole)) for n in signal_shapes(config)
+            ]
             write_file(beside / SIGNAL_FILE, arrays)
-            write_signal_facts(beside, signal or SignalFacts(GateConfig()), open_checkpoint(beside))
+            write_signal_facts(beside, signal or SignalFacts(GateConfig()), open_checkpoint(beside), config.signal)
         if assets is not None:
             _copy_assets(pathlib.Path(assets), beside)
 
 
 def planned_tensors(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a model of `config` is stored as."""
-    shapes = {path: leaf for path, leaf in _flat(nn.unbox(abstract_params(config))).items() if path not in SIGNAL}
+    shapes = {path: leaf for path, leaf in _flat(nn.unbox(abstract_params(config))).items() if not is_signal(path)}
     plan = _plan(config, family_of(config), shapes)
     return {
         name: stored_shape(w, shapes[path].shape[1:] if w.layered and config.scan_layers else shapes[path].shape)
@@ -292,7 +295,7 @@ def _plan(config: TransformerConfig, family: str, leaves: dict) -> dict[str, tup
             plan[f"layers/block/{weight.path}"] = weight, [weight.name.format(i) for i in range(config.layers)]
         else:
             plan |= {f"layer_{i}/{weight.path}": (weight, [weight.name.format(i)]) for i in range(config.layers)}
-    odd = sorted((leaves.keys() - set(SIGNAL)) ^ plan.keys())
+    odd = sorted({name for name in leaves if not is_signal(name)} ^ plan.keys())
     if odd:
         raise InputError(f"parameter {odd[0]!r} and the table of {family} do not agree")
     return plan
@@ -329,13 +332,19 @@ def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, d
             )
 
 
+def _readout(directory: pathlib.Path) -> dict:
+    there = has_signal(directory)
+    return {"safety_signal": there} | ({"signal": read_readout(directory)} if there else {})
+
+
 def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) -> None:
-    for name in SIGNAL:
+    names = [name for name in shapes if is_signal(name)]
+    for name in names:
         if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
             raise InputError(
                 f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}"
             )
-    if extra := sorted(entries.keys() - set(SIGNAL)):
+    if extra := sorted(entries.keys() - set(names)):
         raise InputError(f"{directory / SIGNAL_FILE}: unexpected tensor {extra[0]!r}")
 
 

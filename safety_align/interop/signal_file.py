@@ -1,7 +1,7 @@
 """The safety signal beside an exported model: what `safety_signal.json` says, and what vouches for it.
 
-safety_signal.safetensors    the three arrays, float32
-safety_signal.json           format, gate, calibration, canaries (see decoding/canaries.py), checksums
+safety_signal.safetensors    the signal's arrays, float32 (see model/readout.py)
+safety_signal.json           format, read-out, gate, calibration, canaries (see decoding/canaries.py), checksums
 
 The checksums are the SHA-256 of the arrays' file, all of it, and a digest of the language model: names, dtypes and
 shapes of its tensors, and a few kilobytes of each. So a damaged signal is refused, and a signal beside another model or
@@ -24,7 +24,8 @@ from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.files import read_bytes
 from safety_align.interop.tensor_file import SIGNAL_FILE, Entry
-from safety_align.strict_json import read_json
+from safety_align.model.readout import SignalConfig
+from safety_align.strict_json import check_dataclass, read_json
 
 SIGNAL_FACTS = "safety_signal.json"
 SAMPLE_BYTES = 1024
@@ -37,13 +38,14 @@ class _Checksums(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Facts(msgspec.Struct, forbid_unknown_fields=True):
-    """Format 1 had neither canaries nor checksums."""
+    """Format 1 had neither canaries nor checksums, format 2 no other read-out than the paper's."""
 
-    format: Literal[1, 2]
+    format: Literal[1, 2, 3]
     gate: dict[str, Any] | None
     calibration: dict[str, Any] | None
     canaries: list[Canary] | None = None
     checksums: _Checksums | None = None
+    signal: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +63,15 @@ def has_signal(directory: pathlib.Path) -> bool:
     if any(there) and not all(there):
         raise InputError(f"{directory} has only one of {SIGNAL_FILE} and {SIGNAL_FACTS}; copy both or neither")
     return all(there)
+
+
+def read_readout(directory: pathlib.Path) -> SignalConfig:
+    """What the signal beside a model reads, as `safety_signal.json` says."""
+    path = directory / SIGNAL_FACTS
+    found = read_json(path, _Facts)
+    if (found.format == 3) != (found.signal is not None):
+        raise InputError(f"{path}: a signal's read-out ('signal') is given in format 3, and in no other; copy it again")
+    return check_dataclass(found.signal or {}, SignalConfig, f"{path}: signal")
 
 
 def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> SignalFacts:
@@ -86,10 +97,14 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> Si
     return SignalFacts(GateConfig.read(found.gate or {}, str(path)), found.calibration, canaries)
 
 
-def write_signal_facts(directory: pathlib.Path, facts: SignalFacts, model: Mapping[str, Entry]) -> None:
+def write_signal_facts(
+    directory: pathlib.Path, facts: SignalFacts, model: Mapping[str, Entry], readout: SignalConfig = SignalConfig()
+) -> None:
     """Writes `safety_signal.json` for the arrays that are in `directory` already, and the `model`'s tensors."""
+    paper = readout == SignalConfig()
     values = {
-        "format": 2,
+        "format": 2 if paper else 3,
+        **({} if paper else {"signal": dataclasses.asdict(readout)}),
         "gate": dataclasses.asdict(facts.gate),
         "calibration": facts.calibration,
         "canaries": msgspec.to_builtins(facts.canaries),

@@ -9,6 +9,7 @@ import re
 
 from safety_align.errors import InputError
 from safety_align.model import TransformerConfig
+from safety_align.model.readout import is_signal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +81,10 @@ def matrix_axes(path: str, rank: int) -> tuple[tuple[int, ...], tuple[int, ...]]
     name = path.rsplit("/", 1)[-1]
     if rank < 2 or name in ("bq", "bk", "bv"):
         return (), tuple(range(rank))
-    first = 2 if name == "wo" else 1  # wo is [heads, head size, width]
+    if is_signal(name):
+        first = rank - 1
+    else:
+        first = 2 if name == "wo" else 1  # wo is [heads, head size, width]
     return tuple(range(first)), tuple(range(first, rank))
 
 

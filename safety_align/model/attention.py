@@ -80,21 +80,21 @@ def routed_attention(
         # Row by row (vmap), so that rows on different devices stay apart.
         index = jnp.minimum(routing.cls_index, q.shape[1] - 1)
         rows = jax.vmap(lambda row, at: row[at])(q, index)
-        rows = _in_parts(rows, cls_mask(routing), lambda rows, mask: masked_attention(rows, k, v, mask))
+        rows = in_parts(lambda rows, mask: masked_attention(rows, k, v, mask), rows, cls_mask(routing))
         return jax.vmap(lambda row, at, new: row.at[at].set(new, mode="drop"))(out, routing.cls_index, rows)
 
 
-def _in_parts(rows: jax.Array, mask: jax.Array, attend) -> jax.Array:
-    """`attend(rows, mask)`, rows [B, M, H, E] and mask [B, M, S], at most `COPIES` of the M at once: a long prefilled
-    answer has a copy for each of its windows, and their scores must not be a square in memory."""
-    copies = rows.shape[1]
+def in_parts(attend, *arrays: jax.Array) -> jax.Array:
+    """`attend(*arrays)` → [B, M, …], of arrays [B, M, …], with at most `COPIES` of the M at once: a long prefilled answer
+    has a copy for each of its windows, and their scores must not be a square in memory."""
+    copies = arrays[0].shape[1]
     if copies <= COPIES:
-        return attend(rows, mask)
+        return attend(*arrays)
     parts = -(-copies // COPIES)
 
     def split(x):
         x = jnp.pad(x, ((0, 0), (0, parts * COPIES - copies), *((0, 0),) * (x.ndim - 2)))
         return x.reshape(x.shape[0], parts, COPIES, *x.shape[2:]).swapaxes(0, 1)
 
-    out = jax.lax.map(lambda part: attend(*part), (split(rows), split(mask))).swapaxes(0, 1)
+    out = jax.lax.map(lambda part: attend(*part), tuple(split(x) for x in arrays)).swapaxes(0, 1)
     return out.reshape(out.shape[0], -1, *out.shape[3:])[:, :copies]

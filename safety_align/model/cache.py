@@ -39,16 +39,20 @@ class LayerCache:
 
 @flax.struct.dataclass
 class Cache:
-    """Of all layers, in their order."""
+    """Of all layers, in their order; `scores` [B, 1, T, 2 J] float32 is what a probe keeps of each token (readout.py)."""
 
     layers: tuple[LayerCache, ...]
+    scores: jax.Array | None = None
 
     @classmethod
     def abstract(cls, config: TransformerConfig, rows: int, slots: int) -> "Cache":
         """Shapes and dtypes; nothing is allocated."""
         shape = (rows, config.kv_heads, slots, config.head_dim)
         one = jax.ShapeDtypeStruct(shape, jnp.dtype(config.dtype))
-        return cls((LayerCache(one, one),) * config.layers)
+        scores = None
+        if config.safety_signal and config.signal.kind == "probe":
+            scores = jax.ShapeDtypeStruct((rows, 1, slots, 2 * config.signal.heads), jnp.float32)
+        return cls((LayerCache(one, one),) * config.layers, scores)
 
     @property
     def slots(self) -> int:
@@ -62,7 +66,12 @@ class Cache:
 
     def arrange(self, parts: Sequence[slice | int]) -> "Cache":
         """`LayerCache.arrange` of every layer: to grow, `[slice(None), more]`."""
-        return Cache(tuple(layer.arrange(parts) for layer in self.layers))
+        scores = None if self.scores is None else _arrange(self.scores, parts)
+        return Cache(tuple(layer.arrange(parts) for layer in self.layers), scores)
+
+    def note(self, scores: jax.Array, writes: Sequence[Write]) -> "Cache":
+        """With a probe's scores [B, N, 2 J] of new rows in the slots that `writes` name."""
+        return self.replace(scores=_write(self.scores, scores[:, None], writes))
 
 
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:

@@ -7,12 +7,13 @@ from safety_align.bounds import boolean, integer, number, shown
 from safety_align.errors import InputError
 from safety_align.model.huggingface_config import read_config
 from safety_align.model.ranges import NORM_EPS, ROPE_THETA, SIZES
+from safety_align.model.readout import SignalConfig
 
 REMAT_POLICIES = ("none", "full", "dots")
 
 ATTENTION = ("auto", "dense", "chunked", "splash", "cudnn", "xla")
 
-RUNTIME_FIELDS = ("safety_signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
+RUNTIME_FIELDS = ("safety_signal", "signal", "dtype", "param_dtype", "remat", "attention", "scan_layers")
 """Fields of `TransformerConfig` that say how a language model is computed, not which one it is."""
 
 ROPE_KINDS = ("linear", "llama3", "yarn")
@@ -80,7 +81,8 @@ class TransformerConfig:
       qk_norm: RMSNorm over each query and key head before RoPE (Qwen 3).
       norm_eps: epsilon of RMSNorm.
       tied_embeddings: the LM head is the embedding, transposed.
-      safety_signal: has the `[CLS]` embedding and the safety head (three arrays beside an untouched LM).
+      safety_signal: has the safety signal, a few arrays beside an untouched LM.
+      signal: what its head reads; without the signal it says nothing.
       dtype: activations, "float32" or "bfloat16"; norms, softmax and losses are always float32.
       param_dtype: stored parameters.
       remat: what the backward pass recomputes: "none", "full" (whole blocks), "dots" (all but matmuls).
@@ -103,6 +105,7 @@ class TransformerConfig:
     norm_eps: float = 1e-5
     tied_embeddings: bool = False
     safety_signal: bool = True
+    signal: SignalConfig = SignalConfig()
     dtype: str = "float32"
     param_dtype: str = "float32"
     remat: str = "none"
@@ -117,6 +120,13 @@ class TransformerConfig:
             object.__setattr__(self, "rope_scaling", RopeScaling(**self.rope_scaling))
         if not isinstance(self.rope_scaling, RopeScaling | None):
             raise InputError(f"model.rope_scaling must be a RopeScaling or None, got {shown(self.rope_scaling)}")
+        if isinstance(self.signal, dict):
+            fields = {field.name for field in dataclasses.fields(SignalConfig)}
+            if odd := sorted(self.signal.keys() - fields):
+                raise InputError(f"model.signal: field {odd[0]!r} is not one of {', '.join(sorted(fields))}")
+            object.__setattr__(self, "signal", SignalConfig(**self.signal))
+        if not isinstance(self.signal, SignalConfig):
+            raise InputError(f"model.signal must be a SignalConfig, got {shown(self.signal)}")
         for name, most in SIZES.items():
             integer(f"model.{name}", getattr(self, name), 1, most)
         for name in ("qkv_bias", "qk_norm", "tied_embeddings", "safety_signal", "scan_layers"):
@@ -125,6 +135,7 @@ class TransformerConfig:
         number("model.rope_theta", self.rope_theta, *ROPE_THETA)
         if self.sliding_window is not None:
             integer("model.sliding_window", self.sliding_window, 1)
+        self.signal.depths_of(self.layers)  # raises for depths that the model has not
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
         if self.head_dim % 2:

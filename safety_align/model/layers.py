@@ -6,9 +6,10 @@ import jax.numpy as jnp
 
 from safety_align import sharding
 from safety_align.model import kernels
-from safety_align.model.attention import rotate, routed_attention
+from safety_align.model.attention import in_parts, rotate, routed_attention
 from safety_align.model.cache import LayerCache
 from safety_align.model.config import TransformerConfig
+from safety_align.model.readout import Adapter
 from safety_align.routing import Routing
 
 
@@ -58,8 +59,10 @@ class Attention(nn.Module):
         if c.qk_norm:
             self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
-    def _project(self, x, angles):
+    def _project(self, x, angles, adapter: Adapter | None = None):
         q, k, v = (_heads(x, weight) for weight in (self.wq, self.wk, self.wv))
+        if adapter is not None:
+            q, k, v = (adapter.add(name, x, y) for name, y in (("wq", q), ("wk", k), ("wv", v)))
         if self.config.qkv_bias:
             q, k, v = q + self.bq, k + self.bk, v + self.bv
         if self.config.qk_norm:
@@ -70,9 +73,10 @@ class Attention(nn.Module):
         k, v = (sharding.constrain(t, sharding.BATCH, sharding.ALL_LENGTH, sharding.ACT_KV_HEADS, None) for t in (k, v))
         return q, k.swapaxes(1, 2), v.swapaxes(1, 2)
 
-    def _output(self, heads):
+    def _output(self, heads, adapter: Adapter | None = None):
         rows = heads.reshape(-1, heads.shape[2] * heads.shape[3])
-        return (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
+        out = (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
+        return out if adapter is None else adapter.add("wo", heads, out)
 
     def __call__(self, x: jax.Array, angles, routing: Routing, positions) -> tuple[jax.Array, LayerCache]:
         """Whole rows: x [B, S, D] → ([B, S, D], keys and values of the row)."""
@@ -81,12 +85,19 @@ class Attention(nn.Module):
         out = routed_attention(q, k, v, routing, positions, self.config.sliding_window, backend)
         return self._output(out), LayerCache(k, v)
 
-    def extend(self, x, angles, cache: LayerCache, writes, mask) -> tuple[jax.Array, LayerCache]:
+    def extend(self, x, angles, cache: LayerCache, writes, mask, adapter=None) -> tuple[jax.Array, LayerCache]:
         """New rows over a cache; see `SafetyTransformer.extend`."""
-        q, k, v = self._project(x, angles)
+        q, k, v = self._project(x, angles, adapter)
         cache = cache.write(k, v, writes)
         out = kernels.masked_attention(q, cache.keys, cache.values, mask)
-        return self._output(out), cache
+        return self._output(out, adapter), cache
+
+    def beside(self, x, angles, tokens: LayerCache, reads, adapter=None) -> jax.Array:
+        """Check rows x [B, M, D], each over the keys that it `reads` [B, M, S] among the `tokens`', and its own."""
+        q, k, v = self._project(x, angles, adapter)
+        attend = lambda q, k, v, reads: kernels.with_own_key(q, tokens.keys, tokens.values, k, v, reads)  # noqa: E731
+        own = (k.swapaxes(1, 2), v.swapaxes(1, 2))
+        return self._output(in_parts(attend, q, *own, reads), adapter)
 
 
 def _heads(x: jax.Array, weight: jax.Array) -> jax.Array:
@@ -105,16 +116,23 @@ class SwiGLU(nn.Module):
     config: TransformerConfig
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, adapter: Adapter | None = None) -> jax.Array:
         c = self.config
         gate = parameter(self, "gate", (c.width, c.mlp_width), (sharding.WIDTH, sharding.MLP), fan_in(0))
         up = parameter(self, "up", (c.width, c.mlp_width), (sharding.WIDTH, sharding.MLP), fan_in(0))
         down = parameter(self, "down", (c.mlp_width, c.width), (sharding.MLP, sharding.WIDTH), fan_in(0))
         # Rows and slots as one axis: the CPU backend runs the backward pass of the 2D form 1.5 times as fast.
         flat = x.reshape(-1, c.width)
-        hidden = jax.nn.silu(flat @ gate) * (flat @ up)
+        gated, raised = flat @ gate, flat @ up
+        if adapter is not None:
+            gated, raised = (
+                adapter.add(name, x, y.reshape(*x.shape[:2], -1)).reshape(y.shape)
+                for name, y in (("gate", gated), ("up", raised))
+            )
+        hidden = jax.nn.silu(gated) * raised
         hidden = sharding.constrain(hidden, sharding.SLOTS, sharding.ACT_MLP)
-        return (hidden @ down).reshape(x.shape)
+        out = (hidden @ down).reshape(x.shape)
+        return out if adapter is None else adapter.add("down", hidden.reshape(*x.shape[:2], -1), out)
 
 
 class Block(nn.Module):
@@ -126,10 +144,10 @@ class Block(nn.Module):
         self.attention_norm, self.mlp_norm = RMSNorm(self.config), RMSNorm(self.config)
         self.attention, self.mlp = Attention(self.config), SwiGLU(self.config)
 
-    def _residual(self, x, attended):
+    def _residual(self, x, attended, adapter: Adapter | None = None):
         x = sharding.constrain(x + attended, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
         with jax.named_scope("mlp"):
-            x = x + self.mlp(self.mlp_norm(x))
+            x = x + self.mlp(self.mlp_norm(x), adapter)
         return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
 
     def __call__(self, x: jax.Array, angles, routing: Routing, positions) -> tuple[jax.Array, LayerCache]:
@@ -138,8 +156,18 @@ class Block(nn.Module):
             attended, cache = self.attention(self.attention_norm(x), angles, routing, positions)
         return self._residual(x, attended), cache
 
-    def extend(self, x, angles, cache: LayerCache, writes, mask) -> tuple[jax.Array, LayerCache]:
+    def extend(self, x, angles, cache: LayerCache, writes, mask, adapter=None) -> tuple[jax.Array, LayerCache]:
         """x [B, N, D] over a cache → ([B, N, D], the cache)."""
         with jax.named_scope("attention"):
-            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, writes, mask)
-        return self._residual(x, attended), cache
+            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, writes, mask, adapter)
+        return self._residual(x, attended, adapter), cache
+
+    def beside(self, x, angles, tokens: LayerCache, reads, adapter=None) -> jax.Array:
+        """Check rows x [B, M, D] over the keys and values of tokens that they do not belong to → [B, M, D]."""
+        with jax.named_scope("cls_rows"):
+            attended = self.attention.beside(self.attention_norm(x), angles, tokens, reads, adapter)
+        return self._residual(x, attended, adapter)
+
+    def normed(self, x: jax.Array) -> jax.Array:
+        """x [B, N, D] as this block's attention reads it."""
+        return self.attention_norm(x)

@@ -1,7 +1,7 @@
 """Tokens → (logits, safety logits): a Llama-family decoder with the explicit safety signal beside an untouched LM.
 
-Axis legend in attention.py. The signal is three small arrays: the `[CLS]` embedding [D] and a linear head [D] → 1
-with a bias, read from the final hidden state of `[CLS]` (docs/method.md section 2).
+Axis legend in attention.py. The signal is a few small arrays (readout.py); in the paper's form the `[CLS]` embedding [D]
+and a linear head [D] → 1 with a bias, read from the final hidden state of `[CLS]` (docs/method.md section 2).
 """
 
 import dataclasses
@@ -18,10 +18,8 @@ from safety_align.model.cache import Cache, Write
 from safety_align.model.config import TransformerConfig
 from safety_align.model.kernels import einsum32
 from safety_align.model.layers import Block, RMSNorm, parameter
+from safety_align.model.readout import Adapter, fan_in, pool, probe_features, probe_scores, signal_shapes
 from safety_align.routing import CLS_TOKEN, Routing
-
-SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
-"""Names of the parameters that the safety signal adds to a plain LM."""
 
 
 @flax.struct.dataclass
@@ -64,10 +62,10 @@ class SafetyTransformer(nn.Module):
         if not c.tied_embeddings:
             self.lm_head = parameter(self, "lm_head", (c.width, c.vocab_size), (None, sharding.HEAD_VOCAB), normal)
         if c.safety_signal:
-            self.cls_embedding = self._signal("cls_embedding", (c.width,), normal)
-            # Zero: before training every verdict is 0.5 and the head sends no gradient into the LM.
-            self.safety_kernel = self._signal("safety_kernel", (c.width,), nn.initializers.zeros)
-            self.safety_bias = self._signal("safety_bias", (), nn.initializers.zeros)
+            # Zero where it is not drawn: before training every verdict is 0.5 and the head sends no gradient into the LM.
+            self.signal = {
+                name: self._signal(name, shape, _drawn(name, shape)) for name, shape in signal_shapes(c).items()
+            }
         if c.scan_layers:
             scanned = nn.scan(
                 _Scanned,
@@ -96,9 +94,9 @@ class SafetyTransformer(nn.Module):
                 tokens.astype(self.config.dtype), sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH
             )
         x = jnp.take(self.embedding, jnp.maximum(tokens, 0), axis=0)
-        if self.config.safety_signal:
+        if self.config.safety_signal and "cls_embedding" in self.signal:
             # Broadcast before the cast, so that the gradient adds up over all copies in float32.
-            signal = jnp.broadcast_to(self.cls_embedding, x.shape).astype(x.dtype)
+            signal = jnp.broadcast_to(self.signal["cls_embedding"], x.shape).astype(x.dtype)
             x = jnp.where((tokens == CLS_TOKEN)[..., None], signal, x)
         return sharding.constrain(x, sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH)
 
@@ -111,11 +109,23 @@ class SafetyTransformer(nn.Module):
         """The matrix [D, V] from hidden states to next-token logits."""
         return self.embedding.T if self.config.tied_embeddings else self.lm_head
 
-    def safety_logit(self, hidden: jax.Array) -> jax.Array:
-        """hidden [..., D] of `[CLS]` rows → safety logits [...], float32; positive means malicious."""
+    def safety_logit(self, hidden: jax.Array, depth: int = 0) -> jax.Array:
+        """hidden [..., D] of `[CLS]` rows after the depth of that number, normed → their part of the safety logits [...],
+        float32; positive means malicious."""
         with jax.named_scope("safety_head"):
+            kernel, bias = self.signal["safety_kernel"], self.signal["safety_bias"]
+            kernel, bias = (kernel, bias) if kernel.ndim == 1 else (kernel[depth], bias / len(kernel))
             # A sum, not a product of matrices: that is done in bfloat16 on TPUs.
-            return jnp.sum(hidden.astype(jnp.float32) * self.safety_kernel, axis=-1) + self.safety_bias
+            return jnp.sum(hidden.astype(jnp.float32) * kernel, axis=-1) + bias
+
+    def pooled(self, cache: Cache, reads: jax.Array) -> jax.Array:
+        """A probe's safety logits [B, M] of checks that read slots [B, M, T] of the cache."""
+        with jax.named_scope("safety_head"):
+            return pool(self.signal, cache.scores[:, 0], reads)
+
+    def normed(self, x: jax.Array, depth: int) -> jax.Array:
+        """The residual stream x [B, N, D] after `depth` layers, normed as what comes next reads it; layers unrolled."""
+        return self.final_norm(x) if depth == self.config.layers else self.blocks[depth].normed(x)
 
     def __call__(self, tokens: jax.Array, positions: jax.Array, routing: Routing) -> Output:
         """Whole rows.
@@ -137,8 +147,9 @@ class SafetyTransformer(nn.Module):
         return hidden, self.head(), self.read_checks(hidden, routing)
 
     def read_checks(self, hidden: jax.Array, routing: Routing) -> jax.Array:
-        """Safety logits [B, M] of the checks in hidden [B, S, D]; 0 in unused slots."""
-        if not self.config.safety_signal:
+        """Safety logits [B, M] of the checks in hidden [B, S, D]; 0 in unused slots. Of a read-out beside the language
+        model, which is not in these rows, all are 0: see watch.py."""
+        if not (self.config.safety_signal and self.config.signal.in_stream):
             return jnp.zeros(routing.cls_index.shape, jnp.float32)
         size = hidden.shape[1]
         rows = jnp.take_along_axis(hidden, jnp.minimum(routing.cls_index, size - 1)[..., None], axis=1)
@@ -164,7 +175,8 @@ class SafetyTransformer(nn.Module):
         cache: Cache,
         writes: Sequence[Write],
         mask: jax.Array,
-    ) -> tuple[jax.Array, Cache]:
+        checks: int = 0,
+    ) -> tuple[jax.Array, jax.Array, Cache]:
         """A few new rows over a cache, layers unrolled: the decoder's step.
 
         Every row first writes its keys and values, then all rows attend: a row sees another where `mask` says so.
@@ -174,17 +186,40 @@ class SafetyTransformer(nn.Module):
           cache: of T slots.
           writes: which new row writes which cache slot, in which batch rows.
           mask: [B, N, T] bool over cache slots.
+          checks: M, how many of the rows are `[CLS]`; they are the last ones.
 
         Returns:
-          Final normed hidden states [B, N, D] (see `lm_logits`, `safety_logit`) and the cache.
+          Final normed hidden states of the tokens [B, N - M, D] (see `lm_logits`), safety logits [B, M] of `[CLS]` rows,
+          and the cache, which of a probe has the new tokens' scores as well (see `pooled`).
         """
         c = self.config
-        x, angles = self.embed(tokens), rotary_angles(positions, c)
-        updated = []
-        for block, layer in zip(self.blocks, cache.layers, strict=True):
-            x, layer = block.extend(x, angles, layer, writes, mask)
+        x, angles, rows = self.embed(tokens), rotary_angles(positions, c), tokens.shape[1] - checks
+        depths = c.signal.depths_of(c.layers)
+        probing = cache.scores is not None
+        logits, features, updated = jnp.zeros((len(tokens), checks), jnp.float32), [], []
+        for i, (block, layer) in enumerate(zip(self.blocks, cache.layers, strict=True)):
+            if not x.shape[1]:  # checks alone, and they have read enough
+                updated.append(layer)
+                continue
+            adapter = Adapter.of(self.signal, i, rows) if x.shape[1] > rows else None
+            x, layer = block.extend(x, angles, layer, writes, mask, adapter)
             updated.append(layer)
-        return self.final_norm(x), Cache(tuple(updated))
+            if i + 1 in depths and probing:
+                features.append(probe_features(self.signal, len(features), self.normed(x, i + 1)))
+            elif i + 1 in depths and checks:
+                logits += self.safety_logit(self.normed(x[:, rows:], i + 1), depths.index(i + 1))
+            if i + 1 == depths[-1] and x.shape[1] > rows:  # [CLS] goes no deeper than it is read
+                x, mask, angles = x[:, :rows], mask[:, :rows], tuple(angle[:, :rows] for angle in angles)
+                writes = [write for write in writes if write.row < rows]
+        cache = Cache(tuple(updated), cache.scores)
+        if probing:
+            cache = cache.note(probe_scores(self.signal, features), writes)
+        return self.final_norm(x), logits, cache
+
+
+def _drawn(name: str, shape: tuple[int, ...]):
+    axis = fan_in(name)
+    return nn.initializers.zeros if axis is None else nn.initializers.normal(shape[axis] ** -0.5)
 
 
 def unstack_layers(params: dict, layers: int) -> dict:

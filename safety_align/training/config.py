@@ -131,7 +131,12 @@ class TrainConfig:
     @property
     def objective(self) -> Objective:
         """What the run minimises."""
-        return Objective(self.model, self.lambda_cls, self.trainable, self.dpo)
+        return Objective(self.model, self.lambda_cls, self.trainable, self.dpo, self.beside)
+
+    @property
+    def beside(self) -> bool:
+        """Whether the signal is trained beside a language model that does not feel it."""
+        return self.trainable == "signal" and not self.gate.visible
 
     def _settle_gate(self):
         if self.routing is None:
@@ -140,7 +145,12 @@ class TrainConfig:
             return
         widths = {name: getattr(self.routing, name) for name in ("r1", "r2", "r3")}
         if self.gate is None:
-            object.__setattr__(self, "gate", GateConfig(**widths))
+            object.__setattr__(self, "gate", GateConfig(**widths, visible=self.model.signal.in_stream))
+        if not self.model.signal.in_stream and (self.trainable != "signal" or self.gate.visible):
+            raise InputError(
+                f"model.signal.kind {self.model.signal.kind!r} stands beside a frozen language model that does not feel it: "
+                'set trainable="signal" and gate.visible=False'
+            )
         for name, width in widths.items():
             if getattr(self.gate, name) != width:
                 raise InputError(

@@ -8,6 +8,7 @@ from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.fields import defaults
 from safety_align.model import TransformerConfig, preset
+from safety_align.model.readout import SignalConfig
 from safety_align.routing import RoutingConfig
 from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
 from safety_align.training.dpo import DpoConfig
@@ -18,11 +19,14 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
     """The typed config of a config file's values; InputError, naming the field, for what is none.
 
     `model` holds a preset's name and what differs from it, `data` the fields of `PipelineConfig` and `DataConfig`, the
-    mixture as {source: weight}; `routing` and `gate` count only with the safety signal.
+    mixture as {source: weight}, `signal` those of `SignalConfig`; `signal`, `routing` and `gate` count only with the safety
+    signal.
     """
     values = dict(values)
     try:
         model = dict(values.pop("model"))
+        if signal := values.pop("signal", None):
+            model["signal"] = SignalConfig(**signal)
         model = preset(model.pop("preset"), **model)
         data = dict(values.pop("data"))
         shape = ("sequence_length", "batch_size", "checks_per_row", "pairs_per_row", "seed", "max_skipped")
@@ -33,7 +37,8 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         routing = RoutingConfig(**(routing or {})) if model.safety_signal else None
         gate = gate if model.safety_signal else None
         if gate is not None:  # a config has only what differs
-            gate = GateConfig(**{name: getattr(routing, name) for name in ("r1", "r2", "r3")} | gate)
+            widths = {name: getattr(routing, name) for name in ("r1", "r2", "r3")}
+            gate = GateConfig(**widths | {"visible": model.signal.in_stream} | gate)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
         dpo = values.pop("dpo", None)
@@ -68,7 +73,11 @@ def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
         "mesh": defaults(MeshConfig),
     }
     if model.get("safety_signal", True):
-        groups |= {"routing": defaults(RoutingConfig), "gate": defaults(GateConfig)}
+        groups |= {
+            "routing": defaults(RoutingConfig),
+            "gate": defaults(GateConfig) | {"visible": None},
+            "signal": defaults(SignalConfig),
+        }
     if values.get("dpo"):
         groups["dpo"] = defaults(DpoConfig)
     run = {name: value for name, value in defaults(TrainConfig).items() if name not in ("gate", "dpo")}

@@ -26,7 +26,7 @@ from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.config import RUNTIME_FIELDS
-from safety_align.model.transformer import SIGNAL
+from safety_align.model.readout import is_signal
 from safety_align.routing import Kind
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
@@ -200,14 +200,14 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
     margins = []
     for on_device, batch in zip(placed, batches, strict=True):
         out = jax.device_get(eval_step(params, on_device))
-        nats, count = nats + float(out["lm_sum"]), count + float(out["lm_count"])
+        nats, count = nats + float(out.get("lm_sum", 0)), count + float(out.get("lm_count", 0))
         if dpo is not None:
             margins.append(dpo_margins(out["pair_logprobs"], batch.pair_reference)[batch.pair_weights > 0])
         for name in scores:
             chosen = (batch.cls_kinds == Kind[name.upper()]) & (batch.cls_weights > 0)
             for label in (0, 1):
                 scores[name][label].append(out["safety_logits"][chosen & ((batch.cls_labels > 0.5) == label)])
-    result = {"lm_loss": nats / max(count, 1), "perplexity": math.exp(min(nats / max(count, 1), 50))}
+    result = {"lm_loss": nats / count, "perplexity": math.exp(min(nats / count, 50))} if count else {}
     if margins and (of_pairs := np.concatenate(margins)).size:
         result["dpo_loss"] = float(np.mean(np.logaddexp(0, -dpo.beta * of_pairs)))
         result["pair_accuracy"] = float(np.mean(of_pairs > 0))
@@ -254,12 +254,13 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
     """The state that a run begins with from another model: its parameters, and a fresh safety signal where it has none
     (drawn from `key`); its own signal goes if the run wants none."""
     shapes = nn.unbox(abstract_params(config.model))
-    params = {name: value for name, value in start.params.items() if config.model.safety_signal or name not in SIGNAL}
+    params = {name: value for name, value in start.params.items() if config.model.safety_signal or not is_signal(name)}
     if config.model.safety_signal and not start.model_config.safety_signal:
         if start.step is None:  # published: its embeddings are not of our initialiser's scale
-            params = add_signal(start.model_config, params, key)[1]
+            plain = dataclasses.replace(config.model, safety_signal=False)
+            params = add_signal(plain, params, key)[1]
         else:  # only the signal is computed: the rest of the initialisation is dead code to the compiler
-            params |= jax.jit(lambda key: {n: nn.unbox(init_params(config.model, key))[n] for n in SIGNAL})(key)
+            params |= jax.jit(lambda key: _signal_of(nn.unbox(init_params(config.model, key))))(key)
     params = jax.device_put(jax.tree.map(lambda x, s: x.astype(s.dtype), params, shapes), shardings.params)
     make = jax.jit(
         lambda params: init_state(config.objective, optimizer, key, params),
@@ -267,6 +268,10 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
         donate_argnums=0,
     )
     return make(params)
+
+
+def _signal_of(params: dict) -> dict:
+    return {name: value for name, value in params.items() if is_signal(name)}
 
 
 def same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:
@@ -310,7 +315,8 @@ class _Bar:
     def show(self, step: int, metrics: dict[str, float]) -> None:
         """Moves to `step`."""
         rate = (step - self._first) * self._slots / (time.monotonic() - self._start)
-        shown = {"loss": f"{metrics.get('dpo_loss', metrics['lm_loss']):.3f}"}
+        loss = next(metrics[name] for name in ("dpo_loss", "lm_loss", "cls_loss") if name in metrics)
+        shown = {"loss": f"{loss:.3f}"}
         for name in ("query", "window", "pair"):
             if f"{name}_accuracy" in metrics:
                 shown[name] = f"{metrics[f'{name}_accuracy']:.3f}"

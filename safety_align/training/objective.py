@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, kernels
-from safety_align.model.transformer import SIGNAL
+from safety_align.model.readout import is_signal
+from safety_align.model.watch import watch
 from safety_align.placement import Batch
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
 from safety_align.training.losses import LOGITS_LENGTH, Totals, check_counts, cls_loss, lm_loss, token_nats
@@ -24,6 +25,8 @@ class Objective:
       model: the transformer; without the safety signal the loss is the language model's alone.
       lambda_cls: weight of L_cls.
       trainable: one of `TRAINABLE`.
+      beside: the checks stand beside a language model that does not feel them (model/watch.py): then there is no loss of
+        the language model, whose outputs nothing that is trained can change.
       dpo: the loss of preference pairs in place of the language model's; None: no preferences.
       logits_length: slots of a row whose logits are in memory at once.
     """
@@ -32,11 +35,14 @@ class Objective:
     lambda_cls: float = 0.1
     trainable: str = "all"
     dpo: DpoConfig | None = None
+    beside: bool = False
     logits_length: int = LOGITS_LENGTH
 
     def __post_init__(self):
         if self.trainable not in TRAINABLE:
             raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
+        if self.beside and self.trainable != "signal":
+            raise InputError('a signal beside the language model is trained alone: set trainable="signal"')
 
     def on(self, mesh: jax.sharding.Mesh) -> "Objective":
         """The same, with the attention backend of the mesh's devices."""
@@ -44,7 +50,7 @@ class Objective:
 
     def split(self, params: dict) -> tuple[dict, dict]:
         """(trained, frozen) parameters, or anything else by their names; their union is `params`."""
-        chosen = params.keys() if self.trainable == "all" else set(SIGNAL)
+        chosen = {name for name in params if self.trainable == "all" or is_signal(name)}
         trained = {name: value for name, value in params.items() if name in chosen}
         return trained, {name: value for name, value in params.items() if name not in chosen}
 
@@ -53,6 +59,10 @@ class Objective:
 
         Metrics: lm_loss; of the safety signal cls_loss and `check_counts`; of DPO dpo_loss and `pair_counts`.
         """
+        if self.beside:
+            safety_logits = watch(self.model, params, *batch.inputs).safety_logits
+            cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
+            return self.lambda_cls * cls, {"cls_loss": cls} | check_counts(safety_logits, batch)
         hidden, head, safety_logits = self._read(params, batch)
         if self.dpo is not None:
             return self._preference_losses(token_nats(hidden, head, batch.targets, self.logits_length), batch, totals)
@@ -64,7 +74,10 @@ class Objective:
 
     def evaluate(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
         """What validation is made of: lm_sum and lm_count (nats, trained tokens), safety_logits of every check [B, M],
-        and pair_logprobs, the log-probabilities of both answers of every pair [B, P, 2]."""
+        and pair_logprobs, the log-probabilities of both answers of every pair [B, P, 2]. Of checks beside the language
+        model safety_logits alone."""
+        if self.beside:
+            return {"safety_logits": watch(self.model, params, *batch.inputs).safety_logits}
         hidden, head, safety_logits = self._read(params, batch)
         nats = token_nats(hidden, head, batch.targets, self.logits_length)
         return {

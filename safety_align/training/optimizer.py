@@ -62,7 +62,7 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
 
     def decayed(params):
         # A scanned norm scale is [L, D]: names, not dimensions, tell matrices from vectors.
-        vectors = ("scale", "bq", "bk", "bv", "cls_embedding", "safety_kernel", "safety_bias")
+        vectors = ("scale", "bq", "bk", "bv", "cls_embedding", "safety_kernel", "safety_bias", "probe_in_bias")
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in vectors, params)
 
     return optax.chain(

@@ -16,29 +16,68 @@ from safety_align.model.kernels import masked_attention
 
 @functools.partial(jax.jit, static_argnums=0)
 def dense_forward(config: TransformerConfig, params, tokens, positions, mask):
-    """One row, unrolled layers, any mask [S, S], written anew from the parameters → (logits [S, V], safety [S])."""
+    """One row, unrolled layers, any mask [S, S], written anew from the parameters → (logits [S, V], safety [S]).
+
+    Where `[CLS]` (token -1) stands, safety is what the read-out says there: of its own row, or of what the row sees.
+    """
+    kind, depths = config.signal.kind, config.signal.depths_of(config.layers)
+    is_cls = (tokens == -1)[None, :, None]
+    safety, features = params["safety_bias"], []
 
     def norm(x, scale):
         return x * jax.lax.rsqrt(jnp.mean(x * x, -1, keepdims=True) + config.norm_eps) * scale
 
-    x = jnp.where((tokens == -1)[:, None], params["cls_embedding"], params["embedding"][jnp.maximum(tokens, 0)])[None]
+    x = params["embedding"][jnp.maximum(tokens, 0)][None]
+    if kind != "probe":
+        x = jnp.where(is_cls, params["cls_embedding"], x)
     angles = rotary_angles(positions[None], config)
     for i in range(config.layers):
         p = params[f"layer_{i}"]
+
+        def low(name, x, i=i):  # of rows of [CLS] alone
+            if not config.signal.rank or i >= depths[-1]:
+                return 0
+            flat = x.reshape(1, len(tokens), -1)
+            return jnp.where(is_cls, flat @ params[f"adapter_{name}_in"][i] @ params[f"adapter_{name}_out"][i], 0)
+
         h = norm(x, p["attention_norm"]["scale"])
         q, k, v = (jnp.einsum("bsd,dhe->bshe", h, p["attention"][name]) for name in ("wq", "wk", "wv"))
+        if config.signal.rank:
+            q, k, v = (t + (low(n, h) + 0 * t.reshape(1, len(tokens), -1)).reshape(t.shape) for n, t in
+                       (("wq", q), ("wk", k), ("wv", v)))  # fmt: skip
         if config.qkv_bias:
             q, k, v = (t + p["attention"][name] for t, name in ((q, "bq"), (k, "bk"), (v, "bv")))
         if config.qk_norm:
             q, k = norm(q, p["attention"]["q_norm"]["scale"]), norm(k, p["attention"]["k_norm"]["scale"])
         q, k = rotate(q, angles), rotate(k, angles)
         out = masked_attention(q, k.swapaxes(1, 2), v.swapaxes(1, 2), mask[None])
-        x = x + jnp.einsum("bshe,hed->bsd", out, p["attention"]["wo"])
+        x = x + jnp.einsum("bshe,hed->bsd", out, p["attention"]["wo"]) + low("wo", out)
         h = norm(x, p["mlp_norm"]["scale"])
         m = p["mlp"]
-        x = x + (jax.nn.silu(h @ m["gate"]) * (h @ m["up"])) @ m["down"]
-    x = norm(x, params["final_norm"]["scale"])[0]
-    return x @ params["embedding"].T, x @ params["safety_kernel"] + params["safety_bias"]
+        inner = jax.nn.silu(h @ m["gate"] + low("gate", h)) * (h @ m["up"] + low("up", h))
+        x = x + inner @ m["down"] + low("down", inner)
+        if i + 1 in depths:
+            last = i + 1 == config.layers
+            reader = params["final_norm"] if last else params[f"layer_{i + 1}"]["attention_norm"]
+            seen = norm(x, reader["scale"])[0]
+            if kind == "probe":
+                n = len(features)
+                features.append(jax.nn.gelu(seen @ params["probe_in"][n] + params["probe_in_bias"][n]))
+            else:
+                safety += seen @ jnp.atleast_2d(params["safety_kernel"])[depths.index(i + 1)]
+    if kind == "probe":
+        safety = _pooled(params, jnp.concatenate(features, -1), mask & ~jnp.eye(len(tokens), dtype=bool))
+    return norm(x, params["final_norm"]["scale"])[0] @ params["embedding"].T, safety
+
+
+def _pooled(params, features, sees):
+    """features [S, F], sees [S, S] → [S]: one pooling after the other."""
+    total = jnp.full(len(features), params["safety_bias"])
+    for j in range(params["probe_key"].shape[1]):
+        key, value = features @ params["probe_key"][:, j], features @ params["probe_value"][:, j]
+        weights = jnp.where(sees, jnp.exp(key), 0)
+        total += jnp.where(sees.any(1), (weights @ value) / jnp.maximum(weights.sum(1), 1e-30), 0)
+    return total
 
 
 class GrowingForward:

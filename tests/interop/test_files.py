@@ -12,13 +12,12 @@ import jax
 import ml_dtypes
 import numpy as np
 import pytest
-from make import TINY, random_params
+from make import SIGNAL, TINY, random_params
 
 from safety_align.errors import InputError
 from safety_align.interop import load_pretrained, save_pretrained
 from safety_align.interop.tensor_file import INDEX, open_checkpoint, read_header, write_file
 from safety_align.model import TransformerConfig, abstract_params, add_signal, preset
-from safety_align.model.transformer import SIGNAL
 
 PLAIN = preset("tiny", safety_signal=False, heads=4, kv_heads=2, tied_embeddings=False)
 

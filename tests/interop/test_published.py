@@ -9,7 +9,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from make import random_params
+from make import SIGNAL, random_params
 
 from configs import embedded_gated
 from examples import huggingface
@@ -19,7 +19,6 @@ from safety_align.interop import load_model, load_pretrained, save_pretrained
 from safety_align.interop.convert import convert
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
 from safety_align.model import SafetyTransformer, add_signal, preset
-from safety_align.model.transformer import SIGNAL
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.text import Turn
 from safety_align.training.checkpoint import load_run

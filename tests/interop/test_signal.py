@@ -7,7 +7,7 @@ import shutil
 import jax
 import numpy as np
 import pytest
-from make import TINY, random_params
+from make import SIGNAL, TINY, random_params
 
 from safety_align.decoding import GateConfig
 from safety_align.decoding.canaries import TEXTS, Canary, check, check_arrays, measure, overlap, verify
@@ -16,7 +16,6 @@ from safety_align.interop import load_model, load_pretrained, save_pretrained
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.signal_file import SignalFacts
 from safety_align.interop.tensor_file import open_checkpoint, read_header
-from safety_align.model.transformer import SIGNAL
 from safety_align.text import ImportedTokenizer, Tokenizer, get_template, load_template
 
 GATE, CALIBRATION = GateConfig(tau=2, r2=7, schedule="annealing"), {"threshold": 0.4}

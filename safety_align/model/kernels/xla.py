@@ -82,6 +82,21 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     return out.reshape(batch, rows, heads, size).astype(q.dtype)
 
 
+def with_own_key(q, k, v, own_k, own_v, mask) -> jax.Array:
+    """`masked_attention` of rows that also attend to themselves, beside the keys: own_k, own_v [B, N, K, E], one key and
+    value for each row."""
+    batch, rows, heads, size = q.shape
+    kv_heads = k.shape[1]
+    q = q.reshape(batch, rows, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
+    scores = einsum32("bkgne,bkte->bkgnt", q, k)
+    own = einsum32("bkgne,bnke->bkgn", q, own_k)
+    scores = jnp.where(mask[:, None, None], scores, MASKED)
+    weights = jax.nn.softmax(jnp.concatenate([scores, own[..., None]], axis=-1) * size**-0.5, axis=-1).astype(v.dtype)
+    out = einsum32("bkgnt,bkte->bnkge", weights[..., :-1], v)
+    out += einsum32("bkgn,bnke->bnkge", weights[..., -1], own_v)
+    return out.reshape(batch, rows, heads, size).astype(own_k.dtype)
+
+
 def einsum32(spec: str, a: jax.Array, b: jax.Array) -> jax.Array:
     """`jnp.einsum` that adds up, and returns, float32. XLA's CPU backend has no such product of two bfloat16 arrays in
     every layout; widening them first gives the same numbers there."""

@@ -1,0 +1,131 @@
+"""A safety signal beside a frozen language model: two streams in one pass (docs/method.md section 11).
+
+The language model's tokens go first through each layer, forward only, as if there were no `[CLS]`; the checks go beside
+them, over the keys and values of the content that they read. Nothing of the language model depends on a check, so that
+its outputs stay what they are to the bit, and a gradient touches the checks' own rows alone. What is read no deeper than
+layer k runs no deeper than layer k, unless the whole language model is wanted.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from safety_align.errors import InputError
+from safety_align.model.attention import rotary_angles
+from safety_align.model.cache import Cache, LayerCache
+from safety_align.model.config import TransformerConfig
+from safety_align.model.layers import Block, RMSNorm
+from safety_align.model.readout import Adapter, is_signal, pool, probe_features, probe_scores
+from safety_align.model.transformer import SafetyTransformer
+from safety_align.routing import CLS_TOKEN, Routing, check_reads
+
+
+class Watched(NamedTuple):
+    """safety_logits [B, M], 0 in unused slots; of the whole language model also its final normed hidden states [B, S, D]
+    and its cache, else None."""
+
+    safety_logits: jax.Array
+    hidden: jax.Array | None = None
+    cache: Cache | None = None
+
+
+def watch(
+    config: TransformerConfig,
+    params: dict,
+    tokens: jax.Array,
+    positions: jax.Array,
+    routing: Routing,
+    whole: bool = False,
+) -> Watched:
+    """The checks of whole rows; arguments as of `SafetyTransformer.__call__`. Slots of `[CLS]` are padding to the tokens.
+
+    `whole`: run the language model to its end, and return what it has; layers must be unrolled then.
+    """
+    if whole and config.scan_layers:
+        raise InputError(
+            "the cache of a whole model needs unrolled layers: scan_layers=False and unroll(config, params)"
+        )
+    signal = {name: value for name, value in params.items() if is_signal(name)}
+    plain = jax.lax.stop_gradient({name: value for name, value in params.items() if not is_signal(name)})
+    model = SafetyTransformer(config)
+    segments, none = routing.segments, jnp.zeros((len(tokens), 0), jnp.int32)
+    lm_routing = Routing(
+        jnp.where(tokens == CLS_TOKEN, -jnp.abs(segments), segments),
+        routing.content,
+        none,
+        jnp.zeros((len(tokens), 0, 2), jnp.int32),
+    )
+    reads, used = check_reads(routing), routing.cls_index < segments.shape[1]
+    x = jax.lax.stop_gradient(model.apply({"params": params}, tokens, method="embed"))
+    angles = rotary_angles(positions, config)
+    block, depths = Block(config), config.signal.depths_of(config.layers)
+
+    def at(i) -> dict:
+        if config.scan_layers:
+            return jax.tree.map(lambda p: jax.lax.dynamic_index_in_dim(p, i, keepdims=False), plain["layers"]["block"])
+        return plain[f"layer_{i}"]
+
+    def layer(i, x):
+        return block.apply({"params": at(i)}, x, angles, lm_routing, positions)
+
+    def normed(x, depth):
+        if depth == config.layers:
+            return RMSNorm(config).apply({"params": plain["final_norm"]}, x)
+        return block.apply({"params": at(depth)}, x, method="normed")
+
+    if config.signal.kind == "probe":
+        rows, features = None, []
+    else:
+        rows = jnp.broadcast_to(signal["cls_embedding"], (*used.shape, config.width)).astype(x.dtype)
+        zero = rotary_angles(jnp.zeros(used.shape, jnp.int32), config)  # [CLS] has position id 0
+
+    def beside(rows, tokens: LayerCache, i, arrays):
+        # Recomputed in the backward pass from what it reads; and the layer's weights, which it takes from all layers' by
+        # their number, are not kept once more for each layer.
+        @jax.checkpoint
+        def one(rows, tokens, arrays):
+            adapter = Adapter(arrays) if arrays else None
+            return block.apply({"params": at(i)}, rows, zero, tokens, reads, adapter, method="beside")
+
+        return one(rows, tokens, arrays)
+
+    def adapters(begin, end):
+        return {name: value[begin:end] for name, value in signal.items() if name.startswith("adapter_")}
+
+    def through(begin, end, x, rows, layers):
+        """Layers begin … end - 1."""
+        if config.scan_layers:
+
+            def one(carry, inputs):
+                (x, rows), (i, arrays) = carry, inputs
+                x, own = layer(i, x)
+                return (x, None if rows is None else beside(rows, own, i, arrays)), None
+
+            (x, rows), _ = jax.lax.scan(one, (x, rows), (jnp.arange(begin, end), adapters(begin, end)))
+            return x, rows
+        for i in range(begin, end):
+            x, own = layer(i, x)
+            layers.append(own)
+            if rows is not None:
+                arrays = jax.tree.map(lambda value, i=i: value[i], adapters(0, depths[-1]))
+                rows = beside(rows, own, i, arrays)
+        return x, rows
+
+    logits, layers, begin = jnp.zeros(used.shape, jnp.float32), [], 0
+    for number, depth in enumerate(depths):
+        x, rows = through(begin, depth, x, rows, layers)
+        begin = depth
+        if rows is None:
+            features.append(probe_features(signal, number, jax.lax.stop_gradient(normed(x, depth))))
+        else:
+            logits += model.apply({"params": params}, normed(rows, depth), number, method="safety_logit")
+    scores = None
+    if rows is None:
+        scores = probe_scores(signal, features)
+        logits = pool(signal, scores, reads)
+    logits = jnp.where(used, logits, 0.0)
+    if not whole:
+        return Watched(logits)
+    x, _ = through(begin, config.layers, x, None, layers)
+    return Watched(logits, normed(x, config.layers), Cache(tuple(layers), None if scores is None else scores[:, None]))

@@ -1,0 +1,174 @@
+"""The signal beside a frozen language model: two streams against one, against a cache, and what each may touch."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make import TINY, random_params, random_rows
+
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, Write, unroll
+from safety_align.model.readout import SignalConfig, is_signal, signal_shapes
+from safety_align.model.watch import watch
+from safety_align.routing import CLS_TOKEN, IGNORED, check_reads
+from safety_align.training.losses import Totals
+from safety_align.training.objective import Objective
+
+watched = functools.partial(jax.jit, static_argnums=0, static_argnames="whole")(watch)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def applied(config, method, params, *arguments):
+    return SafetyTransformer(config).apply({"params": params}, *arguments, method=method)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def extended(config, params, ids, cache, mask, slot):
+    arguments = ids, 0 * ids, cache, [Write(0, slot)], mask, 1
+    return SafetyTransformer(config).apply({"params": params}, *arguments, method="extend")
+
+
+LAYERS = dataclasses.replace(TINY, layers=3, qkv_bias=True)
+READOUTS = {
+    "paper": SignalConfig(),
+    "adapted": SignalConfig("row", rank=2),
+    "deep": SignalConfig("row_deep", rank=3, depths=(2, 3)),
+    "shallow": SignalConfig("row_deep", depths=(1, 2)),
+    "probe": SignalConfig("probe", depths=(1, 2), heads=3, features=5),
+}
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name in ("paper", "adapted") else []) for name in READOUTS]
+
+
+def model_of(name: str, seed: int = 0):
+    config = dataclasses.replace(LAYERS, signal=READOUTS[name])
+    return config, random_params(config, seed)
+
+
+def outside(batch):
+    """The routing in which no token sees a `[CLS]`."""
+    tokens, positions, routing = batch.inputs
+    return (
+        tokens,
+        positions,
+        routing.replace(segments=np.where(tokens == CLS_TOKEN, -routing.segments, routing.segments)),
+    )
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_row_beside_the_model_is_the_row_within_it(seed):
+    """The paper's read-out; tolerance 1e-5: sums in another order."""
+    config, params = model_of("paper", seed)
+    batch, _ = random_rows(np.random.default_rng(seed), 3, 48)
+    inputs = outside(batch)
+    within = applied(config, "__call__", params, *inputs)
+    found = watched(config, params, *inputs)
+    np.testing.assert_allclose(found.safety_logits, within.safety_logits, atol=1e-5)
+    assert np.ptp(np.asarray(found.safety_logits)) > 0.1
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_scanned_layers_and_unrolled_ones_agree_and_the_model_is_untouched_to_the_bit(name):
+    config, params = model_of(name)
+    batch, _ = random_rows(np.random.default_rng(2), 3, 48)
+    inputs = outside(batch)
+    scanned = watched(config, params, *inputs)
+    plain_config, plain_params = unroll(config, params)
+    found = watched(plain_config, plain_params, *inputs, whole=True)
+    np.testing.assert_allclose(found.safety_logits, scanned.safety_logits, atol=1e-5)
+    # The plain language model, which has never heard of a signal, on the same tokens.
+    bare = dataclasses.replace(plain_config, safety_signal=False)
+    routing = inputs[2].replace(cls_index=np.zeros((3, 0), np.int32), cls_range=np.zeros((3, 0, 2), np.int32))
+    lm = {n: x for n, x in plain_params.items() if not is_signal(n)}
+    blank = np.where(inputs[0] == CLS_TOKEN, 0, inputs[0])
+    hidden, cache = applied(bare, "hidden", lm, blank, inputs[1], routing)
+    real = inputs[0] != CLS_TOKEN
+    np.testing.assert_array_equal(np.asarray(found.hidden)[real], np.asarray(hidden)[real])
+    for ours, theirs in zip(found.cache.layers, cache.layers, strict=True):
+        for a, b in ((ours.keys, theirs.keys), (ours.values, theirs.values)):
+            np.testing.assert_array_equal(np.asarray(a).swapaxes(1, 2)[real], np.asarray(b).swapaxes(1, 2)[real])
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_check_of_whole_rows_is_the_check_over_a_cache(name):
+    """`watch` against `extend` (or `pooled`), which the decoder uses: one check after the other. Tolerance 1e-5."""
+    config, params = unroll(*model_of(name))
+    batch, _ = random_rows(np.random.default_rng(3), 3, 48)
+    inputs = outside(batch)
+    found = watched(config, params, *inputs, whole=True)
+    size, reads = batch.tokens.shape[1], np.asarray(check_reads(inputs[2]))
+    cache = found.cache.arrange([slice(None), 1])
+
+    compared = 0
+    for m in range(reads.shape[1]):
+        mask = np.concatenate([reads[:, m], np.zeros((3, 1), bool)], axis=1)[:, None]
+        if config.signal.kind == "probe":
+            logits = applied(config, "pooled", params, cache, mask)
+        else:
+            mask[..., -1] = True
+            ids = np.full((3, 1), CLS_TOKEN)
+            _, logits, _ = extended(config, params, ids, cache, mask, size)
+        used = batch.cls_index[:, m] != IGNORED
+        np.testing.assert_allclose(logits[used, 0], found.safety_logits[used, m], atol=1e-5)
+        assert (np.asarray(found.safety_logits)[~used, m] == 0).all()
+        compared += used.sum()
+    assert compared > 10
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_training_moves_the_signal_and_nothing_else(name):
+    config, params = model_of(name)
+    batch, _ = random_rows(np.random.default_rng(4), 2, 48)
+    objective = Objective(config, lambda_cls=1.0, trainable="signal", beside=True)
+
+    @jax.jit
+    def loss(params):
+        return objective.losses(params, batch, Totals.of(batch))[0]
+
+    grads = jax.jit(jax.grad(loss))(params)
+    for path, grad in jax.tree_util.tree_leaves_with_path(grads):
+        assert bool(jnp.any(grad != 0)) == is_signal(path[0].key), path
+    trained, frozen = objective.split(params)
+    assert set(trained) == set(signal_shapes(config)) and not any(map(is_signal, frozen))
+    # Against finite differences, along a random direction.
+    rng = np.random.default_rng(5)
+    direction = {n: jnp.asarray(rng.normal(size=x.shape), jnp.float32) for n, x in trained.items()}
+    slope = sum(jnp.vdot(grads[n], direction[n]) for n in trained)
+    ahead, behind = (loss(params | {n: x + s * direction[n] for n, x in trained.items()}) for s in (1e-3, -1e-3))
+    assert float(slope) == pytest.approx(float(ahead - behind) / 2e-3, rel=2e-2, abs=1e-3)
+
+
+def test_a_signal_read_early_does_not_read_what_comes_later():
+    """Layers behind the last depth may hold anything."""
+    for name in ("shallow", "probe"):
+        config, params = unroll(*model_of(name))
+        last = config.signal.depths_of(config.layers)[-1]
+        assert last < config.layers
+        batch, _ = random_rows(np.random.default_rng(6), 2, 48)
+        before = watched(config, params, *outside(batch)).safety_logits
+        # The norm in front of the next layer is the probe's; the rest is not.
+        broken = {n: x for n, x in params[f"layer_{last}"].items() if n != "attention_norm"}
+        broken = jax.tree.map(lambda x: x * jnp.nan, broken) | {
+            "attention_norm": params[f"layer_{last}"]["attention_norm"]
+        }
+        after = watched(config, params | {f"layer_{last}": broken}, *outside(batch)).safety_logits
+        np.testing.assert_array_equal(before, after)
+
+
+@pytest.mark.parametrize(
+    "fields, message",
+    [
+        (dict(kind="nose"), "signal.kind"),
+        (dict(rank=-1), "signal.rank"),
+        (dict(kind="probe", rank=2), "probe"),
+        (dict(kind="row", depths=(1,)), "depths"),
+        (dict(kind="probe", depths=(2, 1)), "rise"),
+        (dict(kind="probe", depths=(9,)), "layers"),
+        (dict(kind="probe", depths="12"), "depths"),
+    ],
+)
+def test_bad_readouts_are_named(fields, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(LAYERS, signal=SignalConfig(**fields))
