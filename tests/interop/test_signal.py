@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from make import TINY, random_params
 
+from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
 from safety_align.decoding.canaries import TEXTS, Canary, check, check_arrays, measure, overlap, verify
 from safety_align.errors import InputError
@@ -32,7 +33,7 @@ def exported(tmp_path_factory):
     tokenizer = ImportedTokenizer(folder / "tokenizer")
     config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size)
     params = random_params(config)
-    canaries = measure(config, params, tokenizer, load_template("huggingface", tokenizer))
+    canaries = measure(Bundle(config, params, tokenizer, load_template("huggingface", tokenizer)))
     signal = SignalFacts(GATE, CALIBRATION, canaries)
     save_pretrained(folder / "model", config, params, assets=folder / "tokenizer", signal=signal)
     return folder / "model", params, canaries
