@@ -83,13 +83,13 @@ class Decoder:
 
 def cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):
     """Mask [B, T] of the `[CLS]` row, and where it writes: the signal; in a refusing row, or one without a check (its
-    keys and values are read by nothing), the guard slot."""
+    keys and values are read by nothing), the slot aside."""
     refusing = state.verdict.mode == Mode.REFUSING
     query = batch.prompt_content & window.query[:, None]
     inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
     mask = jnp.concatenate([query, ~refusing[:, None], refusing[:, None], inside], axis=1)
     layout = decoder.layout
-    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.guard))
+    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.aside))
 
 
 def record(trace: Trace, column, due, logit, start, stop) -> Trace:

@@ -88,7 +88,7 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
-    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the guard's slot behind it is blank
+    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the slot aside, behind it, is blank
     slots = [slice(layout.prompt), own, 1, slice(first, first + layout.prefill), layout.steps]
     return last, logits, cache.arrange(slots)
 

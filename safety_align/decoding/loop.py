@@ -82,7 +82,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
         logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
     else:
         logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
-    verdict, refuse, guard = judge_response(
+    verdict, refuse, relapse = judge_response(
         state.verdict,
         due,
         is_malicious(logit, batch.threshold),
@@ -93,7 +93,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     )
     trace = record(state.trace, decoder.column(state.step), due, logit, window.start, window.stop)
     state = state.replace(verdict=verdict, trace=trace, cache=cache)
-    return next_token(decoder, batch, state, logits, refuse, guard)
+    return next_token(decoder, batch, state, logits, refuse, relapse)
 
 
 def _either(condition: jax.Array, then, otherwise, cache):
@@ -117,7 +117,7 @@ def _due(gate: GateRules, state: DecodeState, batch: Batch) -> jax.Array:
     due = schedule.due(state.step, batch.check_seed)
     if gate.confirm_every_step:
         due |= state.verdict.mode == Mode.ALERT
-    # A refusal is guarded at every token; and the cap, which the asker chooses, must not come before the next check.
+    # A refusal is checked at every token; and the cap, which the asker chooses, must not come before the next check.
     due |= state.verdict.mode == Mode.REFUSING
     due |= (state.step >= state.limit) & (True if schedule.last is None else state.step <= schedule.last)
     return due & ~is_frozen(state.verdict, state.length, gate)

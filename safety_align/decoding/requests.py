@@ -73,7 +73,7 @@ class Result:
       status: "benign", "alert" (pending at the end), "malicious_query", "malicious_response", "ungated".
       transition_step: response token at which the verdict turned; 0 for a malicious query; None if it never did.
       refusal_start: index in `token_ids` at which the refusal starts; None without one.
-      stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard".
+      stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard" (a refusal that turned malicious).
       checks: every check in order.
     """
 
