@@ -15,8 +15,7 @@ from launch.training import load
 from safety_align import distributed
 from safety_align.distributed import say
 from safety_align.errors import InputError
-from safety_align.evaluation.config import check_data as check_eval_data
-from safety_align.evaluation.config import to_eval_config
+from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -24,7 +23,7 @@ from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
-from safety_align.training.ready import check_data
+from safety_align.training.ready import check_training_data
 
 
 def compare(
@@ -91,8 +90,8 @@ def main() -> int:
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
         for _, train_config, _ in runs:
-            check_data(train_config)
-        check_eval_data(eval_config)
+            check_training_data(train_config)
+        check_evaluation_data(eval_config)
     with own_output(output, about):
         if not train_all(runs):
             return cli.EXIT_FAILED

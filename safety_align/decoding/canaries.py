@@ -80,7 +80,7 @@ in bfloat16 move a logit by 0.3 % of the spread at most (of a random one of 16 l
 weight by 4 %, another RoPE base by 16 %."""
 
 
-def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
+def check_signal(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
     """Raises InputError, which names `where`, if the signal of a bundle does not measure as it did when it was saved.
 
     A bundle of a format older than its canaries is said, on stderr, to be untested; and so is, as information, a signal

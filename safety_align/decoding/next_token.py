@@ -4,11 +4,11 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.sampling import sample
-from safety_align.decoding.state import Batch, DecodeState, Stop
+from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, start_refusal
 
 
-def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refuse, relapse) -> DecodeState:
+def next_token(decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse) -> DecodeState:
     """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done: refusals that turned malicious
     (`relapse` [B]), and those that ended or are full."""
     gate = decoder.gate

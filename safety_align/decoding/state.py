@@ -68,7 +68,7 @@ class Stop:
 
 
 @flax.struct.dataclass
-class Batch:
+class PromptBatch:
     """The encoded requests of one batch. Prompts are padded on the left.
 
     prompt [B, P] int32, prompt_content [B, P] bool (what came from outside, Rule 4), prompt_length [B] int32;

@@ -32,10 +32,10 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True)
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
-    check_data(config)
+    check_training_data(config)
 
 
-def check_data(config: TrainConfig) -> None:
+def check_training_data(config: TrainConfig) -> None:
     """Raises InputError for a template or a data source that there is none of, or a data file that is not there."""
     check_names(config)
     for name, _ in config.pipeline.mixture:
