@@ -2,7 +2,8 @@
 
 Trains what is missing (a DPO run computes its reference first), evaluates every variant, prints the table and writes
 results.json, table.md and report.html. Interrupted, the same command goes on. On several hosts every process is given the
-same command with --distributed; --mesh is that of the evaluation, training has its config's.
+same command with --distributed; --mesh is that of the evaluation, training has its config's. Every training reads the data
+below its own config's directory, or --config.data.data_dir=DIR; the evaluation --config.eval.data_dir=DIR.
 """
 
 import pathlib
@@ -55,12 +56,13 @@ def train_all(runs) -> bool:
     return True
 
 
-def training(entry: tuple) -> tuple[str, TrainConfig, str]:
+def training(entry: tuple, data: dict | None = None) -> tuple[str, TrainConfig, str]:
     """(workdir, config, announcement) of an entry of `train`: (workdir, config file), or with {dotted key: value} of
-    overrides behind them."""
+    overrides behind them. `data`: fields of the training's `data` that are others than there; "" changes nothing."""
     workdir, path, *changes = entry
     if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
+    changes.append({f"data.{key}": value for key, value in (data or {}).items() if value})
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     return workdir, load(path, overrides), f"training {workdir} by {' '.join([path, *overrides])}"
 
@@ -86,7 +88,7 @@ def main() -> int:
         }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
-    runs = [training(entry) for entry in values["train"]]
+    runs = [training(entry, values.get("data")) for entry in values["train"]]
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
         for _, train_config, _ in runs:

@@ -1,6 +1,7 @@
 """The entries of a comparison."""
 
 import contextlib
+import dataclasses
 import types
 
 import pytest
@@ -9,6 +10,7 @@ from configs.compare import pretraining
 from configs.compare import small as comparison
 from configs.eval import embedded, small
 from launch import cli, compare
+from launch.defaults import evaluation_defaults
 from safety_align.errors import InputError
 
 
@@ -20,6 +22,15 @@ def test_entries_of_a_comparison_take_overrides():
     for bad in (("a", "b.py", {}, {}), ("a", "b.py", "c")):
         with pytest.raises(InputError, match="overrides"):
             compare.training(bad)
+
+
+def test_one_option_moves_the_data_of_all_trainings():
+    config = comparison.get_config()
+    cli.apply_overrides(config, ["--config.data.data_dir=elsewhere"], defaults=evaluation_defaults(config))
+    found = [compare.training(entry, config.to_dict()["data"])[1] for entry in config.train]
+    assert {each.data.data_dir for each in found} == {"elsewhere"}
+    moved = dataclasses.replace(found[0].data, data_dir=compare.training(config.train[0])[1].data.data_dir)
+    assert dataclasses.replace(found[0], data=moved) == compare.training(config.train[0])[1]
 
 
 def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatch):
