@@ -52,7 +52,7 @@ def main(directory: str, steps: int = 60) -> tuple[float, float]:
 
     segments = []
     for example in embedded_examples("train", 300):
-        segment = query_segment(bundle.tokenizer, bundle.template, example.turns)
+        segment = query_segment(bundle, example.turns)
         [check] = segment.checks
         check = dataclasses.replace(check, label=float(example.query_label))
         segments.append(dataclasses.replace(segment, checks=(check,)))

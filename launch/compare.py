@@ -2,29 +2,33 @@
 
 Trains what is missing (a DPO run computes its reference first), evaluates every variant, prints the table and writes
 results.json, table.md and report.html. Interrupted, the same command goes on. On several hosts every process is given the
-same command with --distributed; --mesh is that of the evaluation, training has its config's.
+same command with --distributed; --mesh is that of the evaluation, training has its config's. Every training reads the data
+below its own config's directory, or --config.data.data_dir=DIR; the evaluation --config.eval.data_dir=DIR.
 """
 
+import dataclasses
 import pathlib
 
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.huge_pages import restart_with_huge_pages
+from launch.label import label_text
 from launch.output import own_output
 from launch.training import load
 from safety_align import distributed
+from safety_align.data.labelled import read_labelled
 from safety_align.distributed import say
 from safety_align.errors import InputError
-from safety_align.evaluation.config import check_data as check_eval_data
-from safety_align.evaluation.config import to_eval_config
+from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
 from safety_align.interop import load_model, load_unrolled
+from safety_align.labelling import to_label_config
 from safety_align.training.config import TrainConfig
 from safety_align.training.loop import train
-from safety_align.training.ready import check_data
+from safety_align.training.ready import check_training_data
 
 
 def compare(
@@ -47,21 +51,54 @@ def compare(
     return write_report(output, measured, about) if distributed.is_main() else None
 
 
+@dataclasses.dataclass(frozen=True)
+class Labels:
+    """Labelled text that a later training reads, in place of a training's config: made by the model in the directory
+    `guard`, of what the label config's `values` name."""
+
+    guard: str
+    values: dict
+
+    def make(self, output: pathlib.Path) -> None:
+        """Labels what is missing; complete labels stay as they are, whoever made them."""
+        if not distributed.from_main(_is_labelled(output)):
+            label_text(self.guard, self.values, output)
+
+
+def _is_labelled(directory: pathlib.Path) -> bool:
+    try:
+        return bool(read_labelled(directory))
+    except InputError:
+        return False
+
+
 def train_all(runs) -> bool:
-    """Trains, in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was done."""
+    """Trains (or labels), in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was
+    done."""
     for workdir, config, announcement in runs:
         say(announcement)
-        if train(config, workdir, load=load_model)["step"] < config.steps:
+        if isinstance(config, Labels):
+            config.make(pathlib.Path(workdir))
+        elif train(config, workdir, load=load_model)["step"] < config.steps:
             return False
     return True
 
 
-def training(entry: tuple) -> tuple[str, TrainConfig, str]:
+def training(entry: tuple, data: dict | None = None) -> tuple[str, TrainConfig | Labels, str]:
     """(workdir, config, announcement) of an entry of `train`: (workdir, config file), or with {dotted key: value} of
-    overrides behind them."""
+    overrides behind them. `data`: fields of the training's `data` that are others than there; "" changes nothing.
+
+    With {"guard": DIR} behind it, the file is a label config: DIR is the model that labels.
+    """
     workdir, path, *changes = entry
     if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
+    if changes and "guard" in changes[0]:
+        moved = {key: value for key, value in (data or {}).items() if value}
+        labels = Labels(changes[0]["guard"], cli.load_config(path).to_dict() | moved)
+        to_label_config(labels.values)  # what is wrong in it is said now
+        return workdir, labels, f"labelling {workdir} by {path}, guard {labels.guard}"
+    changes.append({f"data.{key}": value for key, value in (data or {}).items() if value})
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     return workdir, load(path, overrides), f"training {workdir} by {' '.join([path, *overrides])}"
 
@@ -87,12 +124,14 @@ def main() -> int:
         }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
-    runs = [training(entry) for entry in values["train"]]
+    runs = [training(entry, values.get("data")) for entry in values["train"]]
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
-        for _, train_config, _ in runs:
-            check_data(train_config)
-        check_eval_data(eval_config)
+        to_come = [workdir for workdir, config, _ in runs if isinstance(config, Labels)]
+        for _, config, _ in runs:
+            if isinstance(config, TrainConfig):
+                check_training_data(config, to_come)
+        check_evaluation_data(eval_config)
     with own_output(output, about):
         if not train_all(runs):
             return cli.EXIT_FAILED

@@ -13,7 +13,8 @@ def training_defaults(config: ml_collections.ConfigDict) -> dict:
 
 
 def evaluation_defaults(config: ml_collections.ConfigDict) -> dict:
-    """The keys that `to_eval_config` would take beside those of `config`, or of its `eval` in a comparison's."""
+    """The keys that `to_eval_config` would take beside those of `config`, or of its `eval` in a comparison's: there
+    also `data`, where what it trains finds its data ("": where the training's own config says)."""
     from safety_align.decoding import GateConfig
     from safety_align.evaluation.config import EvalConfig
     from safety_align.evaluation.measurements import measurement_defaults
@@ -24,4 +25,4 @@ def evaluation_defaults(config: ml_collections.ConfigDict) -> dict:
     found = {name: value for name, value in defaults(EvalConfig).items() if name != "judge"}
     found["gate"] = dict.fromkeys(field.name for field in dataclasses.fields(GateConfig))
     found["measurements"] = measurement_defaults((values["eval"] if compared else values).get("measurements"))
-    return {"eval": found} if compared else found
+    return {"eval": found, "data": {"data_dir": "", "cache_dir": ""}} if compared else found

@@ -14,7 +14,7 @@ from launch.defaults import evaluation_defaults
 from launch.output import own_output
 from safety_align import distributed
 from safety_align.distributed import say
-from safety_align.evaluation.config import check_data, to_eval_config
+from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -37,7 +37,7 @@ def main() -> int:
     check_path(pathlib.Path(arguments.output))
     mesh = devices.start(arguments)
     with distributed.agreed():
-        check_data(eval_config)
+        check_evaluation_data(eval_config)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
     say(f"variant {name}")

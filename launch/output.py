@@ -1,7 +1,6 @@
 """An output directory of one's own: what `evaluate`, `compare` and `quickstart` write into."""
 
 import contextlib
-import os
 import pathlib
 from collections.abc import Iterator
 from typing import Any
@@ -9,8 +8,7 @@ from typing import Any
 import msgspec
 
 from safety_align import distributed
-from safety_align.claims import check_same, locked_directory
-from safety_align.strict_json import read_json
+from safety_align.claims import check_same, locked_directory, read_mark
 
 
 @contextlib.contextmanager
@@ -26,9 +24,9 @@ def own_output(output: pathlib.Path, about: dict) -> Iterator[None]:
         with distributed.agreed():
             if distributed.is_main():
                 held.enter_context(locked_directory(output))
-                if os.path.lexists(results):
-                    taken, advice = f"{results} belongs to another evaluation", "choose another --output"
-                    check_same(read_json(results, _Results).about, about, taken, advice)
+                taken, advice = f"{results} belongs to another evaluation", "choose another --output"
+                if there := read_mark(results, advice, _Results):
+                    check_same(there.about, about, taken, advice)
         yield
 
 

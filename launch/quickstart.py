@@ -10,12 +10,12 @@ import sys
 import time
 
 from configs import embedded_base, embedded_gated, embedded_sft
-from configs.compare.small import variants
 from configs.eval import embedded as evaluation
 from launch import cli
 from launch.compare import compare, train_all
 from launch.huge_pages import restart_with_huge_pages
 from launch.output import own_output
+from safety_align.evaluation.variants import gate_variants
 from safety_align.training.from_dict import to_train_config
 
 
@@ -31,7 +31,8 @@ def main() -> int:
             config.init_from = str(workdir / "base")
         announcement = f"[{len(runs) + 1}/4] training {name}: {module.__doc__.splitlines()[0]}"
         runs.append((workdir / name, to_train_config(config.to_dict()), announcement))
-    chosen = {k: v for k, v in variants(str(workdir / "sft"), str(workdir / "gated")).items() if k in ("sft", "gated")}
+    columns = gate_variants(str(workdir / "sft"), str(workdir / "gated"))
+    chosen = {name: columns[name] for name in ("sft", "gated")}
     eval_values = evaluation.get_config().to_dict()
     about = {"config": eval_values, "variants": chosen}
     with own_output(workdir, about):

@@ -44,6 +44,16 @@ def check_same(there: Any, here: dict, taken: str, advice: str, may_differ: tupl
         raise InputError(f"{taken} ({shown}{'; …' if len(keys) > 4 else ''}); {advice}")
 
 
+def read_mark(mark: pathlib.Path, advice: str, schema: Any = Any) -> Any:
+    """What stands at `mark`, JSON of `schema`; None if nothing does. InputError, which ends in `advice`, for anything else."""
+    if not os.path.lexists(mark):
+        return None
+    try:
+        return read_json(mark, schema)
+    except InputError as error:
+        raise InputError(f"{error}; {advice}") from error
+
+
 @dataclasses.dataclass(frozen=True)
 class Owner:
     """A run, as the owner of the places that it writes.
@@ -65,12 +75,8 @@ class Owner:
 
     def claim(self, mark: pathlib.Path) -> None:
         """Makes the place of `mark` this run's: `check_same` with what stands there; the first process then writes it."""
-        there = None
+        there = read_mark(mark, self.advice)
         if os.path.lexists(mark):
-            try:
-                there = read_json(mark)
-            except InputError as error:
-                raise InputError(f"{error}; {self.advice}") from error
             check_same(self.completed(there), self.identity, self.taken, self.advice, self.may_differ)
         text = json.dumps(self.identity, indent=2, sort_keys=True)
         if distributed.is_main() and there != json.loads(text):

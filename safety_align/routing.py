@@ -157,10 +157,10 @@ def causal_mask(segments: jax.Array) -> jax.Array:
     return same & (slots[:, None] >= slots[None, :])
 
 
-def in_window(query: jax.Array, key: jax.Array, window: int) -> jax.Array:
-    """Whether the key's position id is within a sliding window of the query's. `[CLS]`, position id 0, always is: the
-    signal must reach the end of a long answer [ours]."""
-    return (query - key < window) | (key == 0)
+def in_sliding_window(query: jax.Array, key: jax.Array, width: int) -> jax.Array:
+    """Whether the key's position id is within a sliding window, `width` tokens wide, of the query's. `[CLS]`, position id 0,
+    always is: the signal must reach the end of a long answer [ours]."""
+    return (query - key < width) | (key == 0)
 
 
 def check_reads(routing: Routing) -> jax.Array:
@@ -189,12 +189,12 @@ def reference_mask(
     cls_range: np.ndarray,
     cls_kinds: np.ndarray,
     prompt_lengths: Sequence[int],
-    window: int | None = None,
+    sliding_window: int | None = None,
 ) -> np.ndarray:
     """The oracle: one row's mask [S, S] written from the rules, by position ids and roles, blind to physical order.
 
     `prompt_lengths[n]` is the prompt length of segment n + 1: a token is a response token if its position id exceeds
-    it. `window` is a sliding window of ordinary tokens. Slow (loops over pairs); for tests.
+    it. `sliding_window` binds ordinary tokens only. Slow (loops over pairs); for tests.
     """
     size = len(tokens)
     kind_of = {int(i): Kind(int(k)) for i, k in zip(cls_index, cls_kinds, strict=True) if i != IGNORED}
@@ -211,6 +211,6 @@ def reference_mask(
                 is_response = positions[q] > prompt_lengths[segments[q] - 1]
                 mask[q, k] = is_response and kind_of[k] == Kind.QUERY
             else:
-                near = window is None or positions[q] - positions[k] < window
+                near = sliding_window is None or positions[q] - positions[k] < sliding_window
                 mask[q, k] = positions[k] <= positions[q] and near
     return mask

@@ -44,8 +44,8 @@ MUTANTS = (
         "jnp.where(refusing, 0.0, batch.temperature)", "batch.temperature", (ORACLE,),
     ),
     Mutant(
-        "a guard stop keeps what nothing vouched for", "decoding/next_token.py",
-        "jnp.where(guard & running, jnp.minimum(length, kept), length)", "length", (ORACLE,),
+        "a relapse keeps what nothing vouched for", "decoding/next_token.py",
+        "jnp.where(relapse & running, jnp.minimum(length, kept), length)", "length", (ORACLE,),
     ),
     Mutant(
         "a refusal may end within its prefix", "decoding/next_token.py",
@@ -74,7 +74,7 @@ MUTANTS = (
     ),
     Mutant(
         "the forced prefix is judged", "decoding/verdict.py",
-        "guard = due & refusing & past_prefix & malicious", "guard = due & refusing & malicious", (VERDICT, ORACLE),
+        "relapse = due & refusing & past_prefix & malicious", "relapse = due & refusing & malicious", (VERDICT, ORACLE),
     ),
     Mutant(
         "rule 3 stops a token early", "routing.py",
@@ -85,7 +85,7 @@ MUTANTS = (
         "return count - r2, count", "return count - r2 + 1, count", (ROUTING, VERDICT, ORACLE),
     ),
     Mutant(
-        "a guard's window reaches before the refusal", "decoding/windows.py",
+        "a refusal's window reaches before the refusal", "decoding/windows.py",
         "jnp.maximum(start, jnp.where(refusing, verdict.refusal_start, 0))", "jnp.maximum(start, 0)", (VERDICT, ORACLE),
     ),
     Mutant(
@@ -115,7 +115,7 @@ MUTANTS = (
     ),
     Mutant(
         "a refusal's checks replace the signal", "decoding/decoder.py",
-        "jnp.where(due & ~refusing, layout.cls, layout.guard)", "jnp.where(due, layout.cls, layout.guard)", (ORACLE,),
+        "jnp.where(due & ~refusing, layout.cls, layout.aside)", "jnp.where(due, layout.cls, layout.aside)", (ORACLE,),
     ),
     Mutant(
         "the cap comes before the check", "decoding/loop.py",

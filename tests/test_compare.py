@@ -1,6 +1,7 @@
 """The entries of a comparison."""
 
 import contextlib
+import dataclasses
 import types
 
 import pytest
@@ -9,17 +10,48 @@ from configs.compare import pretraining
 from configs.compare import small as comparison
 from configs.eval import embedded, small
 from launch import cli, compare
+from launch.defaults import evaluation_defaults
+from safety_align.data.examples import Example
+from safety_align.data.labelled import write_part
+from safety_align.data.parts import part_path
 from safety_align.errors import InputError
 
 
 def test_entries_of_a_comparison_take_overrides():
-    for entry in pretraining.get_config().to_dict()["train"]:
+    for entry in pretraining.get_config().to_dict()["train"][3:]:
         workdir, config, announcement = compare.training(entry)
         assert (config.lambda_cls == 0.0) == (workdir == "runs/pretrain_control")
         assert workdir in announcement and ("lambda_cls=0.0" in announcement) == (config.lambda_cls == 0.0)
     for bad in (("a", "b.py", {}, {}), ("a", "b.py", "c")):
         with pytest.raises(InputError, match="overrides"):
             compare.training(bad)
+
+
+def test_a_comparison_makes_its_labels_and_keeps_those_that_are_complete(tmp_path, monkeypatch):
+    """What a training starts from or reads is made by an entry before it; only missing labels are made."""
+    made = []
+    for workdir, config, _ in map(compare.training, pretraining.get_config().to_dict()["train"]):
+        needed = {config.guard} if isinstance(config, compare.Labels) else {config.init_from, config.data.labelled}
+        assert needed - {""} <= set(made)
+        made.append(workdir)
+    entry = str(tmp_path), "configs/label_small.py", {"guard": "runs/guard"}
+    run = compare.training(entry, {"data_dir": "elsewhere", "cache_dir": ""})
+    assert run[1].guard == "runs/guard" and run[1].values["data_dir"] == "elsewhere" and run[1].values["cache_dir"]
+    asked = []
+    monkeypatch.setattr(compare, "label_text", lambda *given: asked.append(given))
+    assert compare.train_all([run]) and asked == [("runs/guard", run[1].values, tmp_path)]
+    (tmp_path / "about.json").write_text('{"passages": 1}')
+    write_part(part_path(tmp_path, 0), [Example((), "text", None, None, True, "s", "0")], [0.5])
+    assert compare.train_all([run]) and len(asked) == 1
+
+
+def test_one_option_moves_the_data_of_all_trainings():
+    config = comparison.get_config()
+    cli.apply_overrides(config, ["--config.data.data_dir=elsewhere"], defaults=evaluation_defaults(config))
+    found = [compare.training(entry, config.to_dict()["data"])[1] for entry in config.train]
+    assert {each.data.data_dir for each in found} == {"elsewhere"}
+    moved = dataclasses.replace(found[0].data, data_dir=compare.training(config.train[0])[1].data.data_dir)
+    assert dataclasses.replace(found[0], data=moved) == compare.training(config.train[0])[1]
 
 
 def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatch):

@@ -185,7 +185,7 @@ def test_windows_are_scored_as_the_gate_in_use_reads_them(change, monkeypatch):
     size, length = (len(TEMPLATE.encode(TOKENIZER, turns).ids), len(TOKENIZER.encode(answer)))
     gate, scored = GateConfig(r2=4) if "r2" not in change else GateConfig(), []
     gate = dataclasses.replace(gate, **change)
-    monkeypatch.setattr(scoring, "score_segments", lambda config, params, segments, mesh: scored.extend(segments))
+    monkeypatch.setattr(scoring, "score_segments", lambda bundle, segments, mesh: scored.extend(segments))
     score_windows(BUNDLE, [(turns, answer, n) for n in range(1, length + 3)], gate)
     for n, segment in enumerate(scored, 1):
         kept = min(n, length)

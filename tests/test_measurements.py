@@ -13,7 +13,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import REFUSAL_PREFIX, GateConfig, Generator
 from safety_align.errors import InputError
 from safety_align.evaluation import judges
-from safety_align.evaluation.config import EvalConfig, check_data, to_eval_config
+from safety_align.evaluation.config import EvalConfig, check_evaluation_data, to_eval_config
 from safety_align.evaluation.example_sets import Embedded, EvalData, Goals, HeldOut, Sample
 from safety_align.evaluation.head import Windows
 from safety_align.evaluation.judges import RefusalRules, Verdict
@@ -137,15 +137,15 @@ def test_files_that_are_not_there_are_named_before_anything_else(benign, file, t
     for measurements in ({"benign": {"x": benign}}, {"head": {"x": head}}, {"utility": {"x": utility}}):
         config, _ = to_eval_config({"measurements": measurements, "data_dir": str(tmp_path)})
         if file is None:
-            check_data(config)
+            check_evaluation_data(config)
         else:
             with pytest.raises(InputError, match=file):
-                check_data(config)
+                check_evaluation_data(config)
     attacked, _ = to_eval_config(
         {"measurements": {"attacks": {"x": DIRECT | {"behaviors": "gcg"}}}, "data_dir": str(tmp_path)}
     )
     with pytest.raises(InputError, match="gcg_suffixes"):
-        check_data(attacked)
+        check_evaluation_data(attacked)
 
 
 def test_parts_of_the_embedded_corpus_are_what_they_say():

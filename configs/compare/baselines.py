@@ -11,9 +11,7 @@ Missing checkpoints are trained first, by the configs named under `train`.
 from ml_collections import ConfigDict
 
 from configs.eval import small as evaluation
-
-ORDER = ("sft", "sft_dpo", "augmented", "gated")
-"""Columns of the table."""
+from safety_align.evaluation import variants
 
 
 def get_config() -> ConfigDict:
@@ -26,16 +24,6 @@ def get_config() -> ConfigDict:
         ("runs/align_small_augmented", "configs/align_small_augmented.py"),
         ("runs/align_small", "configs/align_small.py"),
     )
-    config.variants = variants("runs/align_small")
-    config.order = ORDER
+    columns = variants.baselines("runs/align_small", "runs/align_small")
+    config.variants, config.order = columns, tuple(columns)
     return config
-
-
-def variants(run: str, gated: str = "") -> dict:
-    """The columns, of the runs `run`_sft, …; the gated model is `run` followed by `gated`."""
-    return {
-        "sft": dict(checkpoint=f"{run}_sft", gated=False, gate={}),
-        "sft_dpo": dict(checkpoint=f"{run}_dpo", gated=False, gate={}),
-        "augmented": dict(checkpoint=f"{run}_augmented", gated=False, gate={}),
-        "gated": dict(checkpoint=f"{run}{gated}", gated=True, gate={}),
-    }

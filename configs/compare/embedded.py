@@ -5,8 +5,8 @@ python -m launch.compare --config=configs/compare/embedded.py --output=runs/comp
 
 from ml_collections import ConfigDict
 
-from configs.compare import small
 from configs.eval import embedded as evaluation
+from safety_align.evaluation import variants
 
 
 def get_config() -> ConfigDict:
@@ -17,6 +17,6 @@ def get_config() -> ConfigDict:
         ("runs/embedded_sft", "configs/embedded_sft.py"),
         ("runs/embedded_gated", "configs/embedded_gated.py"),
     )
-    config.variants = small.variants("runs/embedded_sft", "runs/embedded_gated")
-    config.order = small.ORDER
+    columns = variants.gate_variants("runs/embedded_sft", "runs/embedded_gated")
+    config.variants, config.order = columns, tuple(columns)
     return config

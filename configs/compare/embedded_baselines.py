@@ -5,8 +5,8 @@ python -m launch.compare --config=configs/compare/embedded_baselines.py --output
 
 from ml_collections import ConfigDict
 
-from configs.compare import baselines
 from configs.eval import embedded as evaluation
+from safety_align.evaluation import variants
 
 
 def get_config() -> ConfigDict:
@@ -19,6 +19,6 @@ def get_config() -> ConfigDict:
         ("runs/embedded_augmented", "configs/embedded_augmented.py"),
         ("runs/embedded_gated", "configs/embedded_gated.py"),
     )
-    config.variants = baselines.variants("runs/embedded", "_gated")
-    config.order = baselines.ORDER
+    columns = variants.baselines("runs/embedded", "runs/embedded_gated")
+    config.variants, config.order = columns, tuple(columns)
     return config

@@ -2,7 +2,8 @@
 
     python -m launch.compare --config=configs/compare/pretraining.py --output=runs/compare_pretraining
 
-Needs `runs/labels_small` (configs/label_small.py). Missing checkpoints are trained first.
+What is missing is made first: the warm-up, a small guard, the text that it labels, the pretraining and its control, and both
+alignments.
 """
 
 from ml_collections import ConfigDict
@@ -14,6 +15,9 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
     config.train = (
+        ("runs/warmup_small", "configs/warmup_small.py", {}),
+        ("runs/guard_small", "configs/guard_small.py", {}),
+        ("runs/labels_small", "configs/label_small.py", {"guard": "runs/guard_small"}),
         ("runs/pretrain_small", "configs/pretrain_small.py", {}),
         ("runs/pretrain_control", "configs/pretrain_small.py", {"lambda_cls": 0.0}),
         ("runs/align_pretrained", "configs/align_pretrained_small.py", {}),

@@ -11,9 +11,7 @@ Missing checkpoints are trained first, by the configs named under `train`.
 from ml_collections import ConfigDict
 
 from configs.eval import small as evaluation
-
-ORDER = ("sft", "gated", "attention_only", "decoding_only", "first", "periodic", "annealing", "random")
-"""Columns of the table."""
+from safety_align.evaluation import variants
 
 
 def get_config() -> ConfigDict:
@@ -25,20 +23,6 @@ def get_config() -> ConfigDict:
         ("runs/align_small_sft", "configs/align_small_sft.py"),
         ("runs/align_small", "configs/align_small.py"),
     )
-    config.variants = variants("runs/align_small_sft", "runs/align_small")
-    config.order = ORDER
+    columns = variants.gate_variants("runs/align_small_sft", "runs/align_small")
+    config.variants, config.order = columns, tuple(columns)
     return config
-
-
-def variants(sft: str, gated: str) -> dict:
-    """Each variant sets one named thing of the gate; `gated=False` decodes without `[CLS]`."""
-    return {
-        "sft": dict(checkpoint=sft, gated=False, gate={}),
-        "gated": dict(checkpoint=gated, gated=True, gate={}),
-        "attention_only": dict(checkpoint=gated, gated=True, gate=dict(dependence="low")),
-        "decoding_only": dict(checkpoint=gated, gated=True, gate=dict(reads="all")),
-        "first": dict(checkpoint=gated, gated=True, gate=dict(schedule="first")),
-        "periodic": dict(checkpoint=gated, gated=True, gate=dict(schedule="periodic:10")),
-        "annealing": dict(checkpoint=gated, gated=True, gate=dict(schedule="annealing")),
-        "random": dict(checkpoint=gated, gated=True, gate=dict(schedule="random:0.3")),
-    }

@@ -5,23 +5,9 @@ from collections.abc import Callable, Sequence
 from typing import Protocol, runtime_checkable
 
 from safety_align.bundle import Bundle
+from safety_align.data.behavior import Behavior
 from safety_align.decoding import Generator, Request, Result
 from safety_align.text import Turn
-
-
-@dataclasses.dataclass(frozen=True)
-class Behavior:
-    """Something harmful to ask for.
-
-    goal: the request in words; target: how a compliant answer would start; category; id: unique in its set;
-    prompt: what is sent in place of `goal` where a published attack comes as a finished prompt.
-    """
-
-    goal: str
-    target: str
-    category: str = ""
-    id: str = ""
-    prompt: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

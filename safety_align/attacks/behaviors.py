@@ -8,8 +8,8 @@ from typing import Annotated, TypedDict
 import msgspec
 import numpy as np
 
-from safety_align.attacks.base import Behavior
 from safety_align.data import embedded
+from safety_align.data.behavior import Behavior
 from safety_align.data.grammar import frames
 from safety_align.data.rows import read_csv, read_text_lines
 from safety_align.errors import InputError
@@ -100,7 +100,7 @@ def _embedded(folder: pathlib.Path) -> list[Behavior]:
     # Asked for as a benign goal would be: the bare goal would give itself away by its form.
     asks = frames.ASK["test"]
     return [
-        Behavior(asks[i % len(asks)].format(goal=b.goal), b.answer, b.category, b.id)
+        dataclasses.replace(b, goal=asks[i % len(asks)].format(goal=b.goal))
         for i, b in enumerate(embedded.embedded_behaviors("test"))
     ]
 
@@ -108,7 +108,7 @@ def _embedded(folder: pathlib.Path) -> list[Behavior]:
 def _embedded_nested(folder: pathlib.Path) -> list[Behavior]:
     wraps = embedded.nested_wrappers("test")
     return [
-        Behavior(b.goal, b.answer, b.category, f"nested{i}", wraps[i % len(wraps)].format(goal=b.goal))
+        dataclasses.replace(b, id=f"nested{i}", prompt=wraps[i % len(wraps)].format(goal=b.goal))
         for i, b in enumerate(embedded.embedded_behaviors("test"))
     ]
 

@@ -3,8 +3,9 @@
 import dataclasses
 from collections.abc import Sequence
 
-from safety_align.attacks.base import Behavior, OneRound, ask
+from safety_align.attacks.base import OneRound, ask
 from safety_align.bundle import Bundle
+from safety_align.data.behavior import Behavior
 from safety_align.decoding import Request
 from safety_align.errors import InputError
 

@@ -3,9 +3,10 @@
 import dataclasses
 from collections.abc import Sequence
 
-from safety_align.attacks.base import Behavior, TargetModel
+from safety_align.attacks.base import TargetModel
 from safety_align.attacks.prefill import Prefill
 from safety_align.bundle import Bundle
+from safety_align.data.behavior import Behavior
 from safety_align.decoding import Request, Result
 from safety_align.fields import check_fields
 

@@ -11,7 +11,7 @@ from safety_align.benchmarks.timing import median_ratio, paired
 from safety_align.decoding import Decoder, GateConfig, Layout, prefill
 from safety_align.decoding import decode as loop
 from safety_align.decoding.decoder import CHUNK
-from safety_align.decoding.state import Batch
+from safety_align.decoding.state import PromptBatch
 from safety_align.model import init_params, preset
 from safety_align.sizes import check_decoding
 
@@ -34,7 +34,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
     params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
     layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)
     rng = np.random.default_rng(0)
-    rows = Batch(
+    rows = PromptBatch(
         prompt=rng.integers(0, model.vocab_size, (batch, prompt), np.int32),
         prompt_content=np.ones((batch, prompt), bool),
         prompt_length=np.full(batch, prompt, np.int32),

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
+from safety_align.data.behavior import Behavior
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.grammar import Domain, benign, frames, malicious
 from safety_align.data.refusals import REFUSAL_PREFIX, explained_refusal
@@ -21,16 +22,6 @@ from safety_align.errors import InputError
 from safety_align.text import Turn
 
 TEST_SHARE = 0.2
-
-
-@dataclasses.dataclass(frozen=True)
-class Behavior:
-    """A malicious goal with an unsafe answer (`answer`, affirmative from its first word)."""
-
-    goal: str
-    answer: str
-    category: str
-    id: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +76,7 @@ def embedded_preferences(split: str, n: int, seed: int = 0) -> list[Example]:
 
 
 def embedded_behaviors(split: str) -> list[Behavior]:
-    """Every malicious goal of the split, with an unsafe answer."""
+    """Every malicious goal of the split; `target` is an unsafe answer, whole and affirmative from its first word."""
     made = []
     for i, goal in enumerate(goals(malicious.DOMAINS + malicious.SOFT, split)):
         rng = np.random.default_rng((17, i))

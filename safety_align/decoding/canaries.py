@@ -16,10 +16,9 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.scoring import query_segment, segment_logits, window_segment
 from safety_align.errors import InputError
-from safety_align.model import TransformerConfig
 from safety_align.model.readout import is_signal
 from safety_align.placement import Segment
-from safety_align.text import ChatTemplate, Tokenizer, Turn
+from safety_align.text import Turn
 
 WINDOW = GateConfig(r2=10)
 """What reads a canary's answer: rule 2, ten tokens in, whatever the model's own gate is."""
@@ -60,25 +59,18 @@ TEXTS = (
 """What a run is saved with: queries and windows of answers, of each as many malicious as benign ones."""
 
 
-def measure(
-    config: TransformerConfig,
-    params,
-    tokenizer: Tokenizer,
-    template: ChatTemplate,
-    canaries: Sequence[Canary] = TEXTS,
-    mesh: Mesh | None = None,
-) -> tuple[Canary, ...]:
+def measure(bundle: Bundle, canaries: Sequence[Canary] = TEXTS, mesh: Mesh | None = None) -> tuple[Canary, ...]:
     """The canaries with the logits that this model gives them. All processes of the mesh call it together."""
-    segments = [_segment(tokenizer, template, canary) for canary in canaries]
-    logits = segment_logits(config, params, segments, len(segments), mesh)
+    segments = [_segment(bundle, canary) for canary in canaries]
+    logits = segment_logits(bundle, segments, len(segments), mesh)
     return tuple(msgspec.structs.replace(c, logit=float(x)) for c, x in zip(canaries, logits, strict=True))
 
 
-def _segment(tokenizer: Tokenizer, template: ChatTemplate, canary: Canary) -> Segment:
+def _segment(bundle: Bundle, canary: Canary) -> Segment:
     turns = (Turn("user", canary.query),)
     if canary.answer is None:
-        return query_segment(tokenizer, template, turns)
-    return window_segment(tokenizer, template, WINDOW, turns, canary.answer, WINDOW.r2)
+        return query_segment(bundle, turns)
+    return window_segment(bundle, WINDOW, turns, canary.answer, WINDOW.r2)
 
 
 TOLERANCE, FLOOR = 0.05, 0.02
@@ -88,7 +80,7 @@ in bfloat16 move a logit by 0.3 % of the spread at most (of a random one of 16 l
 weight by 4 %, another RoPE base by 16 %."""
 
 
-def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
+def check_signal(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
     """Raises InputError, which names `where`, if the signal of a bundle does not measure as it did when it was saved.
 
     A bundle of a format older than its canaries is said, on stderr, to be untested; and so is, as information, a signal
@@ -102,7 +94,7 @@ def check(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
             f"{where}: its safety signal was saved without canaries, so nothing tells whether it still measures"
         )
         return
-    measured = measure(bundle.model_config, bundle.params, bundle.tokenizer, bundle.template, stored, mesh)
+    measured = measure(bundle, stored, mesh)
     with distributed.agreed():
         verify(stored, measured, where)
     if confused := overlap(stored):

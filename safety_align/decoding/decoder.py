@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.decoding.config import GateConfig, GateRules
-from safety_align.decoding.state import Batch, DecodeState, Layout, Trace
+from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Trace
 from safety_align.decoding.verdict import Mode, Verdict
 from safety_align.decoding.windows import Window, prefill_stride
 from safety_align.errors import InputError
@@ -23,7 +23,7 @@ class Decoder:
     Attributes:
       model: the transformer, layers unrolled (`scan_layers=False`).
       gate: the rules of the safety gate, or None: then `[CLS]` does not exist for any token. Of a whole `GateConfig` the
-        rules are kept; its threshold goes with each `Batch`.
+        rules are kept; its threshold goes with each `PromptBatch`.
       refusal: ids that a refusal is forced to start with where it is the whole answer.
       continued: the same behind an answer that has text already.
       eos: ids that end an answer.
@@ -60,7 +60,7 @@ class Decoder:
             raise InputError(f"layout.steps ({self.layout.steps}) must be a multiple of {CHUNK}")
 
     @property
-    def checks(self) -> bool:
+    def checks_generated(self) -> bool:
         """What is generated is checked at all."""
         return self.gate is not None and self.gate.parsed_schedule.last != 0
 
@@ -90,20 +90,20 @@ class Decoder:
         return jnp.where(verdict.refusal_start == 0, len(self.refusal), len(self.continued))
 
 
-def window_mask(batch: Batch, state: DecodeState, window: Window) -> jax.Array:
+def window_mask(batch: PromptBatch, state: DecodeState, window: Window) -> jax.Array:
     """[B, T]: the slots of the content that a check reads."""
     query = batch.prompt_content & window.query[:, None]
     inside = (state.rank >= window.start[:, None]) & (state.rank < window.stop[:, None]) & (state.rank >= 0)
     return jnp.concatenate([query, jnp.zeros((len(query), 2), bool), inside], axis=1)
 
 
-def cls_row(decoder: Decoder, batch: Batch, state: DecodeState, window: Window, due: jax.Array):
+def cls_row(decoder: Decoder, batch: PromptBatch, state: DecodeState, window: Window, due: jax.Array):
     """Mask [B, T] of the `[CLS]` row, and where it writes: the signal; in a refusing row, or one without a check (its
-    keys and values are read by nothing), the guard slot."""
+    keys and values are read by nothing), the slot aside."""
     refusing, layout = state.verdict.mode == Mode.REFUSING, decoder.layout
     mask = window_mask(batch, state, window)
-    mask = mask.at[:, layout.cls].set(~refusing).at[:, layout.guard].set(refusing)
-    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.guard))
+    mask = mask.at[:, layout.cls].set(~refusing).at[:, layout.aside].set(refusing)
+    return mask, Write(0, jnp.where(due & ~refusing, layout.cls, layout.aside))
 
 
 def record(trace: Trace, column, due, logit, start, stop) -> Trace:

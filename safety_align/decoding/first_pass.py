@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record, window_mask
 from safety_align.decoding.next_token import next_token
-from safety_align.decoding.state import Batch, DecodeState, Layout, Stop, Trace
+from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
 from safety_align.decoding.windows import Window, prefill_windows, read_window
 from safety_align.model.watch import watch
@@ -15,7 +15,7 @@ from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prefill(decoder: Decoder, params, batch: Batch) -> DecodeState:
+def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
     """Reads prompts and prefilled answers, makes the first checks, draws each row's first token."""
     layout, gate = decoder.layout, decoder.gate
     rows = batch.prompt.shape[0]
@@ -53,7 +53,7 @@ def prefill(decoder: Decoder, params, batch: Batch) -> DecodeState:
     return next_token(decoder, batch, state, logits, refuse, jnp.zeros(rows, bool))
 
 
-def _read_prompt(decoder: Decoder, params, batch: Batch):
+def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     """One forward pass over the prompt, the prefilled answer and every `[CLS]` that checks them.
 
     Returns the final hidden state [B, D] from which the first token is drawn, the safety logits [B, 1 + N] of the query
@@ -92,7 +92,7 @@ def _read_prompt(decoder: Decoder, params, batch: Batch):
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
-    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the guard's slot behind it is blank
+    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the slot aside, behind it, is blank
     slots = [slice(layout.prompt), own, 1, slice(first, first + layout.prefill), layout.steps]
     return last, logits, cache.arrange(slots)
 
@@ -114,7 +114,7 @@ def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first
     return index, jnp.concatenate([query, response], axis=1), jnp.concatenate([query, also], axis=1)
 
 
-def _judge_inner_windows(decoder: Decoder, batch: Batch, state: DecodeState, logits: jax.Array):
+def _judge_inner_windows(decoder: Decoder, batch: PromptBatch, state: DecodeState, logits: jax.Array):
     """Runs the automaton along the windows inside the prefilled answers, whose safety logits are [B, N] → (state, [B] bool
     "a refusal starts now", the window that started it)."""
     gate, count = decoder.gate, decoder.inner_windows
@@ -145,7 +145,9 @@ def _judge_inner_windows(decoder: Decoder, batch: Batch, state: DecodeState, log
     return state.replace(verdict=verdict, trace=trace), refuse, last
 
 
-def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeState, inside: jax.Array, inner: Window):
+def _check_prefill_end(
+    decoder: Decoder, params, batch: PromptBatch, state: DecodeState, inside: jax.Array, inner: Window
+):
     """The check that reads the end of the prefilled answer; generated tokens see its verdict → (state, [B] bool "a refusal
     starts now"). Rows that refuse because of a window `inside` are judged no further: their `[CLS]` reads that window,
     `inner`, once more, so that the refusal sees the verdict that started it."""
@@ -170,7 +172,7 @@ def _check_prefill_end(decoder: Decoder, params, batch: Batch, state: DecodeStat
     return state.replace(verdict=verdict, trace=trace, cache=cache), refuse
 
 
-def ranks(batch: Batch, layout: Layout) -> jax.Array:
+def ranks(batch: PromptBatch, layout: Layout) -> jax.Array:
     """[B, F + steps]: the index of each response slot in the response before anything is generated."""
     place = jnp.arange(layout.prefill + layout.steps)
     return jnp.where(place < batch.prefill_length[:, None], place, -1).astype(jnp.int32)

@@ -13,7 +13,7 @@ from safety_align.decoding.config import GateRules
 from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record, window_mask
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.schedule import Every
-from safety_align.decoding.state import Batch, DecodeState, Stop
+from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, is_malicious, judge_response
 from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.model import Write
@@ -21,7 +21,7 @@ from safety_align.routing import CLS_TOKEN
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
-def decode(decoder: Decoder, params, batch: Batch, state: DecodeState, until: jax.Array) -> DecodeState:
+def decode(decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array) -> DecodeState:
     """Generates until every row has stopped or `until` (scalar, a multiple of CHUNK) tokens were generated."""
 
     def running(state: DecodeState):
@@ -34,7 +34,7 @@ def decode(decoder: Decoder, params, batch: Batch, state: DecodeState, until: ja
     return jax.lax.while_loop(running, chunk, state)
 
 
-def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeState:
+def step(decoder: Decoder, params, batch: PromptBatch, state: DecodeState) -> DecodeState:
     """Processes each row's pending token, checks where due, draws the next token."""
     layout, gate = decoder.layout, decoder.gate
     running = state.stop == Stop.RUNNING
@@ -56,7 +56,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
         hidden, _, cache = apply(decoder, params, "extend", *arguments)
         return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), cache
 
-    if not decoder.checks:
+    if not decoder.checks_generated:
         logits, _, cache = plain(state.cache)
         return next_token(decoder, batch, state.replace(cache=cache), logits, none, none)
 
@@ -85,7 +85,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
         logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
     else:
         logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
-    verdict, refuse, guard = judge_response(
+    verdict, refuse, relapse = judge_response(
         state.verdict,
         due,
         is_malicious(logit, batch.threshold),
@@ -96,7 +96,7 @@ def step(decoder: Decoder, params, batch: Batch, state: DecodeState) -> DecodeSt
     )
     trace = record(state.trace, decoder.column(state.step), due, logit, window.start, window.stop)
     state = state.replace(verdict=verdict, trace=trace, cache=cache)
-    return next_token(decoder, batch, state, logits, refuse, guard)
+    return next_token(decoder, batch, state, logits, refuse, relapse)
 
 
 def _either(condition: jax.Array, then, otherwise, cache):
@@ -114,19 +114,19 @@ def _either(condition: jax.Array, then, otherwise, cache):
     return (*out, cache)
 
 
-def _due(gate: GateRules, state: DecodeState, batch: Batch) -> jax.Array:
+def _due(gate: GateRules, state: DecodeState, batch: PromptBatch) -> jax.Array:
     """[B] bool: is a check due after the token just processed?"""
     schedule = gate.parsed_schedule
     due = schedule.due(state.step, batch.check_seed)
     if gate.confirm_every_step:
         due |= state.verdict.mode == Mode.ALERT
-    # A refusal is guarded at every token; and the cap, which the asker chooses, must not come before the next check.
+    # A refusal is checked at every token; and the cap, which the asker chooses, must not come before the next check.
     due |= state.verdict.mode == Mode.REFUSING
     due |= (state.step >= state.limit) & (True if schedule.last is None else state.step <= schedule.last)
     return due & ~is_frozen(state.verdict, state.length, gate)
 
 
-def _token_mask(decoder: Decoder, batch: Batch, state: DecodeState) -> jax.Array:
+def _token_mask(decoder: Decoder, batch: PromptBatch, state: DecodeState) -> jax.Array:
     """[B, T]: the slots that the newest token attends to: prompt, signal, kept response."""
     # Tokens between the newest one and each slot's: the prompt stands before the response.
     place = jnp.arange(decoder.layout.prompt) - decoder.layout.prompt + batch.prompt_length[:, None]

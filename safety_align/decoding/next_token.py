@@ -4,12 +4,13 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.sampling import sample
-from safety_align.decoding.state import Batch, DecodeState, Stop
+from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, start_refusal
 
 
-def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refuse, guard) -> DecodeState:
-    """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done (`guard` [B])."""
+def next_token(decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse) -> DecodeState:
+    """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done: refusals that turned malicious
+    (`relapse` [B]), and those that ended or are full."""
     gate = decoder.gate
     refusing = state.verdict.mode == Mode.REFUSING
     # Greedy while refusing: sampling tricks must not walk a refusal back into compliance.
@@ -26,10 +27,10 @@ def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refus
         refusing = verdict.mode == Mode.REFUSING
         length = jnp.where(refuse, verdict.refusal_start, length)
         limit = jnp.where(refuse, state.step + gate.max_refusal_tokens, limit)
-        # A guard stop takes back what no check has vouched for, never the forced prefix.
+        # A relapse takes back what no check has vouched for, never the forced prefix.
         prefix = decoder.prefix_length(verdict)
         kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix)
-        length = jnp.where(guard & running, jnp.minimum(length, kept), length)
+        length = jnp.where(relapse & running, jnp.minimum(length, kept), length)
         place = length - verdict.refusal_start
         prefix_left = refusing & (place < prefix)
         alone, continued = (
@@ -40,7 +41,7 @@ def next_token(decoder: Decoder, batch: Batch, state: DecodeState, logits, refus
         drawn = jnp.where(prefix_left, forced, drawn)
         ended = (ended | (gate.dependence == "high") & refusing) & ~prefix_left
     reasons = [
-        (guard, Stop.GUARD),
+        (relapse, Stop.RELAPSE),
         (ended, jnp.where(refusing, Stop.REFUSAL_END, Stop.EOS)),
         (state.step >= limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
     ]

@@ -9,7 +9,7 @@ import numpy as np
 from safety_align.bounds import check_text, integer
 from safety_align.decoding.config import GateConfig, Sampling
 from safety_align.decoding.decoder import Decoder
-from safety_align.decoding.state import Batch, DecodeState, Layout, Stop
+from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
@@ -46,8 +46,8 @@ class Request:
 
 
 @dataclasses.dataclass(frozen=True)
-class Check:
-    """One evaluation of `[CLS]`.
+class CheckResult:
+    """What one check said (`routing.Check` is what one reads).
 
     step: generated tokens at that time (0: the query, and each window of the prefilled answer); probability: of "malicious";
     start, stop: response tokens read, `start == stop` for the query alone.
@@ -73,7 +73,7 @@ class Result:
       status: "benign", "alert" (pending at the end), "malicious_query", "malicious_response", "ungated".
       transition_step: response token at which the verdict turned; 0 for a malicious query; None if it never did.
       refusal_start: index in `token_ids` at which the refusal starts; None without one.
-      stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard".
+      stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard" (a refusal that turned malicious).
       checks: every check in order.
     """
 
@@ -86,7 +86,7 @@ class Result:
     transition_step: int | None
     refusal_start: int | None
     stop_reason: str
-    checks: list[Check]
+    checks: list[CheckResult]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +125,7 @@ def make_batch(
     max_new_tokens: int,
     gate: GateConfig | None,
     check_seeds: np.random.Generator,
-) -> Batch:
+) -> PromptBatch:
     """Pads `encoded` into the arrays of `layout`; rows beyond them have limit 0 and never run. `gate` gives the threshold;
     `check_seeds` draws the seeds of random schedules."""
     prompt = np.zeros((rows, layout.prompt), np.int32)
@@ -151,7 +151,7 @@ def make_batch(
         full[name] = np.zeros(rows, dtype)
         full[name][: len(values)] = values
     drawn = check_seeds.integers(0, 2**32, rows, np.uint32)
-    return Batch(prompt=prompt, prompt_content=content, prefill=prefill, check_seed=drawn, **full)
+    return PromptBatch(prompt=prompt, prompt_content=content, prefill=prefill, check_seed=drawn, **full)
 
 
 def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int], int]:
@@ -197,7 +197,7 @@ def _read_result(state: DecodeState, row: int, decoder: Decoder, tokenizer: Toke
     text = tokenizer.decode(ids)
     trace = state.trace
     checks = [
-        Check(
+        CheckResult(
             max(0, int(c) - decoder.column(0)),
             float(trace.probability[row, c]),
             int(trace.start[row, c]),

@@ -18,7 +18,7 @@ class Every:
     """A check after every token."""
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
-        """[B] bool: is a check due after generated token `step` (scalar)? `seeds` [B] uint32: see `Batch.check_seed`."""
+        """[B] bool: is a check due after generated token `step` (scalar)? `seeds` [B] uint32: see `PromptBatch.check_seed`."""
         return jnp.ones(seeds.shape, bool)
 
     @property

@@ -15,7 +15,7 @@ from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.model.watch import watch
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, rule2_window
-from safety_align.text import ChatTemplate, Tokenizer, Turn
+from safety_align.text import Turn
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -32,21 +32,22 @@ def _safety_logits(config: TransformerConfig, params, inputs):
 
 
 def score_segments(
-    config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+    bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
     """Probability of "malicious" at the last check of each segment [N], of `segment_logits`."""
-    logits = segment_logits(config, params, segments, batch_size, mesh)
+    logits = segment_logits(bundle, segments, batch_size, mesh)
     # As in the gate: what is not finite counts as malicious.
     return scipy.special.expit(np.where(np.isfinite(logits), logits, np.inf))
 
 
 def segment_logits(
-    config: TransformerConfig, params, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+    bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """Safety logit at the last check of each segment, [N] float64. `params` scanned or not, as `config` says.
+    """Safety logit at the last check of each segment, [N] float64.
 
-    `mesh`: where `params` are, by the rules table; of several processes all make the same call and get all scores.
+    `mesh`: where the parameters are, by the rules table; of several processes all make the same call and get all scores.
     """
+    config, params = bundle.model_config, bundle.params
     batch_size = sharding.even_rows(batch_size, mesh)
     order = sorted(range(len(segments)), key=lambda i: segments[i].length)
     found = np.zeros(len(segments))
@@ -63,13 +64,13 @@ def segment_logits(
 
 def score_queries(bundle: Bundle, conversations: Sequence[Sequence[Turn]], mesh: Mesh | None = None) -> np.ndarray:
     """The first check of each conversation: probability [N] that its query is malicious."""
-    segments = [query_segment(bundle.tokenizer, bundle.template, turns) for turns in conversations]
-    return score_segments(bundle.model_config, bundle.params, segments, mesh=mesh)
+    segments = [query_segment(bundle, turns) for turns in conversations]
+    return score_segments(bundle, segments, mesh=mesh)
 
 
-def query_segment(tokenizer: Tokenizer, template: ChatTemplate, turns: Sequence[Turn]) -> Segment:
+def query_segment(bundle: Bundle, turns: Sequence[Turn]) -> Segment:
     """A conversation whose last check is that of its query."""
-    prompt, empty = template.encode(tokenizer, turns), np.zeros(0, np.int32)
+    prompt, empty = bundle.template.encode(bundle.tokenizer, turns), np.zeros(0, np.int32)
     check = Check(Kind.QUERY, 0, len(prompt.ids), 0.0)
     return Segment(prompt.ids, prompt.content, empty, empty.astype(bool), (check,))
 
@@ -82,14 +83,14 @@ def score_windows(
 ) -> np.ndarray:
     """What the gate's check of a benign answer would say: for each (turns, answer, tokens), the probability [N] that the
     answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2)."""
-    segments = [window_segment(bundle.tokenizer, bundle.template, gate, *window) for window in windows]
-    return score_segments(bundle.model_config, bundle.params, segments, mesh=mesh)
+    segments = [window_segment(bundle, gate, *window) for window in windows]
+    return score_segments(bundle, segments, mesh=mesh)
 
 
-def window_segment(
-    tokenizer: Tokenizer, template: ChatTemplate, gate: GateConfig, turns: Sequence[Turn], answer: str, tokens: int
-) -> Segment:
-    """A conversation and its answer, cut after `tokens`, whose last check is the gate's of a benign answer so far."""
+def window_segment(bundle: Bundle, gate: GateConfig, turns: Sequence[Turn], answer: str, tokens: int) -> Segment:
+    """A conversation and its answer, cut after `tokens`, whose last check is that of `gate` (which need not be the bundle's)
+    of a benign answer so far."""
+    tokenizer, template = bundle.tokenizer, bundle.template
     prompt = template.encode(tokenizer, turns)
     response = template.encode_response(tokenizer, answer)[:tokens]
     start, stop = (0, len(response)) if gate.reads == "all" else rule2_window(len(response), gate.r2)

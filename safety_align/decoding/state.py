@@ -3,9 +3,9 @@
 Slots of the cache, the same for every row of a batch, so that each step writes one slot (prompts end, and prefilled
 answers begin, in the same slot for all rows):
 
-    [ prompt, P slots | CLS | guard | prefilled answer, F slots | generated tokens … ]
+    [ prompt, P slots | CLS | aside | prefilled answer, F slots | generated tokens … ]
 
-`CLS` holds the signal that response tokens see; a re-check replaces it. `guard` is where the checks of a refusing row
+`CLS` holds the signal that response tokens see; a re-check replaces it. `aside` is where the checks of a refusing row
 write: no token sees them, the refusal keeps attending to the verdict that started it [ours].
 """
 
@@ -39,7 +39,7 @@ class Layout:
         return self.prompt
 
     @property
-    def guard(self) -> int:
+    def aside(self) -> int:
         """Slot of a refusing row's checks."""
         return self.prompt + 1
 
@@ -62,12 +62,13 @@ class Layout:
 class Stop:
     """Why a row stopped."""
 
-    RUNNING, EOS, MAX_TOKENS, REFUSAL_END, REFUSAL_LIMIT, GUARD = range(6)
+    RUNNING, EOS, MAX_TOKENS, REFUSAL_END, REFUSAL_LIMIT, RELAPSE = range(6)
     NAMES = ("running", "eos", "max_tokens", "refusal_end", "refusal_limit", "guard")
+    """As results name them; a refusal that turned malicious (a relapse) is "guard"."""
 
 
 @flax.struct.dataclass
-class Batch:
+class PromptBatch:
     """The encoded requests of one batch. Prompts are padded on the left.
 
     prompt [B, P] int32, prompt_content [B, P] bool (what came from outside, Rule 4), prompt_length [B] int32;

@@ -3,7 +3,7 @@
             query malicious                      refuses
       start ---------------> QUERY (rule 1) -----------------.
         | benign                                              v
-        v          malicious              tau in a row     REFUSING --> stop: guard, length, EOS
+        v          malicious              tau in a row     REFUSING --> stop: relapse, length, EOS
       BENIGN ----------------> ALERT ----------------------->-^
       (rule 2) <-------------- (rule 3) --> CONFIRMED (dependence "low": nothing acts)
                 benign: a false alarm          | benign, while its window still grows: back to BENIGN
@@ -94,7 +94,7 @@ def judge_response(
       present: [B] response tokens kept, where they are more than `length` (windows inside a prefilled answer).
 
     Returns:
-      The verdict, [B] bool "a refusal starts now", [B] bool "the guard stops this refusal now".
+      The verdict, [B] bool "a refusal starts now", [B] bool "this refusal turned malicious (a relapse), and stops now".
     """
     watched = due & ((verdict.mode == Mode.BENIGN) | (verdict.mode == Mode.ALERT) | (verdict.mode == Mode.CONFIRMED))
     bad, good = watched & malicious, watched & ~malicious
@@ -105,8 +105,8 @@ def judge_response(
     refusing = verdict.mode == Mode.REFUSING
     # The forced prefix is ours: what the model itself adds to it is judged.
     past_prefix = length > verdict.refusal_start + refusal_tokens
-    # Under "high" the fixed refusal is the whole answer: there is nothing left to guard.
-    guard = due & refusing & past_prefix & malicious & (gate.dependence != "high")
+    # Under "high" the fixed refusal is the whole answer: there is nothing left to relapse.
+    relapse = due & refusing & past_prefix & malicious & (gate.dependence != "high")
     vouched = good | (due & refusing & past_prefix & ~malicious)
     verdict = verdict.replace(
         mode=mode.astype(jnp.int32),
@@ -115,7 +115,7 @@ def judge_response(
         safe_length=jnp.where(vouched, jnp.minimum(length, stop), verdict.safe_length),
     )
     refuse = confirmed & gate.refuses
-    return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, guard
+    return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, relapse
 
 
 def start_refusal(verdict: Verdict, rows: jax.Array, length: jax.Array, gate: GateRules) -> Verdict:

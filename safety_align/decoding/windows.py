@@ -6,7 +6,7 @@ With 12 response tokens, r1 = r2 = r3 = 4, S_t = 9, the window over response tok
     QUERY      rule 1         1 1 1 1 . . . . . . . .    yes
     BENIGN     rule 2         . . . . . . . . 1 1 1 1    no (switchable)
     ALERT      rule 3         . . . . . 1 1 1 1 1 1 1    no (switchable)    S_t - r2 … S_t + r3
-    REFUSING   guard [ours]   . . . . . . . . . . 1 1    no                 the latest r2, never before the refusal
+    REFUSING   [ours]         . . . . . . . . . . 1 1    no                 the latest r2, never before the refusal
 
 Rule 4, auxiliary tokens are never read, is in the content mask that these windows meet.
 """

@@ -46,7 +46,7 @@ class EvalConfig:
         return EvalData(self.data_dir, self.cache_dir, self.seed)
 
 
-def check_data(config: EvalConfig) -> None:
+def check_evaluation_data(config: EvalConfig) -> None:
     """Raises InputError for a data file that is not there or not right, before a model is read or trained."""
     measured = config.measurements
     for attack in measured.attacks.values():

@@ -9,7 +9,7 @@ import jax
 
 from safety_align import distributed
 from safety_align.bundle import Bundle
-from safety_align.decoding.canaries import check as check_signal
+from safety_align.decoding.canaries import check_signal
 from safety_align.errors import InputError
 from safety_align.interop.huggingface import Pretrained, load_pretrained
 from safety_align.model import TransformerConfig, for_decoding, unroll

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from safety_align.decoding.canaries import check as check_signal
+from safety_align.decoding.canaries import check_signal
 from safety_align.errors import InputError
 from safety_align.files import check_new_directory
 from safety_align.interop.bundle import is_huggingface, read_tokenizer, to_bundle

@@ -98,7 +98,7 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> Si
 
 
 def write_signal_facts(
-    directory: pathlib.Path, facts: SignalFacts, model: Mapping[str, Entry], readout: SignalConfig = SignalConfig()
+    directory: pathlib.Path, facts: SignalFacts, model: Mapping[str, Entry], readout: SignalConfig
 ) -> None:
     """Writes `safety_signal.json` for the arrays that are in `directory` already, and the `model`'s tensors."""
     paper = readout == SignalConfig()

@@ -64,16 +64,16 @@ def routed_attention(
     v: jax.Array,
     routing: Routing,
     positions: jax.Array,
-    window: int | None = None,
+    sliding_window: int | None = None,
     backend: str = "xla",
 ) -> jax.Array:
     """Attention of whole rows: causal within segments, then the M `[CLS]` rows computed beside and put in place.
 
     q [B, S, H, E]; k, v [B, K, S, E]; positions [B, S] → [B, S, H, E]. The `[CLS]` rows cost O(M S), not O(S²); a
-    sliding `window` binds ordinary tokens only. `backend`: of the causal part, see kernels.py.
+    `sliding_window` binds ordinary tokens only. `backend`: of the causal part, see kernels/.
     """
     with jax.named_scope("causal"):
-        out = causal_attention(q, k, v, routing.segments, positions, window, backend)
+        out = causal_attention(q, k, v, routing.segments, positions, sliding_window, backend)
     if routing.cls_index.shape[1] == 0:
         return out
     with jax.named_scope("cls_rows"):

@@ -12,7 +12,7 @@ import numpy as np
 
 from safety_align import placement, sharding
 from safety_align.decoding import Decoder, GateConfig, decode, prefill
-from safety_align.decoding.state import Batch, Layout
+from safety_align.decoding.state import Layout, PromptBatch
 from safety_align.model import TransformerConfig, abstract_params, for_decoding
 from safety_align.training.config import TrainConfig
 from safety_align.training.objective import Objective, for_mesh
@@ -81,7 +81,7 @@ def _decoder(model: TransformerConfig, serving: Serving, mesh):
         name: jax.ShapeDtypeStruct((serving.rows, *tails.get(name, ())), dtype, sharding=where)
         for name, dtype in fields.items()
     }
-    return decoder, params, Batch(**arrays)
+    return decoder, params, PromptBatch(**arrays)
 
 
 def _placed(shapes, shardings):

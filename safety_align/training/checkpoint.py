@@ -27,8 +27,7 @@ from orbax.checkpoint import v1 as ocp
 
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
-from safety_align.decoding.canaries import Canary, check_canaries
-from safety_align.decoding.canaries import check as check_signal
+from safety_align.decoding.canaries import Canary, check_canaries, check_signal
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically

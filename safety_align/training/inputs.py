@@ -2,12 +2,12 @@
 
 import hashlib
 import json
-import os
 import pathlib
 import sys
 from collections.abc import Mapping, Sequence
 
 from safety_align import distributed
+from safety_align.claims import read_mark
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
@@ -17,7 +17,6 @@ from safety_align.data.specs import SPECS, is_held_out
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
 from safety_align.files import expanded, write_atomically
-from safety_align.strict_json import read_json
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
 from safety_align.training.checkpoint import saved_steps
@@ -80,10 +79,7 @@ def claim_data(workdir: pathlib.Path, sources: Mapping[str, Sequence[Example]], 
     path = workdir / "data.json"
     ours = {name: _identity(examples) for name, examples in sources.items()}
     with distributed.main_first("data"):
-        try:
-            there = read_json(path, dict[str, str]) if os.path.lexists(path) else {}
-        except InputError as error:
-            raise InputError(f"{error}; put it back, or start anew in another --workdir") from error
+        there = read_mark(path, "put it back, or start anew in another --workdir", dict[str, str]) or {}
         changed = sorted(name for name in ours if there.get(name, ours[name]) != ours[name])
         if changed and (begun or not distributed.is_main()):
             raise InputError(

@@ -145,7 +145,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             return validate(eval_step, state.params, placed, validation, config.dpo)
 
         def record():
-            return signal_record(config, state.params, tokenizer, template, mesh)
+            return signal_record(Bundle(config.model, state.params, tokenizer, template, config.gate), mesh)
 
         # --- the loop: step n's metrics are read after step n + 1 is under way -------------------------------------
         pending, last, saved = None, {}, done
@@ -242,12 +242,15 @@ def _with_reference(config, workdir, sources, held_out, tokenizer, template, mes
     return {name: WithReference(s, sums) for name, s in sources.items()}, list(WithReference(held_out, sums))
 
 
-def signal_record(config: TrainConfig, params, tokenizer, template, mesh) -> dict | None:
+def signal_record(bundle: Bundle, mesh) -> dict | None:
     """What a checkpoint keeps beside a safety signal: the gate, and the canaries' logits."""
-    if not config.model.safety_signal:
+    if not bundle.model_config.safety_signal:
         return None
-    measured = measure(config.model, params, tokenizer, template, mesh=mesh)
-    return {"format": 1, "gate": dataclasses.asdict(config.gate), "canaries": msgspec.to_builtins(measured)}
+    return {
+        "format": 1,
+        "gate": dataclasses.asdict(bundle.gate),
+        "canaries": msgspec.to_builtins(measure(bundle, mesh=mesh)),
+    }
 
 
 def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Array):

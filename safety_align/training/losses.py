@@ -97,7 +97,7 @@ def cls_loss(safety_logits: jax.Array, labels: jax.Array, weights: jax.Array, to
     return jnp.sum(losses * weights) / total
 
 
-def check_counts(safety_logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
+def safety_counts(safety_logits: jax.Array, batch: Batch) -> dict[str, jax.Array]:
     """Right and counted checks (sums, not means), for queries and for windows (everything else)."""
     right = ((safety_logits >= 0) == (batch.cls_labels > 0.5)).astype(jnp.float32) * batch.cls_weights
     query = (batch.cls_kinds == Kind.QUERY).astype(jnp.float32)

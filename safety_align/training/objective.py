@@ -11,7 +11,7 @@ from safety_align.model.readout import is_signal
 from safety_align.model.watch import watch
 from safety_align.placement import Batch
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
-from safety_align.training.losses import LOGITS_LENGTH, Totals, check_counts, cls_loss, lm_loss, token_nats
+from safety_align.training.losses import LOGITS_LENGTH, Totals, cls_loss, lm_loss, safety_counts, token_nats
 
 TRAINABLE = ("all", "signal")
 """What is trained: the whole model (the paper), or the safety signal beside a frozen language model."""
@@ -57,7 +57,7 @@ class Objective:
     def losses(self, params: dict, batch: Batch, totals: Totals) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(loss, metrics) of a (micro)batch, float32 scalars; with a fixed `totals`, all add up over microbatches.
 
-        Metrics: lm_loss; of the safety signal cls_loss and `check_counts`; of DPO dpo_loss and `pair_counts`.
+        Metrics: lm_loss; of the safety signal cls_loss and `safety_counts`; of DPO dpo_loss and `pair_counts`.
         """
         if self.beside:
             safety_logits = watch(self.model, params, *batch.inputs).safety_logits
@@ -70,7 +70,7 @@ class Objective:
         if not self.model.safety_signal:
             return lm, {"lm_loss": lm}
         cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
-        return lm + self.lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | check_counts(safety_logits, batch)
+        return lm + self.lambda_cls * cls, {"lm_loss": lm, "cls_loss": cls} | safety_counts(safety_logits, batch)
 
     def evaluate(self, params: dict, batch: Batch) -> dict[str, jax.Array]:
         """What validation is made of: lm_sum and lm_count (nats, trained tokens), safety_logits of every check [B, M],

@@ -1,6 +1,7 @@
 """Whether a run can begin: every check that needs no data, before its workdir is claimed and its data are prepared."""
 
 import pathlib
+from collections.abc import Collection
 
 import jax
 
@@ -32,14 +33,18 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True)
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
-    check_data(config)
+    check_training_data(config)
 
 
-def check_data(config: TrainConfig) -> None:
-    """Raises InputError for a template or a data source that there is none of, or a data file that is not there."""
+def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> None:
+    """Raises InputError for a template or a data source that there is none of, or a data file that is not there.
+
+    `to_come`: directories of labelled text that will be made before the run begins.
+    """
     check_names(config)
     for name, _ in config.pipeline.mixture:
-        _check_files(config, name)
+        if name != LABELLED or config.data.labelled not in to_come:
+            _check_files(config, name)
 
 
 def check_names(config: TrainConfig) -> None:

@@ -15,7 +15,7 @@ from safety_align.decoding.config import GateConfig
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
-from safety_align.decoding.state import Batch, Layout, Stop
+from safety_align.decoding.state import Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.model import RopeScaling, init_params, preset
 
@@ -43,7 +43,7 @@ def make_rows(seed: int, rows: int, max_prompt: int, max_prefill: int):
     return made
 
 
-def to_batch(rows, layout: Layout, limit: int, gate: GateConfig | None) -> Batch:
+def to_batch(rows, layout: Layout, limit: int, gate: GateConfig | None) -> PromptBatch:
     count = len(rows)
     prompt = np.zeros((count, layout.prompt), np.int32)
     content = np.zeros((count, layout.prompt), bool)
@@ -54,7 +54,7 @@ def to_batch(rows, layout: Layout, limit: int, gate: GateConfig | None) -> Batch
         prefilled[i, : len(fill)] = fill
     lengths = (np.array([len(r[k]) for r in rows], np.int32) for k in (0, 2))
     prompt_length, prefill_length = lengths
-    return Batch(
+    return PromptBatch(
         prompt, content, prompt_length, prefilled, prefill_length, np.full(count, limit, np.int32),
         np.full(count, gate.logit_threshold if gate else 0, np.float32),
         np.array([temperature(r) for r in rows], np.float32), np.zeros(count, np.int32), np.ones(count, np.float32),
@@ -72,7 +72,7 @@ def temperature(row) -> float:
     return 1.5 * (own_seed(row) % 2)
 
 
-def run(decoder: Decoder, params, batch: Batch):
+def run(decoder: Decoder, params, batch: PromptBatch):
     state = prefill(decoder, params, batch)
     state = decode(decoder, params, batch, state, np.int32(decoder.layout.steps))
     return jax.device_get(state.replace(cache=()))

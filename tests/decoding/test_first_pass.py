@@ -39,7 +39,7 @@ def first_pass(backend: str, dtype: str, gate: GateConfig | None, seed: int):
     parts = [last, logits]
     for row, (prompt, _, fill) in enumerate(rows):
         start, stop = LAYOUT.prompt - len(prompt), LAYOUT.response + len(fill)
-        used = [slot for slot in range(start, stop) if slot != LAYOUT.guard]
+        used = [slot for slot in range(start, stop) if slot != LAYOUT.aside]
         parts += [x[row][:, used] for x in jax.tree.leaves(cache)]
     return [np.asarray(x, np.float32) for x in parts]
 

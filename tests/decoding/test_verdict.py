@@ -76,15 +76,15 @@ def test_the_automaton_equals_the_plain_simulation(gate, query, prefilled, seque
         ours = scheduled or (gate.confirm_every_step and int(verdict.mode[0]) == Mode.ALERT)
         ours |= int(verdict.mode[0]) == Mode.REFUSING
         assert (ours and not bool(is_frozen(verdict, length, gate)[0])) == due
-        verdict, refuse, guard = judge_response(
+        verdict, refuse, relapse = judge_response(
             verdict, jnp.array([due]), jnp.array([malicious]), length, window.stop, prefix(verdict), gate
         )
         if due:
             auto.response(malicious)
-        assert bool(guard[0]) == auto.halted
+        assert bool(relapse[0]) == auto.halted
         kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix(verdict))
         length = jnp.where(refuse, verdict.refusal_start, length)
-        length = jnp.where(guard, jnp.minimum(length, kept), length)
+        length = jnp.where(relapse, jnp.minimum(length, kept), length)
         if ends and not auto.halted:
             pending = (verdict.mode == Mode.ALERT) & gate.refuses
             verdict = start_refusal(verdict, pending, length, gate)

@@ -10,7 +10,7 @@ import scipy.special
 from safety_align import placement
 from safety_align.decoding import decode, prefill
 from safety_align.decoding.decoder import CHUNK, Decoder
-from safety_align.decoding.state import Batch, Layout
+from safety_align.decoding.state import Layout, PromptBatch
 from safety_align.interop import load_pretrained
 from safety_align.model import SafetyTransformer
 from safety_align.model.layers import Block
@@ -122,7 +122,7 @@ def test_greedy_text_is_equal(model):
     padded = np.zeros((rows, 32), np.int32)
     for row, ids in enumerate(prompts):
         padded[row, 32 - len(ids) :] = ids
-    batch = Batch(
+    batch = PromptBatch(
         padded, padded > 0, np.array([len(p) for p in prompts], np.int32), np.zeros((rows, 0), np.int32),
         np.zeros(rows, np.int32), np.full(rows, 64, np.int32), *np.zeros((2, rows), np.float32), np.zeros(rows, np.int32),
         np.ones(rows, np.float32), np.zeros(rows, np.uint32), np.zeros(rows, np.uint32),

@@ -183,7 +183,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
     """The text after BOS alone: no template, no turns."""
     from safety_align.decoding import decode, prefill
     from safety_align.decoding.decoder import CHUNK, Decoder
-    from safety_align.decoding.state import Batch, Layout
+    from safety_align.decoding.state import Layout, PromptBatch
     from safety_align.model import unstack_layers
 
     config = dataclasses.replace(bundle.model_config, scan_layers=False)
@@ -192,7 +192,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
     prompt = np.zeros((1, 8), np.int32)
     prompt[0, -1] = bundle.tokenizer.bos_id
     one = np.ones(1, np.int32)
-    batch = Batch(
+    batch = PromptBatch(
         prompt, prompt < 0, one, np.zeros((1, 0), np.int32), 0 * one, tokens * one, *np.zeros((2, 1), np.float32), 0 * one,
         one.astype(np.float32), one.astype(np.uint32), one.astype(np.uint32),
     )  # fmt: skip

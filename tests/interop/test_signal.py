@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from make import SIGNAL, TINY, random_params
 
+from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
-from safety_align.decoding.canaries import TEXTS, Canary, check, check_arrays, measure, overlap, verify
+from safety_align.decoding.canaries import TEXTS, Canary, check_arrays, check_signal, measure, overlap, verify
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, save_pretrained
 from safety_align.interop.export import save_tokenizer_files
@@ -31,7 +32,7 @@ def exported(tmp_path_factory):
     tokenizer = ImportedTokenizer(folder / "tokenizer")
     config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size)
     params = random_params(config)
-    canaries = measure(config, params, tokenizer, load_template("huggingface", tokenizer))
+    canaries = measure(Bundle(config, params, tokenizer, load_template("huggingface", tokenizer)))
     signal = SignalFacts(GATE, CALIBRATION, canaries)
     save_pretrained(folder / "model", config, params, assets=folder / "tokenizer", signal=signal)
     return folder / "model", params, canaries
@@ -135,18 +136,18 @@ def test_a_signal_that_no_longer_measures_is_refused(exported, capsys):
     huge = np.asarray(bundle.params["cls_embedding"]).copy()
     huge.view(np.uint32)[3] ^= 1 << 30
     with pytest.raises(InputError, match="cls_embedding holds"):
-        check(dataclasses.replace(bundle, params=bundle.params | {"cls_embedding": huge}), "here")
+        check_signal(dataclasses.replace(bundle, params=bundle.params | {"cls_embedding": huge}), "here")
     moved = bundle.params | {"safety_bias": bundle.params["safety_bias"] - 5}
     with pytest.raises(InputError, match="no longer measures"):
-        check(dataclasses.replace(bundle, params=moved), "here")
+        check_signal(dataclasses.replace(bundle, params=moved), "here")
     dead = bundle.params | {"safety_kernel": 0 * bundle.params["safety_kernel"]}
     with pytest.raises(InputError, match="the same logit"):
-        check(dataclasses.replace(bundle, params=dead), "here")
+        check_signal(dataclasses.replace(bundle, params=dead), "here")
     flat = bundle.params | {"final_norm": {"scale": 0 * bundle.params["final_norm"]["scale"]}}  # hidden states are 0
     with pytest.raises(InputError, match="the same logit"):
-        check(dataclasses.replace(bundle, params=flat), "here")
+        check_signal(dataclasses.replace(bundle, params=flat), "here")
     assert capsys.readouterr().err == ""
-    check(dataclasses.replace(bundle, canaries=None), "here")
+    check_signal(dataclasses.replace(bundle, canaries=None), "here")
     assert "here: its safety signal was saved without canaries" in capsys.readouterr().err
 
 

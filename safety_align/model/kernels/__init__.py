@@ -34,7 +34,7 @@ def causal_attention(
     v: jax.Array,
     segments: jax.Array,
     positions: jax.Array,
-    window: int | None = None,
+    sliding_window: int | None = None,
     backend: str = "xla",
     interpret: bool = False,
 ) -> jax.Array:
@@ -44,8 +44,8 @@ def causal_attention(
       q: [B, S, H, E].
       k, v: [B, K, S, E].
       segments, positions: [B, S] int32.
-      window: a sliding window over position ids (`routing.in_window`), or None.
-      backend: "dense", "chunked", "splash", "cudnn", or "xla": dense or chunked, by length. A window that binds goes by
+      sliding_window: a sliding window over position ids (`routing.in_sliding_window`), or None.
+      backend: "dense", "chunked", "splash", "cudnn", or "xla": dense or chunked, by length. One that binds goes by
         position ids, which no kernel knows: "splash" and "cudnn" then are chunked.
       interpret: run the TPU kernel in Pallas' interpreter, on any platform.
 
@@ -53,9 +53,9 @@ def causal_attention(
       [B, S, H, E] in q's dtype.
     """
     length = q.shape[1]
-    if window is not None and window >= length:
-        window = None
-    if backend in ("splash", "cudnn") and window is not None:
+    if sliding_window is not None and sliding_window >= length:
+        sliding_window = None
+    if backend in ("splash", "cudnn") and sliding_window is not None:
         backend = "chunked"
     if backend == "xla":
         backend = "dense" if length <= DENSE_LENGTH else "chunked"
@@ -64,4 +64,4 @@ def causal_attention(
     if backend == "cudnn":
         return cudnn_attention(q, k, v, segments, positions)
     attend = dense_attention if backend == "dense" else chunked_attention
-    return attend(q, k, v, segments, positions, window)
+    return attend(q, k, v, segments, positions, sliding_window)

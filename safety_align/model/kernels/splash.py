@@ -36,14 +36,14 @@ def _sharded_splash(mesh, axes: dict[str, int], q, k, v, segments, interpret: bo
     other axes than ours every device does the same."""
     shards, heads = axes.get("sequence", 1), axes.get("tensor", 1)
     kernel = _kernel(q.shape[1] // heads, q.shape[2], shards, interpret)
-    place = functools.partial(sharding.spec, axes)
-    kernel_spec = kernel.manual_sharding_spec(NamedSharding(mesh, place(None, sharding.LENGTH)))
-    query = place(sharding.BATCH, sharding.ACT_HEADS, sharding.LENGTH, None)
-    key = place(sharding.BATCH, sharding.ACT_KV_HEADS, None, None)
+    spec = functools.partial(sharding.spec, axes)
+    kernel_spec = kernel.manual_sharding_spec(NamedSharding(mesh, spec(None, sharding.LENGTH)))
+    query = spec(sharding.BATCH, sharding.ACT_HEADS, sharding.LENGTH, None)
+    key = spec(sharding.BATCH, sharding.ACT_KV_HEADS, None, None)
 
     @functools.partial(
         jax.shard_map,
-        in_specs=(kernel_spec, query, key, key, place(sharding.BATCH, sharding.LENGTH), place(sharding.BATCH, None)),
+        in_specs=(kernel_spec, query, key, key, spec(sharding.BATCH, sharding.LENGTH), spec(sharding.BATCH, None)),
         out_specs=query,
         check_vma=False,
     )

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.routing import in_window
+from safety_align.routing import in_sliding_window
 
 # Finite, so that a row that may attend to nothing (padding) stays finite; exp underflows to exactly zero beside any
 # real score.
@@ -17,13 +17,13 @@ GROUPS = 4
 """Groups of blocks of the chunked backend: more of them compute fewer scores that the mask drops, and compile longer."""
 
 
-def dense_attention(q, k, v, segments, positions, window: int | None = None) -> jax.Array:
+def dense_attention(q, k, v, segments, positions, sliding_window: int | None = None) -> jax.Array:
     """`kernels.causal_attention`, the plain reference: all scores at once."""
     slots = jnp.broadcast_to(jnp.arange(q.shape[1]), segments.shape)
-    return _rows((q, segments, positions, slots), k, v, segments, positions, window)
+    return _rows((q, segments, positions, slots), k, v, segments, positions, sliding_window)
 
 
-def chunked_attention(q, k, v, segments, positions, window: int | None = None, chunk: int = CHUNK) -> jax.Array:
+def chunked_attention(q, k, v, segments, positions, sliding_window: int | None = None, chunk: int = CHUNK) -> jax.Array:
     """`kernels.causal_attention`, scores of `chunk` queries at a time, made again in the backward pass."""
     length = q.shape[1]
     slots = jnp.broadcast_to(jnp.arange(length), segments.shape)
@@ -38,7 +38,9 @@ def chunked_attention(q, k, v, segments, positions, window: int | None = None, c
         stop = min((group[-1] + 1) * chunk, length)
         # Scores are recomputed in the backward pass, not kept.
         attend = jax.checkpoint(
-            lambda rows, n=stop: _rows(rows, k[:, :, :n], v[:, :, :n], segments[:, :n], positions[:, :n], window)
+            lambda rows, n=stop: _rows(
+                rows, k[:, :, :n], v[:, :, :n], segments[:, :n], positions[:, :n], sliding_window
+            )
         )
         parts.append(jax.lax.map(attend, [x[group[0] : group[-1] + 1] for x in query]))
     out = jnp.concatenate(parts).swapaxes(0, 1)
@@ -50,13 +52,13 @@ def _blocks(x: jax.Array, chunk: int) -> jax.Array:
     return x.reshape(x.shape[0], -1, chunk, *x.shape[2:]).swapaxes(0, 1)
 
 
-def _rows(query, k, v, segments, positions, window: int | None) -> jax.Array:
+def _rows(query, k, v, segments, positions, sliding_window: int | None) -> jax.Array:
     """Some queries (q, their segments, positions and slots) over keys that begin with the row."""
     q, own_segments, own_positions, own_slots = query
     slots = jnp.arange(segments.shape[1])
     mask = (own_segments[:, :, None] == segments[:, None, :]) & (own_slots[:, :, None] >= slots)
-    if window is not None:
-        mask &= in_window(own_positions[:, :, None], positions[:, None, :], window)
+    if sliding_window is not None:
+        mask &= in_sliding_window(own_positions[:, :, None], positions[:, None, :], sliding_window)
     return masked_attention(q, k, v, mask)
 
 
