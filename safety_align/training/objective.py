@@ -62,7 +62,7 @@ class Objective:
         if self.beside:
             safety_logits = watch(self.model, params, *batch.inputs).safety_logits
             cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
-            return self.lambda_cls * cls, {"cls_loss": cls} | check_counts(safety_logits, batch)
+            return self.lambda_cls * cls, {"cls_loss": cls} | safety_counts(safety_logits, batch)
         hidden, head, safety_logits = self._read(params, batch)
         if self.dpo is not None:
             return self._preference_losses(token_nats(hidden, head, batch.targets, self.logits_length), batch, totals)
