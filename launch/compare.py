@@ -20,6 +20,8 @@ from safety_align.data.labelled import read_labelled
 from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation.config import check_evaluation_data, to_eval_config
+from safety_align.evaluation.changed import with_changes
+from safety_align.evaluation.defences import with_system_prompt
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -42,13 +44,18 @@ def compare(
     for name, variant in variants.items():
         bundle = load_unrolled(variant["checkpoint"], mesh, dtype)
         say(f"variant {name}")
+        bundle = with_system_prompt(bundle, variant.get("system"))
         gate = gate_for(bundle, overrides | variant["gate"]) if variant["gated"] else None
         if variant["gated"] and gate is None:
             raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
-        measured[name] = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
+        input_only = bool(variant.get("input_only"))
+        measured[name] = evaluate_variant(
+            bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh, input_only=input_only
+        )
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
-    return write_report(output, measured, about) if distributed.is_main() else None
+    ungated = {name: v["ungated"] for name, v in variants.items() if v.get("ungated")}
+    return write_report(output, with_changes(measured, ungated), about) if distributed.is_main() else None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +77,28 @@ def _is_labelled(directory: pathlib.Path) -> bool:
         return bool(read_labelled(directory))
     except InputError:
         return False
+
+
+def shorten(values: dict, config: str) -> None:
+    """Changes `values` as its `quick` says: a path of keys, "a/b", → what is there then; variants are those in `order`."""
+    if not isinstance(values.get("quick"), dict):
+        raise InputError(f"--quick: {config} has no short version")
+    for path, value in values["quick"].items():
+        *groups, last = path.split("/")
+        group = values
+        for name in groups:
+            group = group[name]
+        group[last] = value
+    values["variants"] = {name: values["variants"][name] for name in values["order"]}
+
+
+def filled(value, model: str):
+    """`value` with the config's `model` where it says "{model}"."""
+    if isinstance(value, dict):
+        return {key: filled(entry, model) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return tuple(filled(entry, model) for entry in value)
+    return value.replace("{model}", model) if isinstance(value, str) else value
 
 
 def train_all(runs) -> bool:
@@ -106,9 +135,14 @@ def training(entry: tuple, data: dict | None = None) -> tuple[str, TrainConfig |
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--quick", action="store_true", help="the config's short version, if it has one")
     devices.add_options(parser)
     arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     values = config.to_dict()
+    if arguments.quick:
+        shorten(values, arguments.config)
+    if "model" in values:
+        values = filled(values, str(values["model"]))
     if missing := {key for key in ("train", "order", "variants", "eval") if values.get(key) is None}:
         raise InputError(f"{arguments.config} is not the config of a comparison: it lacks {', '.join(sorted(missing))}")
     unknown = set(values["order"]) ^ set(values["variants"])

@@ -14,6 +14,7 @@ from launch.defaults import evaluation_defaults
 from launch.output import own_output
 from safety_align import distributed
 from safety_align.distributed import say
+from safety_align.evaluation.changed import with_changes
 from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.gates import gate_for
 from safety_align.evaluation.report import write_report
@@ -48,7 +49,7 @@ def main() -> int:
     with own_output(output, about):
         measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
         if distributed.is_main():
-            print(write_report(output, {name: measured}, about))
+            print(write_report(output, with_changes({name: measured}, {}), about))
     return cli.EXIT_OK
 
 

@@ -15,6 +15,9 @@ from safety_align.data.rows import read_csv, read_text_lines
 from safety_align.errors import InputError
 from safety_align.strict_json import read_json, read_json_lines
 
+TEMPLATE_SLOT = "[INSERT PROMPT HERE]"
+"""Where a template of GPTFuzzer has the goal."""
+
 _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 """Text that is not blank."""
 
@@ -22,7 +25,7 @@ _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Behavior]:
     """At most `n` behaviours of the set `name`, a deterministic sample.
 
-    Names: advbench, harmbench, malicious_instruct, deepinception, gcg (files below `data_dir`/eval); embedded,
+    Names: advbench, harmbench, malicious_instruct, deepinception, gcg, gptfuzzer (files below `data_dir`/eval); embedded,
     embedded_nested, embedded_suffix.
     """
     if name not in _LOADERS:
@@ -96,6 +99,17 @@ def _gcg(folder: pathlib.Path) -> list[Behavior]:
     ]
 
 
+def _gptfuzzer(folder: pathlib.Path) -> list[Behavior]:
+    """AdvBench's goals, each in one of GPTFuzzer's templates, one template after the other."""
+    templates = [row["text"] for row in read_csv(folder / "gptfuzzer_templates.csv", ("text",))]
+    if missing := [text for text in templates if TEMPLATE_SLOT not in text]:
+        raise InputError(f"{folder / 'gptfuzzer_templates.csv'}: a template lacks {TEMPLATE_SLOT!r}: {missing[0][:60]!r}")
+    return [
+        dataclasses.replace(b, id=f"gptfuzzer{i}", prompt=templates[i % len(templates)].replace(TEMPLATE_SLOT, b.goal))
+        for i, b in enumerate(_advbench(folder))
+    ]
+
+
 def _embedded(folder: pathlib.Path) -> list[Behavior]:
     # Asked for as a benign goal would be: the bare goal would give itself away by its form.
     asks = frames.ASK["test"]
@@ -127,6 +141,7 @@ _LOADERS = {
     "malicious_instruct": _malicious_instruct,
     "deepinception": _deepinception,
     "gcg": _gcg,
+    "gptfuzzer": _gptfuzzer,
     "embedded": _embedded,
     "embedded_nested": _embedded_nested,
     "embedded_suffix": _embedded_suffix,

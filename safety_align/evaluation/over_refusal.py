@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from safety_align.attacks import TargetModel
 from safety_align.decoding import Request
 from safety_align.evaluation.asr import SAMPLES, sample
+from safety_align.evaluation.changed import ANSWERS, digests
 from safety_align.evaluation.judges import Exchange, Judge
 from safety_align.evaluation.statistics import rate
 from safety_align.text import Turn
@@ -16,7 +17,7 @@ def benign_requests(prompts: Sequence[Sequence[Turn]]) -> list[Request]:
 
 
 def benign_refused(requests: Sequence[Request], target: TargetModel, judge: Judge) -> dict:
-    """{"rate", "low", "high", "n", "clusters", "by_gate", "samples"}: refused by the gate, or, for the judge, by the
+    """{"rate", "low", "high", "n", "clusters", "by_gate", "samples", "answers"}: refused by the gate, or, for the judge, by the
     words. Requests in the same words count as dependent."""
     results = target.answer(requests)
     asked = [request.turns[-1].text for request in requests]
@@ -29,4 +30,7 @@ def benign_refused(requests: Sequence[Request], target: TargetModel, judge: Judg
     triples.sort(key=lambda t: not t[1].refused)
     step = max(1, len(triples) // SAMPLES)
     chosen = triples[: SAMPLES // 2] + triples[SAMPLES // 2 :: step][: SAMPLES // 2]
-    return summary | {"samples": [sample(q, r, v, target.generator) for q, r, v in chosen]}
+    return summary | {
+        "samples": [sample(q, r, v, target.generator) for q, r, v in chosen],
+        ANSWERS: digests(results),
+    }

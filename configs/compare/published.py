@@ -1,0 +1,42 @@
+"""A published model, frozen, with a signal beside it: attacked without the gate and with it.
+
+    python -m launch.compare --config=configs/compare/published.py --config.model=DIR --output=runs/published [--quick]
+
+DIR is a Hugging Face directory or a hub name. Trains the signals that are missing, all read-outs on the same data. `--quick`
+trains the default one alone, and attacks 20 behaviours with the most telling attacks.
+"""
+
+from ml_collections import ConfigDict
+
+from configs.eval import published as evaluation
+from safety_align.evaluation import variants
+
+LEFT_OUT = (
+    "prefill_5", "prefill_40", "prefill_100", "prefill_20_harmbench", "direct_harmbench", "nested", "templates", "sampling",
+    "best_of_16",
+)  # fmt: skip
+"""Attacks of the long version alone."""
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.eval = evaluation.get_config()
+    config.model = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
+    config.train = tuple(
+        (f"runs/signal_{kind}", "configs/signal.py", {"init_from": "{model}", "signal.kind": kind, "signal.rank": rank})
+        for kind, rank in (("probe", 0), ("row_deep", 8), ("row", 8))
+    )
+    signals = dict(probe="runs/signal_probe", row_deep="runs/signal_row_deep", row="runs/signal_row")
+    config.variants = columns = variants.published("{model}", signals)
+    config.order = tuple(columns)
+    # What --quick changes.
+    config.quick = {
+        "eval/behaviors": 20,
+        "eval/benign": 20,
+        "eval/head_examples": 100,
+        "eval/max_new_tokens": 40,
+        **{f"eval/measurements/attacks/{name}": None for name in LEFT_OUT},
+        "order": ("ungated", "gated"),
+        "train": config.train[:1],
+    }
+    return config

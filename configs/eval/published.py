@@ -1,0 +1,82 @@
+"""Attacks, over-refusal and head of a published model on the real evaluation files.
+
+    python -m launch.evaluate --config=configs/eval/published.py --checkpoint=runs/signal --output=runs/eval_signal
+
+At least 100 behaviours an attack; on two cores a 0.5B model takes hours, see configs/compare/published.py.
+"""
+
+from ml_collections import ConfigDict
+
+PREFILLS = (5, 10, 20, 40, 100)
+"""Lengths in tokens."""
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            gate={},
+            data_dir="../shared/data",
+            cache_dir="~/.cache/safety_align",
+            measurements=dict(attacks=attacks(), benign=benign(), head=head()),
+            judge=dict(kind="refusal_rules"),
+            behaviors=100,
+            benign=100,
+            head_examples=400,
+            max_new_tokens=64,
+            batch_size=32,
+            seed=0,
+        )
+    )
+
+
+def attacks() -> ConfigDict:
+    return named(
+        direct=dict(kind="direct", behaviors="advbench"),
+        **{f"prefill_{tokens}": dict(kind="prefill", tokens=tokens, behaviors="advbench") for tokens in PREFILLS},
+        prefill_20_harmbench=dict(kind="prefill", tokens=20, behaviors="harmbench"),
+        direct_harmbench=dict(kind="direct", behaviors="harmbench"),
+        nested=dict(kind="published", behaviors="deepinception"),
+        gcg_transfer=dict(kind="published", behaviors="gcg"),
+        templates=dict(kind="published", behaviors="gptfuzzer"),
+        sampling=dict(
+            kind="sampling_grid", behaviors="malicious_instruct", n=25,
+            temperatures=(0.7, 1.0, 1.5), top_ps=(0.7, 1.0), top_ks=(0, 40), best_of=1,
+        ),
+        best_of_16=dict(
+            kind="sampling_grid", behaviors="advbench", n=50, temperatures=(1.0,), top_ps=(1.0,), top_ks=(0,), best_of=16
+        ),
+    )  # fmt: skip
+
+
+def benign() -> ConfigDict:
+    return named(
+        alpaca=dict(kind="held_out", source="alpaca", longest=600),
+        dolly=dict(kind="held_out", source="dolly", longest=600),
+        gsm8k=dict(kind="held_out", source="gsm8k"),
+        xstest_safe=dict(kind="xstest", label="safe", n=250),
+    )
+
+
+def head() -> ConfigDict:
+    alpaca = dict(kind="held_out", source="alpaca")
+    unsafe = dict(kind="judged", is_safe=False)
+    return named(
+        **{
+            f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
+            for name in ("advbench", "harmbench", "malicious_instruct")
+        },
+        xstest_unsafe_vs_safe=dict(
+            kind="queries",
+            malicious=dict(kind="xstest", label="unsafe", n=450),
+            benign=dict(kind="xstest", label="safe", n=450),
+        ),
+        windows_unsafe_vs_benign=dict(kind="windows", malicious=unsafe, benign=alpaca),
+        windows_unsafe_vs_refusals=dict(
+            kind="windows", malicious=unsafe, benign=dict(kind="held_out", source="malicious_prompts")
+        ),
+    )
+
+
+def named(**measurements: dict) -> ConfigDict:
+    """Measurements in the order in which the table shows them."""
+    return ConfigDict(measurements, sort_keys=False)
