@@ -52,6 +52,12 @@ DERIVED: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
 LABELLED = "text_labelled"
 """Plain text that a guard model has labelled; see labelled.py."""
 
+OWN_ANSWERS = "own_answers"
+"""Answers that a model gave itself; see own_answers.py."""
+
+MADE = {LABELLED: ("labelled", "launch.label"), OWN_ANSWERS: ("own_answers", "launch.answers")}
+"""Sources that a command of ours makes: name → (the field of a run's data that names its directory, the command)."""
+
 SOURCES = (*SPECS, *DERIVED, *GENERATED)
 
 
@@ -73,7 +79,7 @@ def load_source(
       max_bad_fraction: of raw rows; beyond it InputError.
     """
     if name not in SOURCES:
-        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
+        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
     if split not in ("train", "test"):
         raise InputError(f"split {split!r} is not train or test")
     if name == "contrast":
