@@ -19,8 +19,8 @@ from safety_align import distributed
 from safety_align.data.labelled import read_labelled
 from safety_align.distributed import say
 from safety_align.errors import InputError
-from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.changed import with_changes
+from safety_align.evaluation.config import check_evaluation_data, to_eval_config
 from safety_align.evaluation.defences import with_system_prompt
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report

@@ -103,7 +103,9 @@ def _gptfuzzer(folder: pathlib.Path) -> list[Behavior]:
     """AdvBench's goals, each in one of GPTFuzzer's templates, one template after the other."""
     templates = [row["text"] for row in read_csv(folder / "gptfuzzer_templates.csv", ("text",))]
     if missing := [text for text in templates if TEMPLATE_SLOT not in text]:
-        raise InputError(f"{folder / 'gptfuzzer_templates.csv'}: a template lacks {TEMPLATE_SLOT!r}: {missing[0][:60]!r}")
+        raise InputError(
+            f"{folder / 'gptfuzzer_templates.csv'}: a template lacks {TEMPLATE_SLOT!r}: {missing[0][:60]!r}"
+        )
     return [
         dataclasses.replace(b, id=f"gptfuzzer{i}", prompt=templates[i % len(templates)].replace(TEMPLATE_SLOT, b.goal))
         for i, b in enumerate(_advbench(folder))

@@ -32,12 +32,17 @@ _FORMS = (
 
 def reword(query: str, count: int = 2) -> list[str]:
     """At most `count` other forms of `query`, the same for the same query; none where it names no goal of one line."""
-    text = query.strip()
-    found = _ASKED.fullmatch(text) or _IMPERATIVE.fullmatch(text)
-    if not found:
+    text, goal = query.strip(), goal_of(query)
+    if goal is None:
         return []
-    goal = found["goal"][:1].lower() + found["goal"][1:]
     seed = int.from_bytes(hashlib.sha256(text.encode("utf-8", "replace")).digest()[:4])
     step = len(_FORMS) // count
     forms = [_FORMS[(seed + i * step) % len(_FORMS)].format(goal=goal) for i in range(count)]
     return [form for form in forms if form != text]
+
+
+def goal_of(query: str) -> str | None:
+    """What is to be done, in the words of `query`, "pick a lock"; None where it names no goal of one line."""
+    text = query.strip()
+    found = _ASKED.fullmatch(text) or _IMPERATIVE.fullmatch(text)
+    return found["goal"][:1].lower() + found["goal"][1:] if found else None

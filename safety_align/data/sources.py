@@ -1,16 +1,20 @@
-"""The data sources by name: those of files, those made of another's examples, and the embedded corpus."""
+"""The data sources by name: those of files, those made of another's examples, and those that are generated."""
 
 import dataclasses
 import os
 import pathlib
 from collections.abc import Callable, Sequence
 
+from safety_align.data.contrast import contrast_examples
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.refusals import explained_refusal
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 
 EMBEDDED = ("embedded", "embedded_text", "embedded_queries", "embedded_augmented", "embedded_preferences")
+"""The sources of the embedded corpus."""
+
+GENERATED = (*EMBEDDED, "contrast")
 """Sources that are generated, not read."""
 
 
@@ -48,7 +52,13 @@ DERIVED: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
 LABELLED = "text_labelled"
 """Plain text that a guard model has labelled; see labelled.py."""
 
-SOURCES = (*SPECS, *DERIVED, *EMBEDDED)
+OWN_ANSWERS = "own_answers"
+"""Answers that a model gave itself; see own_answers.py."""
+
+MADE = {LABELLED: ("labelled", "launch.label"), OWN_ANSWERS: ("own_answers", "launch.answers")}
+"""Sources that a command of ours makes: name → (the field of a run's data that names its directory, the command)."""
+
+SOURCES = (*SPECS, *DERIVED, *GENERATED)
 
 
 def load_source(
@@ -64,14 +74,16 @@ def load_source(
     Args:
       name: one of `SOURCES`.
       split: "train" or "test".
-      data_dir: the manual directory with the raw files (unused by embedded sources).
+      data_dir: the manual directory with the raw files (unused by generated sources).
       cache_dir: where prepared ArrayRecord files live.
       max_bad_fraction: of raw rows; beyond it InputError.
     """
     if name not in SOURCES:
-        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
+        raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
     if split not in ("train", "test"):
         raise InputError(f"split {split!r} is not train or test")
+    if name == "contrast":
+        return contrast_examples(split)
     if name in EMBEDDED:
         return _load_embedded(name, split)
     if name in DERIVED:

@@ -11,7 +11,9 @@ ANSWERS = "answers"
 
 def digests(results: Sequence[Result]) -> list[str | None]:
     """Of each answer, of its ids; None where the gate refused."""
-    return [None if r.refused else hashlib.sha256(repr(list(map(int, r.token_ids))).encode()).hexdigest() for r in results]
+    return [
+        None if r.refused else hashlib.sha256(repr(list(map(int, r.token_ids))).encode()).hexdigest() for r in results
+    ]
 
 
 def with_changes(measured: dict[str, dict], ungated: dict[str, str]) -> dict[str, dict]:

@@ -9,7 +9,7 @@ from safety_align.attacks import load_behaviors, subsample
 from safety_align.data import embedded
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.rows import read_csv
-from safety_align.data.sources import DERIVED, EMBEDDED, SOURCES, load_source
+from safety_align.data.sources import DERIVED, GENERATED, SOURCES, load_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.evaluation.kinds import Kinded
@@ -89,7 +89,7 @@ class HeldOut:
 
     def check(self, data: EvalData) -> None:
         """See `ExampleSet.check`."""
-        if self.source not in EMBEDDED:
+        if self.source not in GENERATED:
             base = DERIVED[self.source][0] if self.source in DERIVED else self.source
             check_file(pathlib.Path(data.data_dir) / SPECS[base].file)
 

@@ -22,8 +22,9 @@ class DataConfig:
 
     data_dir: raw files, with `eval/` beside `train/` for the leakage check; cache_dir: prepared files; drop_leaks:
     leave out queries that are, nearly, evaluation prompts; max_bad_fraction: of raw rows; validation_examples: per
-    source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; system_turns,
-    other_roles, system_prompt: what is made of a share of the conversations, see `data.system_turns.Roles`.
+    source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
+    directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
+    of a share of the conversations, see `data.system_turns.Roles`.
     """
 
     data_dir: str = "../shared/data"
@@ -32,6 +33,7 @@ class DataConfig:
     max_bad_fraction: float = 0.01
     validation_examples: int = 100
     labelled: str = ""
+    own_answers: str = ""
     system_turns: float = 0.0
     other_roles: float = 0.0
     system_prompt: str = ""

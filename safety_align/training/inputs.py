@@ -10,9 +10,10 @@ from safety_align import distributed
 from safety_align.claims import read_mark
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
-from safety_align.data.leakage import evaluation_prompts, remembered_drop_leaks
+from safety_align.data.leakage import drop_leaks, evaluation_prompts, leak_index, remembered_drop_leaks
+from safety_align.data.own_answers import read_own_answers
 from safety_align.data.pipeline import fixed_batches
-from safety_align.data.sources import DERIVED, LABELLED, load_source
+from safety_align.data.sources import DERIVED, LABELLED, OWN_ANSWERS, load_source
 from safety_align.data.specs import SPECS, is_held_out
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
@@ -33,6 +34,13 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequenc
     data = config.data
     if name == LABELLED:
         return [e for e in read_labelled(data.labelled) if is_held_out(e) == (split == "test")]
+    if name == OWN_ANSWERS:
+        found = [e for e in read_own_answers(data.own_answers) if is_held_out(e) == (split == "test")]
+        if split == "test" or not data.drop_leaks:
+            return found
+        kept, dropped = drop_leaks(found, leak_index(tuple(evaluation_prompts(pathlib.Path(data.data_dir)))))
+        _say_dropped(name, dropped, len(found), progress)
+        return [found[i] for i in kept]
     cache_dir = expanded(data.cache_dir, "data.cache_dir")
     found = load_source(
         name, split, data_dir=data.data_dir, cache_dir=cache_dir, max_bad_fraction=data.max_bad_fraction
@@ -42,13 +50,17 @@ def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequenc
         return found
     prompts = evaluation_prompts(pathlib.Path(data.data_dir))
     kept, dropped = remembered_drop_leaks(found, found.fingerprint, prompts, cache_dir)
+    _say_dropped(name, dropped, len(found), progress)
+    return _Subset(found, kept)
+
+
+def _say_dropped(name: str, dropped: Mapping[str, int], total: int, progress: bool) -> None:
     if dropped and progress:
         counts = ", ".join(f"{count} {verdict}" for verdict, count in sorted(dropped.items()))
         print(
-            f"{name}: left out {sum(dropped.values())} of {len(found)} that match evaluation prompts ({counts})",
+            f"{name}: left out {sum(dropped.values())} of {total} that match evaluation prompts ({counts})",
             file=sys.stderr,
         )
-    return _Subset(found, kept)
 
 
 def validation_examples(config: TrainConfig, name: str) -> list[Example]:

@@ -6,7 +6,7 @@ from collections.abc import Collection
 import jax
 
 from safety_align import sharding, sizes
-from safety_align.data.sources import DERIVED, LABELLED, SOURCES
+from safety_align.data.sources import DERIVED, MADE, OWN_ANSWERS, SOURCES
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
@@ -51,28 +51,26 @@ def check_names(config: TrainConfig) -> None:
     """Raises InputError for a template or a data source that there is none of."""
     check_template_name(config.template)
     for name, _ in config.pipeline.mixture:
-        if name not in (*SOURCES, LABELLED):
-            raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, LABELLED))}")
+        if name not in (*SOURCES, *MADE):
+            raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
 
 
 def _check_files(config: TrainConfig, name: str) -> None:
     data_dir = pathlib.Path(config.data.data_dir)
-    if name == LABELLED:
-        if not config.data.labelled:
-            raise InputError(f"data.labelled is empty; give the directory of launch.label, which {name} reads")
+    if name in MADE:
+        field, command = MADE[name]
+        if not getattr(config.data, field):
+            raise InputError(f"data.{field} is empty; give the directory of {command}, which {name} reads")
         try:
-            check_file(pathlib.Path(config.data.labelled) / "about.json")
+            check_file(pathlib.Path(getattr(config.data, field)) / "about.json")
         except InputError as error:
-            raise InputError(f"data.labelled: {error}; give the directory of launch.label") from error
-        return
+            raise InputError(f"data.{field}: {error}; give the directory of {command}") from error
     base = DERIVED[name][0] if name in DERIVED else name
     if base in SPECS:
         if not (data_dir / SPECS[base].file).is_file():
             raise InputError(
                 f"data file {data_dir / SPECS[base].file} does not exist; put it there or set data.data_dir"
             )
-        plain_text = base.startswith("text_")  # holds no queries
-        if config.data.drop_leaks and not plain_text and not (data_dir / "eval").is_dir():
-            raise InputError(
-                f"{data_dir / 'eval'} does not exist: its prompts are left out of training (data.drop_leaks)"
-            )
+    holds_queries = (base in SPECS and not base.startswith("text_")) or name == OWN_ANSWERS
+    if config.data.drop_leaks and holds_queries and not (data_dir / "eval").is_dir():
+        raise InputError(f"{data_dir / 'eval'} does not exist: its prompts are left out of training (data.drop_leaks)")

@@ -19,6 +19,7 @@ LABELLED = {
     ),
     **dict.fromkeys(("malicious_prompts", "safe_responses", "malicious_queries", "malicious_reworded"), (1.0, 1.0)),
     "beavertails": (0.97, 1.0),
+    "contrast": (1.0, 0.5),
 }
 """Of each source: the share of examples whose query has a label, and the share of malicious ones among these. Safe answers
 of BeaverTails say nothing of their query."""

@@ -1,0 +1,19 @@
+"""All contrast pairs, in a fixed order."""
+
+from safety_align.data.grammar.contrast import care, contexts, facts, figures, health, people, persons, things, words
+
+PAIRS = (
+    *words.PAIRS,
+    *figures.PAIRS,
+    *things.PAIRS,
+    *contexts.GAMES,
+    *contexts.FICTION,
+    *health.PAIRS,
+    *facts.DEFINITIONS,
+    *facts.HISTORY,
+    *people.PRIVACY,
+    *people.DISCRIMINATION,
+    *care.PREVENTION,
+    *care.OWN,
+    *persons.PAIRS,
+)
