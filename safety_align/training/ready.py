@@ -6,7 +6,7 @@ from collections.abc import Collection
 import jax
 
 from safety_align import sharding, sizes
-from safety_align.data.sources import DERIVED, MADE, OWN_ANSWERS, SOURCES
+from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
