@@ -214,8 +214,8 @@ def _place_segment(row: Batch, segment: Segment, number: int, side: int, slot: i
     """Writes one segment into `row` from `slot` on; returns the next free slot and check."""
     ids = np.concatenate([segment.prompt, segment.response]).astype(np.int32)
     prompt_length, total = len(segment.prompt), len(ids)
-    visible = [c for c in segment.checks if c.kind == Kind.QUERY]
-    hidden = [c for c in segment.checks if c.kind != Kind.QUERY]
+    visible = [c for c in segment.checks if c.kind == Kind.QUERY and not c.hidden]
+    hidden = [c for c in segment.checks if c not in visible]
     if len(visible) > 1:
         raise InputError("a segment has one visible [CLS] at most")
     # Slot of each ordinary token: the visible [CLS] stands between prompt and response.

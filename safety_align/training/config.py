@@ -16,6 +16,10 @@ from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig
 
 
+SHOWN = ("r1", "r2", "r3", "visible")
+"""Fields that a run's routing and its gate share: a decoder must show what training showed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where examples come from.
@@ -65,9 +69,9 @@ class TrainConfig:
 
     Attributes:
       model: the transformer; with `safety_signal` False it is plain SFT.
-      routing: windows to train on; None without the safety signal.
-      gate: what the model is to be decoded with; it is stored with the run. Its widths are those of `routing`. None:
-        the default with these widths.
+      routing: windows to train on, and what the response sees; None without the safety signal.
+      gate: what the model is to be decoded with; it is stored with the run. Its `SHOWN` are those of `routing`. None:
+        the default with these.
       template: name of the chat template.
       tokenizer_texts: examples per source that the tokenizer is trained on (where `init_from` brings none).
       pipeline, data: the batches.
@@ -138,13 +142,13 @@ class TrainConfig:
             if self.gate is not None:
                 raise InputError("gate is given only if model.safety_signal is true")
             return
-        widths = {name: getattr(self.routing, name) for name in ("r1", "r2", "r3")}
+        shown = {name: getattr(self.routing, name) for name in SHOWN}
         if self.gate is None:
-            object.__setattr__(self, "gate", GateConfig(**widths))
-        for name, width in widths.items():
-            if getattr(self.gate, name) != width:
+            object.__setattr__(self, "gate", GateConfig(**shown))
+        for name, value in shown.items():
+            if getattr(self.gate, name) != value:
                 raise InputError(
-                    f"gate.{name} is {getattr(self.gate, name)}, routing.{name} {width}: set routing.{name} alone"
+                    f"gate.{name} is {getattr(self.gate, name)}, routing.{name} {value}: set routing.{name} alone"
                 )
 
 
@@ -163,7 +167,7 @@ MAY_DIFFER = (
     "mesh.tensor",
     *(f"gate.{field.name}" for field in dataclasses.fields(GateConfig)),
 )
-"""Config keys that a resumed run may change: they do not change what is learned. The widths of the gate are routing's."""
+"""Config keys that a resumed run may change: they do not change what is learned. The gate's `SHOWN` are routing's."""
 
 
 def completed(stored: Any, config: Any) -> Any:

@@ -9,7 +9,7 @@ from safety_align.errors import InputError
 from safety_align.fields import defaults
 from safety_align.model import TransformerConfig, preset
 from safety_align.routing import RoutingConfig
-from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
+from safety_align.training.config import SHOWN, DataConfig, MeshConfig, TrainConfig
 from safety_align.training.dpo import DpoConfig
 from safety_align.training.optimizer import OptimizerConfig
 
@@ -33,7 +33,7 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         routing = RoutingConfig(**(routing or {})) if model.safety_signal else None
         gate = gate if model.safety_signal else None
         if gate is not None:  # a config has only what differs
-            gate = GateConfig(**{name: getattr(routing, name) for name in ("r1", "r2", "r3")} | gate)
+            gate = GateConfig(**{name: getattr(routing, name) for name in SHOWN} | gate)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
         dpo = values.pop("dpo", None)
