@@ -27,6 +27,7 @@ class Segment:
       checks: the `[CLS]` copies; at most one of kind QUERY. Empty for a model without the signal.
       train_lm: response tokens count in the LM loss (never true for unsafe answers).
       context: leading response tokens that are context only: never in the LM loss (an unsafe beginning).
+      beside: checks take no slots; they stand beside the language model (model/watch.py).
     """
 
     prompt: np.ndarray
@@ -36,11 +37,12 @@ class Segment:
     checks: tuple[Check, ...] = ()
     train_lm: bool = True
     context: int = 0
+    beside: bool = False
 
     @property
     def length(self) -> int:
         """Slots that the segment takes in a row."""
-        return len(self.prompt) + len(self.response) + len(self.checks)
+        return len(self.prompt) + len(self.response) + (0 if self.beside else len(self.checks))
 
     @property
     def pairs(self) -> int:
@@ -99,7 +101,8 @@ class Batch:
       content: [B, S] bool, what a `[CLS]` row may read.
       targets: [B, S] int32, the next *ordinary* token.
       loss_weights: [B, S] float32, 1 where the target is a trained response token.
-      cls_index: [B, M] int32, slot of each copy; `IGNORED` if unused.
+      cls_index: [B, M] int32, slot of each copy, or of a copy beside the language model the first of its segment;
+        `IGNORED` if unused.
       cls_range: [B, M, 2] int32, slots `[lo, hi)` that it reads content in.
       cls_labels, cls_weights: [B, M] float32.
       cls_kinds: [B, M] int32, see `Kind`.
@@ -214,8 +217,8 @@ def _place_segment(row: Batch, segment: Segment, number: int, side: int, slot: i
     """Writes one segment into `row` from `slot` on; returns the next free slot and check."""
     ids = np.concatenate([segment.prompt, segment.response]).astype(np.int32)
     prompt_length, total = len(segment.prompt), len(ids)
-    visible = [c for c in segment.checks if c.kind == Kind.QUERY]
-    hidden = [c for c in segment.checks if c.kind != Kind.QUERY]
+    visible = [c for c in segment.checks if c.kind == Kind.QUERY and not (c.hidden or segment.beside)]
+    hidden = [c for c in segment.checks if c not in visible]
     if len(visible) > 1:
         raise InputError("a segment has one visible [CLS] at most")
     # Slot of each ordinary token: the visible [CLS] stands between prompt and response.
@@ -232,8 +235,11 @@ def _place_segment(row: Batch, segment: Segment, number: int, side: int, slot: i
         if side:
             row.pair_sides[where[first - 1 : total - 1]] = side
     slots = [slot + prompt_length] * len(visible) + [int(where[total]) + i for i in range(len(hidden))]
+    if segment.beside:
+        slots = [slot] * len(hidden)
     for check, index in zip([*visible, *hidden], slots, strict=True):
-        row.tokens[index] = CLS_TOKEN
+        if not segment.beside:
+            row.tokens[index] = CLS_TOKEN
         row.cls_index[copy] = index
         # A range that ends with the prompt must not reach over the visible [CLS]; content excludes it anyway.
         row.cls_range[copy] = where[check.start], where[check.stop]

@@ -28,7 +28,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.bounds import integer
+from safety_align.bounds import boolean, integer
+from safety_align.errors import InputError
 
 CLS_TOKEN = -1
 """What stands for `[CLS]` in token arrays. Not a vocabulary entry: no text can encode to it [ours]."""
@@ -50,7 +51,8 @@ class Kind(enum.IntEnum):
 class Check:
     """One `[CLS]` copy of a segment: reads the content among tokens `[start, stop)` of `prompt + response`.
 
-    `label` is 1 for malicious, 0 for benign; `weight` 0 leaves the copy in place but out of the loss.
+    `label` is 1 for malicious, 0 for benign; `weight` 0 leaves the copy in place but out of the loss. `hidden`: of the
+    query's copy, that it stands behind the response, which does not see it; other kinds always do.
     """
 
     kind: Kind
@@ -58,21 +60,35 @@ class Check:
     stop: int
     label: float
     weight: float = 1.0
+    hidden: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class RoutingConfig:
-    """Widths of the windows of rules 1-3 (docs/method.md section 5), in tokens, and how many copies train on them."""
+    """What training shows (docs/method.md section 5).
+
+    r1, r2, r3: widths of the windows of rules 1-3, in tokens; windows: how many copies train on them; visible: the
+    response attends to the query's `[CLS]` (False: it feels nothing of the signal, as under a gate with `visible=False`);
+    beside: checks take no slots of a row, they stand beside the language model (model/watch.py) and are seen by nothing.
+    """
 
     r1: int = 10
     r2: int = 10
     r3: int = 10
     windows: int = 2
+    visible: bool = True
+    beside: bool = False
 
     def __post_init__(self):
         for name in ("r1", "r2", "r3"):
             integer(f"routing.{name}", getattr(self, name), 1, 10**6)
         integer("routing.windows", self.windows, 0, 10**6)
+        boolean("routing.visible", self.visible)
+        boolean("routing.beside", self.beside)
+        if self.beside and self.visible:
+            raise InputError(
+                "routing.beside: a check beside the language model is seen by nothing; set routing.visible=False"
+            )
 
 
 def rule1_window(r1: int) -> tuple[int, int]:
@@ -104,16 +120,18 @@ def sample_checks(
       rng: source of randomness.
       prompt_length: P.
       response_length: content tokens of the response (without EOS); 0 for a query alone.
-      query_label: 1 malicious, 0 benign, None unknown (the copy stays visible to the response, at weight 0).
+      query_label: 1 malicious, 0 benign, None unknown (the copy stays for the response to see, at weight 0).
       response_label: the label of *this response*; None draws no windows.
-      config: window widths and the number of copies.
+      config: window widths, the number of copies, and whether the response sees the query's.
 
     Returns:
-      The visible QUERY copy, then `config.windows` copies that rules 1-3 can produce at a random point of the
-      response: one in eight by rule 1 (the turn's label), otherwise rule 2 or 3 (the response's label).
+      The QUERY copy (none where it has no label and nothing sees it), then `config.windows` copies that rules 1-3 can
+      produce at a random point of the response: one in eight by rule 1 (the turn's label), otherwise rule 2 or 3 (the
+      response's label).
     """
     known = query_label is not None
-    checks = [Check(Kind.QUERY, 0, prompt_length, query_label if known else 0.0, 1.0 if known else 0.0)]
+    label, weight, hidden = query_label if known else 0.0, 1.0 if known else 0.0, not config.visible
+    checks = [Check(Kind.QUERY, 0, prompt_length, label, weight, hidden)] if known or config.visible else []
     if response_label is None or response_length < 1:
         return tuple(checks)
     for _ in range(config.windows):

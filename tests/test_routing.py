@@ -115,6 +115,31 @@ def test_hidden_windows_change_no_token():
 
 
 @pytest.mark.parametrize("seed", SEEDS)
+def test_where_the_response_does_not_see_the_signal_no_token_feels_it(seed):
+    """The query's copy stands behind the response: the tokens are the plain model's, and verdicts read them as such."""
+    segment = random_segment(np.random.default_rng(seed), 7, 10, windows=3)
+    hidden = dataclasses.replace(
+        segment,
+        checks=tuple(dataclasses.replace(c, hidden=True) if c.kind == Kind.QUERY else c for c in segment.checks),
+    )
+    bare, params = dataclasses.replace(segment, checks=()), random_params()
+    out, plain, seen = (
+        SafetyTransformer(TINY).apply({"params": params}, *one_row(s)[1]) for s in (hidden, bare, segment)
+    )
+    np.testing.assert_array_equal(out.logits[0, :17], plain.logits[0, :17])
+    assert out.safety_logits[0, 0] == pytest.approx(float(seen.safety_logits[0, 0]), abs=1e-5)  # the query's: as ever
+    windows = [i for i, c in enumerate(segment.checks) if c.kind == Kind.WINDOW]
+    assert any(abs(out.safety_logits[0, i] - seen.safety_logits[0, i]) > 1e-4 for i in windows)
+    row = one_row(hidden)[0]
+    assert row.tokens[0, 17 : hidden.length].tolist() == [CLS_TOKEN] * len(hidden.checks)
+    # To the oracle a copy that is not the visible one is of any other kind.
+    kinds = np.where(row.cls_kinds == Kind.QUERY, Kind.TEXT, row.cls_kinds)
+    expected = oracle_masks(dataclasses.replace(row, cls_kinds=kinds), [[hidden]])[0]
+    ours = np.asarray(cls_mask(row.inputs[-1]))[0, : len(hidden.checks)]
+    np.testing.assert_array_equal(ours, expected[row.cls_index[0, : len(hidden.checks)]])
+
+
+@pytest.mark.parametrize("seed", SEEDS)
 def test_prompt_logits_are_the_plain_language_models(seed):
     """Also with the gate off for the response. The tolerance is for one sum over another number of masked slots."""
     rng = np.random.default_rng(seed)
@@ -247,3 +272,12 @@ def test_windows_trained_on_are_those_that_inference_reads(r1, r2, r3, answer):
 def test_empty_windows_are_refused(field):
     with pytest.raises(InputError, match=f"routing.{field}"):
         RoutingConfig(**{field: 0})
+
+
+def test_without_a_label_and_nobody_to_see_it_the_query_has_no_copy():
+    rng = np.random.default_rng(0)
+    for visible in (True, False):
+        config = RoutingConfig(windows=2, visible=visible)
+        known, unknown = (sample_checks(rng, 5, 8, label, 1.0, config) for label in (0.0, None))
+        assert [c.hidden for c in known if c.kind == Kind.QUERY] == [not visible]
+        assert [c.weight for c in unknown if c.kind == Kind.QUERY] == [0.0] * visible and len(unknown) == 2 + visible

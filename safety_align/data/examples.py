@@ -90,8 +90,9 @@ def encode_example(
         sides = [encode_example(e, tokenizer, template, max_length // 2, routing, rng) for e in (chosen, rejected)]
         return Pair(*sides, example.reference or (0.0, 0.0))
     copies = _copies(example, routing)
+    beside = routing is not None and routing.beside
     prompt, response, start = _encode(example, tokenizer, template)
-    room = max_length - copies - len(prompt.ids)
+    room = max_length - (0 if beside else copies) - len(prompt.ids)
     if room < (8 if example.response else 0):
         raise TooLong(f"prompt of {len(prompt.ids)} tokens leaves no room in {max_length}")
     content = np.ones(len(response), bool)
@@ -114,7 +115,7 @@ def encode_example(
         label = None if context else example.response_label
         checks = sample_checks(rng, len(prompt.ids), int(content.sum()), example.query_label, label, routing)
     train_lm = example.train_lm and bool(example.response)
-    return Segment(prompt.ids, prompt.content, response, content, checks, train_lm, context)
+    return Segment(prompt.ids, prompt.content, response, content, checks, train_lm, context, beside)
 
 
 def _encode(example: Example, tokenizer, template) -> tuple[Prompt, np.ndarray, np.ndarray]:

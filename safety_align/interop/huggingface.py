@@ -5,6 +5,7 @@ safety signal travels beside the model as `safety_signal.safetensors` and `safet
 one that `transformers` loads unchanged.
 """
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -37,8 +38,9 @@ from safety_align.interop.tensor_file import (
     Entry,
     has_non_finite,
     open_checkpoint,
+    read_block,
     read_header,
-    read_range,
+    row_blocks,
     write_file,
 )
 from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matrix_axes, stored_shape, table_of
@@ -131,14 +133,15 @@ def load_pretrained(
             f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read"
         )
     params = {}
-    for path, (weight, names) in plan.items():
-        shape = shapes[path].shape
-        stacked = weight.layered and config.scan_layers
-        dtype = np.dtype(shapes[path].dtype)
-        found = [entries[name] for name in names]
-        params[path] = _place(found, names, weight, stacked, shape, dtype, where[path], allow_non_finite)
-        if progress is not None:
-            progress(sum(entries[name].stop - entries[name].start for name in names))
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for path, (weight, names) in plan.items():
+            shape = shapes[path].shape
+            stacked = weight.layered and config.scan_layers
+            dtype = np.dtype(shapes[path].dtype)
+            found = [entries[name] for name in names]
+            params[path] = _place(found, names, weight, stacked, shape, dtype, where[path], allow_non_finite, pool)
+            if progress is not None:
+                progress(sum(entries[name].stop - entries[name].start for name in names))
     return Pretrained(config, flax.traverse_util.unflatten_dict(params, sep="/"), family, values, facts)
 
 
@@ -351,12 +354,16 @@ def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) ->
 def _equal(a: Entry, b: Entry) -> bool:
     if (a.dtype, a.shape) != (b.dtype, b.shape):
         return False
-    everything = (0, a.shape[0]), (0, a.shape[1])
-    pairs = zip(read_range(a, *everything), read_range(b, *everything), strict=True)
-    return all(x.tobytes() == y.tobytes() for (_, x), (_, y) in pairs)
+    rows, columns = (0, a.shape[0]), (0, a.shape[1])
+    return all(
+        read_block(a, block, columns).tobytes() == read_block(b, block, columns).tobytes()
+        for block in row_blocks(a, rows)
+    )
 
 
-def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool) -> jax.Array:
+def _place(
+    entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool, pool
+) -> jax.Array:
     """One parameter on its devices: each distinct shard is read once, put on the devices that hold it, and let go."""
     holders: dict[tuple, list] = {}
     for device, index in where.addressable_devices_indices_map(shape).items():
@@ -364,36 +371,56 @@ def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, a
         holders.setdefault(key, []).append(device)
     arrays = {}
     for key, devices in holders.items():
-        out = np.empty([hi - lo for lo, hi in key], dtype)
+        out = _aligned([hi - lo for lo, hi in key], dtype)
         layers = range(*key[0]) if stacked else [0]
-        for layer, matrix in zip(layers, out if stacked else [out], strict=True):
-            inner = slice(1, None) if stacked else slice(None)
-            _read_matrix(entries[layer], names[layer], weight, shape[inner], key[inner], matrix, allow_non_finite)
+        inner = slice(1, None) if stacked else slice(None)
+        blocks = [
+            (entries[layer], names[layer], *block)
+            for layer, matrix in zip(layers, out if stacked else [out], strict=True)
+            for block in _blocks(entries[layer], weight, shape[inner], key[inner], matrix)
+        ]
+        list(pool.map(lambda block: _read_block(*block, weight.transpose, allow_non_finite), blocks))
         arrays |= {device: jax.device_put(out, device) for device in devices}
         jax.block_until_ready(list(arrays.values()))
     ordered = [arrays[device] for device in where.addressable_devices_indices_map(shape)]
     return jax.make_array_from_single_device_arrays(shape, where, ordered)
 
 
-def _read_matrix(entry: Entry, name: str, weight: Weight, shape, key, out: np.ndarray, allow_non_finite: bool) -> None:
-    """Fills `out`, the part `key` ((lo, hi) per axis) of one layer's parameter of `shape`, from its tensor."""
+def _aligned(shape: Sequence[int], dtype: np.dtype, to: int = 64) -> np.ndarray:
+    """An uninitialised array that starts at a multiple of `to` bytes: on a CPU jax takes such a one as it is, and copies
+    any other."""
+    count = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    room = np.empty(count + to, np.uint8)
+    start = -room.ctypes.data % to
+    return room[start : start + count].view(dtype).reshape(shape)
+
+
+def _blocks(entry: Entry, weight: Weight, shape, key, out: np.ndarray):
+    """(rows, columns, where they go) of each block of the tensor whose parameter of `shape` has the part `key` ((lo, hi)
+    per axis), `out`; a target is [rows, columns], of a transposed matrix a transposed view."""
     rows, columns = (axis_range(shape, key, axes) for axes in matrix_axes(weight.path, len(shape)))
     matrix = out.reshape(rows[1] - rows[0], columns[1] - columns[0])
     if weight.transpose:
         matrix, rows, columns = matrix.T, columns, rows
-    same = DTYPES[entry.dtype] == out.dtype
-    for row, chunk in read_range(entry, rows, columns):
-        if not allow_non_finite and has_non_finite(chunk):
-            raise InputError(f"tensor {name!r} in {entry.path} is not finite (NaN or infinity)")
-        target = matrix[row - rows[0] : row - rows[0] + len(chunk)]
-        if not same:
-            chunk = chunk.astype(out.dtype)
-        # As plain bytes: numpy copies bfloat16, which it does not know, one element at a time.
-        bits = np.dtype(f"u{out.dtype.itemsize}")
-        _copy(target.view(bits), chunk.view(bits), in_tiles=weight.transpose)
+    for lo, hi in row_blocks(entry, rows):
+        yield (lo, hi), columns, matrix[lo - rows[0] : hi - rows[0]]
 
 
-def _copy(target: np.ndarray, source: np.ndarray, in_tiles: bool, rows: int = 32, columns: int = 512) -> None:
+def _read_block(entry: Entry, name: str, rows, columns, target: np.ndarray, transposed: bool, allow_non_finite: bool):
+    """Fills `target` from a block of its tensor."""
+    block = read_block(entry, rows, columns, into=target)
+    if not allow_non_finite and has_non_finite(block):
+        raise InputError(f"tensor {name!r} in {entry.path} is not finite (NaN or infinity)")
+    if np.may_share_memory(block, target):
+        return
+    if block.dtype != target.dtype:
+        block = block.astype(target.dtype)
+    # As plain bytes: numpy copies bfloat16, which it does not know, one element at a time.
+    bits = np.dtype(f"u{target.dtype.itemsize}")
+    _copy(target.view(bits), block.view(bits), in_tiles=transposed)
+
+
+def _copy(target: np.ndarray, source: np.ndarray, in_tiles: bool, rows: int = 512, columns: int = 32) -> None:
     """`target[...] = source`; a transposed target in tiles that stay in the cache, five times as fast."""
     if not in_tiles:
         target[...] = source

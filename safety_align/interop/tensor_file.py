@@ -8,7 +8,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, NamedTuple
 
 import ml_dtypes
@@ -22,7 +22,8 @@ from safety_align.strict_json import check_type, parse_json, read_json
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 """Stored dtypes that are weights; integers and 8-bit floats are quantised models, which are refused."""
 
-CHUNK_BYTES = 16 << 20
+CHUNK_BYTES = 2 << 20
+"""What is read at a time: it stays in a core's cache until it is where it belongs."""
 SINGLE, INDEX, SIGNAL_FILE = "model.safetensors", "model.safetensors.index.json", "safety_signal.safetensors"
 ADAPTER = "adapter_model.safetensors"
 _HEADER_LIMIT = 100_000_000
@@ -135,22 +136,31 @@ def _open_indexed(directory: pathlib.Path, index: pathlib.Path) -> dict[str, Ent
     return entries
 
 
-def read_range(entry: Entry, rows: tuple[int, int], columns: tuple[int, int]) -> Iterator[tuple[int, np.ndarray]]:
-    """Rows and columns `[lo, hi)` of a tensor taken as a matrix (one row if it is a vector), a few megabytes at a time.
+def row_blocks(entry: Entry, rows: tuple[int, int]) -> list[tuple[int, int]]:
+    """Rows `[lo, hi)` of a tensor taken as a matrix (one row if it is a vector), in blocks of about `CHUNK_BYTES`."""
+    step = max(1, CHUNK_BYTES // (_width(entry) * DTYPES[entry.dtype].itemsize))
+    return [(row, min(row + step, rows[1])) for row in range(*rows, step)]
 
-    Yields (first row, [n, columns] in the stored dtype).
-    """
-    dtype = DTYPES[entry.dtype]
-    width = entry.shape[-1] if entry.shape else 1
-    step = max(1, CHUNK_BYTES // (width * dtype.itemsize))
+
+def read_block(
+    entry: Entry, rows: tuple[int, int], columns: tuple[int, int], into: np.ndarray | None = None
+) -> np.ndarray:
+    """Rows and columns `[lo, hi)` of a tensor taken as a matrix, [rows, columns] in the stored dtype; read straight into
+    the memory of `into`, an array of that shape and dtype, where that can be done."""
+    dtype, width, count = DTYPES[entry.dtype], _width(entry), rows[1] - rows[0]
+    lo, hi = columns if count == 1 else (0, width)
+    if into is not None and into.flags.c_contiguous and into.dtype == dtype and into.shape == (count, hi - lo):
+        block = into
+    else:
+        block = np.empty((count, hi - lo), dtype)
     with entry.path.open("rb", buffering=0) as file:
-        for row in range(rows[0], rows[1], step):
-            count = min(step, rows[1] - row)
-            lo, hi = (columns[0], columns[1]) if count == 1 else (0, width)
-            file.seek(entry.start + (row * width + lo) * dtype.itemsize)
-            buffer = np.empty((count, hi - lo), dtype)
-            _read_into(file, memoryview(buffer.reshape(-1).view(np.uint8)), entry)
-            yield row, buffer if count == 1 else buffer[:, columns[0] : columns[1]]
+        file.seek(entry.start + (rows[0] * width + lo) * dtype.itemsize)
+        _read_into(file, memoryview(block.reshape(-1).view(np.uint8)), entry)
+    return block if count == 1 else block[:, columns[0] : columns[1]]
+
+
+def _width(entry: Entry) -> int:
+    return max(1, entry.shape[-1]) if entry.shape else 1
 
 
 def _read_into(file, view: memoryview, entry: Entry) -> None:
@@ -168,7 +178,8 @@ def has_non_finite(values: np.ndarray) -> bool:
         "float16": (np.uint16, 0x7C00),
         "bfloat16": (np.uint16, 0x7F80),
     }[values.dtype.name]
-    return bool(((np.ascontiguousarray(values).view(bits) & bits(ones)) == ones).any())
+    exponents = np.ascontiguousarray(values).view(bits) & bits(ones)
+    return bool(exponents.size and exponents.max() == ones)
 
 
 def write_file(

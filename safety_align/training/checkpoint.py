@@ -202,7 +202,7 @@ class _Config(msgspec.Struct):
 
     model: dict[str, Any]
     template: str
-    routing: dict[str, int] | None = None
+    routing: dict[str, Any] | None = None
     gate: dict[str, Any] | None = None
 
 

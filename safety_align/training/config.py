@@ -16,6 +16,10 @@ from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig
 
 
+SHOWN = ("r1", "r2", "r3", "visible")
+"""Fields that a run's routing and its gate share: a decoder must show what training showed."""
+
+
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
     """Where examples come from.
@@ -67,9 +71,9 @@ class TrainConfig:
 
     Attributes:
       model: the transformer; with `safety_signal` False it is plain SFT.
-      routing: windows to train on; None without the safety signal.
-      gate: what the model is to be decoded with; it is stored with the run. Its widths are those of `routing`. None:
-        the default with these widths.
+      routing: windows to train on, and what the response sees; None without the safety signal.
+      gate: what the model is to be decoded with; it is stored with the run. Its `SHOWN` are those of `routing`. None:
+        the default with these.
       template: name of the chat template.
       tokenizer_texts: examples per source that the tokenizer is trained on (where `init_from` brings none).
       pipeline, data: the batches.
@@ -138,25 +142,27 @@ class TrainConfig:
     @property
     def beside(self) -> bool:
         """Whether the signal is trained beside a language model that does not feel it."""
-        return self.trainable == "signal" and not self.gate.visible
+        return self.routing is not None and self.routing.beside
 
     def _settle_gate(self):
         if self.routing is None:
             if self.gate is not None:
                 raise InputError("gate is given only if model.safety_signal is true")
             return
-        widths = {name: getattr(self.routing, name) for name in ("r1", "r2", "r3")}
+        shown = {name: getattr(self.routing, name) for name in SHOWN}
         if self.gate is None:
-            object.__setattr__(self, "gate", GateConfig(**widths, visible=self.model.signal.in_stream))
-        if not self.model.signal.in_stream and (self.trainable != "signal" or self.gate.visible):
+            object.__setattr__(self, "gate", GateConfig(**shown))
+        if not self.model.signal.in_stream and not self.beside:
             raise InputError(
-                f"model.signal.kind {self.model.signal.kind!r} stands beside a frozen language model that does not feel it: "
-                'set trainable="signal" and gate.visible=False'
+                f"model.signal.kind {self.model.signal.kind!r} (rank {self.model.signal.rank}) stands beside a frozen language "
+                'model: set trainable="signal", routing.visible=False and routing.beside=True'
             )
-        for name, width in widths.items():
-            if getattr(self.gate, name) != width:
+        if self.beside and self.trainable != "signal":
+            raise InputError('routing.beside trains the signal alone: set trainable="signal"')
+        for name, value in shown.items():
+            if getattr(self.gate, name) != value:
                 raise InputError(
-                    f"gate.{name} is {getattr(self.gate, name)}, routing.{name} {width}: set routing.{name} alone"
+                    f"gate.{name} is {getattr(self.gate, name)}, routing.{name} {value}: set routing.{name} alone"
                 )
 
 
@@ -175,7 +181,7 @@ MAY_DIFFER = (
     "mesh.tensor",
     *(f"gate.{field.name}" for field in dataclasses.fields(GateConfig)),
 )
-"""Config keys that a resumed run may change: they do not change what is learned. The widths of the gate are routing's."""
+"""Config keys that a resumed run may change: they do not change what is learned. The gate's `SHOWN` are routing's."""
 
 
 def completed(stored: Any, config: Any) -> Any:

@@ -10,7 +10,7 @@ from safety_align.fields import defaults
 from safety_align.model import TransformerConfig, preset
 from safety_align.model.readout import SignalConfig
 from safety_align.routing import RoutingConfig
-from safety_align.training.config import DataConfig, MeshConfig, TrainConfig
+from safety_align.training.config import SHOWN, DataConfig, MeshConfig, TrainConfig
 from safety_align.training.dpo import DpoConfig
 from safety_align.training.optimizer import OptimizerConfig
 
@@ -34,11 +34,10 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         mixture = tuple((name, float(weight)) for name, weight in data.pop("mixture").items() if weight)
         # A config of both has them for its variant with the signal; the plain one takes it over.
         routing, gate = values.pop("routing", None), values.pop("gate", None)
-        routing = RoutingConfig(**(routing or {})) if model.safety_signal else None
+        routing = _routing(routing or {}, model, values) if model.safety_signal else None
         gate = gate if model.safety_signal else None
         if gate is not None:  # a config has only what differs
-            widths = {name: getattr(routing, name) for name in ("r1", "r2", "r3")}
-            gate = GateConfig(**widths | {"visible": model.signal.in_stream} | gate)
+            gate = GateConfig(**{name: getattr(routing, name) for name in SHOWN} | gate)
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
         dpo = values.pop("dpo", None)
@@ -59,6 +58,13 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         raise InputError(f"the config is not a training config: {type(error).__name__}: {error}") from error
 
 
+def _routing(values: dict, model: TransformerConfig, run: dict) -> RoutingConfig:
+    """A signal that cannot stand among the tokens stands beside them; and so does one that is trained alone and unseen."""
+    alone = run.get("trainable") == "signal"
+    values = {"visible": model.signal.in_stream} | values
+    return RoutingConfig(**{"beside": alone and not values["visible"]} | values)
+
+
 def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
     """The keys that `to_train_config` would take beside those of `values`, as a tree of their defaults; {} for the values
     of no training. None where the default depends on something else (a preset's sizes)."""
@@ -74,7 +80,7 @@ def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
     }
     if model.get("safety_signal", True):
         groups |= {
-            "routing": defaults(RoutingConfig),
+            "routing": defaults(RoutingConfig) | {"visible": None, "beside": None},
             "gate": defaults(GateConfig) | {"visible": None},
             "signal": defaults(SignalConfig),
         }
