@@ -7,12 +7,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make import TINY, random_params, random_rows
+from make import TINY, random_params, random_rows, random_segment
 
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, Write, unroll
 from safety_align.model.readout import SignalConfig, is_signal, signal_shapes
 from safety_align.model.watch import watch
+from safety_align.placement import Batch, RowShape
 from safety_align.routing import CLS_TOKEN, IGNORED, check_reads
 from safety_align.training.losses import Totals
 from safety_align.training.objective import Objective
@@ -172,3 +173,23 @@ def test_a_signal_read_early_does_not_read_what_comes_later():
 def test_bad_readouts_are_named(fields, message):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(LAYERS, signal=SignalConfig(**fields))
+
+
+def test_checks_without_slots_are_the_checks_with_them():
+    """The same segments, their checks in slots of their own or in none: the tokens' part of a row is the same."""
+    config, params = model_of("deep")
+    rng = np.random.default_rng(7)
+    segments = [random_segment(rng, 5 + i, 9, 3) for i in range(4)]
+    hidden = [
+        dataclasses.replace(s, checks=tuple(dataclasses.replace(c, hidden=True) for c in s.checks)) for s in segments
+    ]
+    found = []
+    for beside in (False, True):
+        rows = [[dataclasses.replace(s, beside=beside) for s in hidden[i : i + 2]] for i in (0, 2)]
+        batch = Batch.of(rows, RowShape(48, checks=10))
+        assert (batch.tokens == CLS_TOKEN).any() != beside
+        logits = watched(config, params, *batch.inputs).safety_logits
+        found.append([x for x in (np.asarray(logits), batch.cls_labels, batch.cls_kinds)])
+    for a, b in zip(*found, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
+    assert np.count_nonzero(found[0][0]) == sum(len(s.checks) for s in segments)
