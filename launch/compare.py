@@ -5,12 +5,14 @@ results.json, table.md and report.html. Interrupted, the same command goes on. O
 same command with --distributed; --mesh is that of the evaluation, training has its config's.
 """
 
+import functools
 import pathlib
 
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.huge_pages import restart_with_huge_pages
 from launch.output import own_output
+from launch.training import devices as platform
 from launch.training import load
 from safety_align import distributed
 from safety_align.distributed import say
@@ -51,7 +53,8 @@ def train_all(runs) -> bool:
     """Trains, in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was done."""
     for workdir, config, announcement in runs:
         say(announcement)
-        if train(config, workdir, load=load_model)["step"] < config.steps:
+        read = functools.partial(load_model, dtype=config.model.param_dtype)
+        if train(config, workdir, load=read)["step"] < config.steps:
             return False
     return True
 
@@ -63,7 +66,7 @@ def training(entry: tuple) -> tuple[str, TrainConfig, str]:
     if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
         raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
-    return workdir, load(path, overrides), f"training {workdir} by {' '.join([path, *overrides])}"
+    return workdir, load(path, overrides, workdir, platform), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:
@@ -87,9 +90,11 @@ def main() -> int:
         }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
-    runs = [training(entry) for entry in values["train"]]
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
+        runs = [training(entry) for entry in values["train"]]
+        for variant in values["variants"].values():
+            variant["checkpoint"] = devices.located(variant["checkpoint"])
         for _, train_config, _ in runs:
             check_data(train_config)
         check_eval_data(eval_config)

@@ -119,7 +119,8 @@ def test_where_the_response_does_not_see_the_signal_no_token_feels_it(seed):
     """The query's copy stands behind the response: the tokens are the plain model's, and verdicts read them as such."""
     segment = random_segment(np.random.default_rng(seed), 7, 10, windows=3)
     hidden = dataclasses.replace(
-        segment, checks=tuple(dataclasses.replace(c, hidden=True) if c.kind == Kind.QUERY else c for c in segment.checks)
+        segment,
+        checks=tuple(dataclasses.replace(c, hidden=True) if c.kind == Kind.QUERY else c for c in segment.checks),
     )
     bare, params = dataclasses.replace(segment, checks=()), random_params()
     out, plain, seen = (

@@ -352,7 +352,9 @@ def _equal(a: Entry, b: Entry) -> bool:
     )
 
 
-def _place(entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool, pool) -> jax.Array:
+def _place(
+    entries, names, weight: Weight, stacked: bool, shape, dtype, where, allow_non_finite: bool, pool
+) -> jax.Array:
     """One parameter on its devices: each distinct shard is read once, put on the devices that hold it, and let go."""
     holders: dict[tuple, list] = {}
     for device, index in where.addressable_devices_indices_map(shape).items():

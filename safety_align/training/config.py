@@ -15,7 +15,6 @@ from safety_align.training.dpo import DpoConfig
 from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig
 
-
 SHOWN = ("r1", "r2", "r3", "visible")
 """Fields that a run's routing and its gate share: a decoder must show what training showed."""
 
