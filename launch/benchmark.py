@@ -101,7 +101,7 @@ def main() -> int:
     if what == "startup":
         options = {"command": [sys.executable, "-m", "launch.train", f"--config={options['config']}", *rest]}
     elif what in OF_A_CONFIG:
-        options["config"] = training.load(options["config"], rest)
+        options["config"] = training.load(options["config"], rest, platform=training.devices)
     rounds = options.get("rounds") or options.get("batches") or 2
     with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
         found = measure(what, options, bar.update)

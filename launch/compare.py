@@ -7,6 +7,7 @@ below its own config's directory, or --config.data.data_dir=DIR; the evaluation 
 """
 
 import dataclasses
+import functools
 import pathlib
 
 from launch import cli, devices
@@ -14,6 +15,7 @@ from launch.defaults import evaluation_defaults
 from launch.huge_pages import restart_with_huge_pages
 from launch.label import label_text
 from launch.output import own_output
+from launch.training import devices as platform
 from launch.training import load
 from safety_align import distributed
 from safety_align.data.labelled import read_labelled
@@ -108,7 +110,9 @@ def train_all(runs) -> bool:
         say(announcement)
         if isinstance(config, Labels):
             config.make(pathlib.Path(workdir))
-        elif train(config, workdir, load=load_model)["step"] < config.steps:
+            continue
+        read = functools.partial(load_model, dtype=config.model.param_dtype)
+        if train(config, workdir, load=read)["step"] < config.steps:
             return False
     return True
 
@@ -129,7 +133,7 @@ def training(entry: tuple, data: dict | None = None) -> tuple[str, TrainConfig |
         return workdir, labels, f"labelling {workdir} by {path}, guard {labels.guard}"
     changes.append({f"data.{key}": value for key, value in (data or {}).items() if value})
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
-    return workdir, load(path, overrides), f"training {workdir} by {' '.join([path, *overrides])}"
+    return workdir, load(path, overrides, workdir, platform), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:
@@ -158,9 +162,13 @@ def main() -> int:
         }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
-    runs = [training(entry, values.get("data")) for entry in values["train"]]
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
+        runs = [training(entry, values.get("data")) for entry in values["train"]]
+        trained = {workdir for workdir, _, _ in runs}
+        for variant in values["variants"].values():
+            if variant["checkpoint"] not in trained:
+                variant["checkpoint"] = devices.located(variant["checkpoint"])
         to_come = [workdir for workdir, config, _ in runs if isinstance(config, Labels)]
         for _, config, _ in runs:
             if isinstance(config, TrainConfig):

@@ -1,6 +1,6 @@
 """Converts a model to a Hugging Face directory: python -m launch.convert --from=DIR --to=DIR [--format=…]
 
-Reads a Hugging Face directory (checked tensor by tensor), a training run of this project, or a llama2.c file; writes
+Reads a Hugging Face directory (checked tensor by tensor), a model of the hub, a training run of this project, or a llama2.c file; writes
 safetensors that `transformers` loads unchanged, the tokenizer and chat template, and the safety signal beside them. The
 target appears whole or not at all.
 """
@@ -17,7 +17,13 @@ from safety_align.visible import visible
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--from", dest="source", required=True, metavar="DIR", help="the model to read")
+    parser.add_argument(
+        "--from",
+        dest="source",
+        required=True,
+        metavar="DIR",
+        help="the model to read: a directory, a file, or OWNER/NAME[@REVISION] on the hub",
+    )
     parser.add_argument(
         "--to", dest="target", required=True, metavar="DIR", help="the directory to write; must not exist"
     )
@@ -29,11 +35,13 @@ def main() -> int:
     parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
     arguments = parser.parse_args()
     check_path(pathlib.Path(arguments.target), "--to")
-    from safety_align.interop.convert import convert  # after the arguments are checked: jax takes a second
+    from safety_align.interop import hub  # after the arguments are checked: jax takes a second
+    from safety_align.interop.convert import convert
 
+    source = hub.pinned(arguments.source)
     with tqdm(desc="bytes read and written", unit="B", unit_scale=True, file=sys.stderr) as bar:
         summary = convert(
-            pathlib.Path(arguments.source),
+            pathlib.Path(source),
             pathlib.Path(arguments.target),
             arguments.format,
             arguments.dtype,
@@ -42,7 +50,7 @@ def main() -> int:
             bar.update,
         )
     rows = {
-        "from": f"{visible(arguments.source)} ({summary.source})",
+        "from": f"{visible(source)} ({summary.source})",
         "to": arguments.target,
         "family": summary.family,
         "parameters": f"{summary.parameters:,}",

@@ -1,4 +1,4 @@
-"""What `generate`, `evaluate` and `compare` share: on which devices of which processes a model is decoded."""
+"""What `generate`, `evaluate` and `compare` share: on which devices of which processes which model is decoded."""
 
 import re
 
@@ -19,7 +19,7 @@ def add_options(parser: cli.Parser) -> None:
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
-        help="of parameters and activations; default: a run's activations, what a Hugging Face directory stores",
+        help="of parameters and activations; default: a run's activations; what a Hugging Face directory stores, on a CPU float32",
     )
     cli.add_distributed(parser)
 
@@ -39,6 +39,18 @@ def start(arguments):
         return None
     with distributed.agreed():
         return sharding.make_mesh(**sizes)
+
+
+def located(name: str) -> str:
+    """What a model is called from here on: one of the hub with its commit, which is said on stderr."""
+    from safety_align import distributed
+    from safety_align.interop import hub
+
+    with distributed.agreed():
+        found = hub.pinned(name)
+    if found != name:
+        distributed.say(f"{name}: {found}")
+    return found
 
 
 def mesh_sizes(text: str | None) -> dict[str, int]:

@@ -26,7 +26,10 @@ from safety_align.interop import load_unrolled
 def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument(
-        "--checkpoint", required=True, metavar="DIR", help="workdir of a training run, or one of its steps"
+        "--checkpoint",
+        required=True,
+        metavar="DIR",
+        help="a training run, one of its steps, a Hugging Face directory, or OWNER/NAME[@REVISION] on the hub",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
@@ -39,6 +42,7 @@ def main() -> int:
     mesh = devices.start(arguments)
     with distributed.agreed():
         check_evaluation_data(eval_config)
+    arguments.checkpoint = devices.located(arguments.checkpoint)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
     say(f"variant {name}")

@@ -27,7 +27,7 @@ from safety_align.decoding.config import differences
 from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests
 from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory
-from safety_align.interop import load_unrolled
+from safety_align.interop import hub, load_unrolled
 from safety_align.sizes import check_decoding
 from safety_align.text import Turn
 from safety_align.visible import LINES, visible
@@ -41,7 +41,7 @@ def main() -> int:
         "--checkpoint",
         required=True,
         metavar="DIR",
-        help="a training run, one of its steps, or a Hugging Face directory",
+        help="a training run, one of its steps, a Hugging Face directory, or OWNER/NAME[@REVISION] on the hub",
     )
     parser.add_argument("--prompt", metavar="TEXT", help="answer this")
     parser.add_argument("--prefill", default="", metavar="TEXT", help="text that the answer already starts with")
@@ -81,6 +81,7 @@ def main() -> int:
     if arguments.input is not None:
         with distributed.agreed():
             rows = read_requests(pathlib.Path(arguments.input), sampling, arguments.seed)
+    arguments.checkpoint = devices.located(arguments.checkpoint)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
     with distributed.agreed():
         if bundle.gate is None and not arguments.no_gate:
@@ -147,7 +148,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             raise InputError(f"{source}: {error} (requests count from 0)") from error
         about = {
             "input": hashlib.sha256(source.read_bytes()).hexdigest(),
-            "checkpoint": str(pathlib.Path(arguments.checkpoint).resolve()),
+            "checkpoint": hub.identity(arguments.checkpoint),
             "step": bundle.step,
             "dtype": bundle.model_config.dtype,
             "changed": bundle.config.get("changed"),  # of a published model: when its files were

@@ -7,7 +7,7 @@ same command goes on; with --distributed every process labels its share, and any
 
 import pathlib
 
-from launch import cli
+from launch import cli, devices
 from safety_align import distributed
 
 
@@ -25,7 +25,9 @@ def label_text(guard: str, values: dict, output: pathlib.Path) -> None:
     config = to_label_config(values)
     texts = passages(config)
     # A guard that fits the devices of one process: parameters split over them, text split over processes.
-    bundle = load_model(guard, sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()), test=False)
+    bundle = load_model(
+        devices.located(guard), sharding.make_mesh(data=1, fsdp=-1, devices=jax.local_devices()), test=False
+    )
     identity = {"guard": bundle.config, "step": bundle.step, "config": values, "passages": len(texts)}
     owner = Owner(identity, f"{output} holds the labels of another guard, text or config")
     with owner.holding(output, "about.json"):
@@ -34,7 +36,7 @@ def label_text(guard: str, values: dict, output: pathlib.Path) -> None:
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--guard", required=True, metavar="DIR", help="a training run or a Hugging Face directory")
+    parser.add_argument("--guard", required=True, metavar="DIR", help="as --checkpoint of launch.generate")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the labelled passages go")
     cli.add_distributed(parser)
     arguments, config = cli.parse_with_config(parser)

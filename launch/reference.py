@@ -18,8 +18,7 @@ def main() -> int:
     parser = cli.Parser(__doc__)
     parser.add_argument("--output", metavar="DIR", help="where they go; default: the config's dpo.reference")
     cli.add_distributed(parser)
-    arguments, config = training.parse(parser)
-    distributed.start(arguments.distributed)
+    arguments, config = training.parse(parser, training.devices)
     import jax
 
     from safety_align import sharding
@@ -36,7 +35,7 @@ def main() -> int:
     mesh = sharding.make_mesh(**dataclasses.asdict(config.mesh))
     with distributed.agreed():
         check_run(config, mesh, trains=False)
-    start = load_model(config.init_from, mesh, test=False)
+    start = load_model(config.init_from, mesh, config.model.param_dtype, test=False)
     same_model(config.model, start.model_config, config.init_from)
     template = load_template(config.template, start.tokenizer)
     train = {name: load_examples(config, name, "train", distributed.is_main()) for name, _ in config.pipeline.mixture}

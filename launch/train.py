@@ -5,6 +5,8 @@ of them share. Metrics of the last validation go to stdout, progress to stderr. 
 data.json (of which data the run is), tokenizer.json, reference.json (DPO), metrics.jsonl, TensorBoard files and a .lock.
 """
 
+import functools
+
 from launch import cli, training
 from launch.huge_pages import restart_with_huge_pages
 from safety_align import distributed
@@ -21,9 +23,8 @@ def main() -> int:
         help="exit with 75, not 0, where a signal stopped the run before its last step: a scheduler takes 0 for done",
     )
     cli.add_distributed(parser)
-    arguments, config = training.parse(parser)
-    distributed.start(arguments.distributed)
-    metrics = train(config, arguments.workdir, load=load_model)
+    arguments, config = training.parse(parser, training.devices)
+    metrics = train(config, arguments.workdir, load=functools.partial(load_model, dtype=config.model.param_dtype))
     for name, value in metrics.items() if distributed.is_main() else ():
         print(f"{name:16} {value:.4f}" if isinstance(value, float) else f"{name:16} {value}")
     return cli.EXIT_STOPPED if arguments.tell_stopped and metrics["step"] < config.steps else cli.EXIT_OK

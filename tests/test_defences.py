@@ -17,11 +17,15 @@ from safety_align.evaluation.defences import InputFilter, SystemPrompt, with_sys
 from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
 
-TOKENIZER = Tokenizer.train(["How do I bake bread? You are kind. Sorry, I cannot fulfill your request because"] * 9, 300)
+TOKENIZER = Tokenizer.train(
+    ["How do I bake bread? You are kind. Sorry, I cannot fulfill your request because"] * 9, 300
+)
 MODEL = preset("tiny", vocab_size=TOKENIZER.vocab_size)
 GATE = GateConfig(visible=False)
 BUNDLE = Bundle(MODEL, random_params(MODEL, scale=0.3), TOKENIZER, get_template("plain"), GATE)
-REQUESTS = [Request((Turn("user", text),), seed=i) for i, text in enumerate(("bread", "how do", "bake", "I do", "you?"))]
+REQUESTS = [
+    Request((Turn("user", text),), seed=i) for i, text in enumerate(("bread", "how do", "bake", "I do", "you?"))
+]
 
 
 def test_a_filter_refuses_what_its_check_flags_and_answers_the_rest_as_the_model_does():
@@ -47,7 +51,9 @@ def test_a_system_prompt_opens_conversations_that_have_none_and_is_no_content():
     np.testing.assert_array_equal(ours.content, theirs.content)
     assert TOKENIZER.decode(ours.ids[ours.content].tolist()).strip() == "bread"
     own = (Turn("system", "Be brief."), *user)
-    np.testing.assert_array_equal(bundle.template.encode(TOKENIZER, own).ids, BUNDLE.template.encode(TOKENIZER, own).ids)
+    np.testing.assert_array_equal(
+        bundle.template.encode(TOKENIZER, own).ids, BUNDLE.template.encode(TOKENIZER, own).ids
+    )
     assert with_system_prompt(BUNDLE, None) is BUNDLE
     assert isinstance(bundle.template, SystemPrompt)
     np.testing.assert_array_equal(

@@ -1,4 +1,5 @@
-"""Any model that this project can read, by its directory: a training run, or a Hugging Face model."""
+"""Any model that this project can read, by its directory: a training run, or a Hugging Face model, also by its name on
+the hub (hub.py)."""
 
 import dataclasses
 import functools
@@ -11,7 +12,9 @@ from safety_align import distributed
 from safety_align.bundle import Bundle
 from safety_align.decoding.canaries import check_signal
 from safety_align.errors import InputError
-from safety_align.interop.huggingface import Pretrained, load_pretrained
+from safety_align.interop import hub
+from safety_align.interop.huggingface import Pretrained, load_pretrained, read_model_config
+from safety_align.interop.tensor_file import open_checkpoint
 from safety_align.model import TransformerConfig, for_decoding, unroll
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
@@ -31,7 +34,7 @@ def load_model(
     """Reads `path`: a run's workdir, one of its steps, or a Hugging Face directory (`options`: see `load_pretrained`).
 
     Args:
-      path: where the model is.
+      path: where the model is; of the hub, what it is called there.
       mesh: where parameters go, by the rules table; None: the first device.
       dtype: of parameters and activations, "float32" or "bfloat16"; the signal stays float32. None: of a run as it was
         trained, of a directory as it is stored.
@@ -40,11 +43,12 @@ def load_model(
     Raises InputError where it is neither, where tokenizer and vocabulary do not match, or where the safety signal no
     longer measures. Several processes call it together, each with a `mesh` that it has devices of.
     """
-    path = pathlib.Path(path)
+    with distributed.agreed():
+        path, name = _found(path)
     if not is_huggingface(path):
         return load_run(path, mesh, functools.partial(_in_dtype, dtype=dtype), test)
     with distributed.agreed():
-        bundle = _load_huggingface(path, mesh, dtype, **options)
+        bundle = to_bundle(path, load_pretrained(path, mesh, dtype, **options), name)
     if test and bundle.model_config.safety_signal:
         check_signal(bundle, str(path), mesh)
     return bundle
@@ -53,11 +57,16 @@ def load_model(
 def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None, dtype: str | None = None) -> Bundle:
     """`load_model` for decoding and scoring: layers unrolled, one copy of the model.
 
-    `dtype`: None: of a run the dtype of its activations, in which every product is computed anyway (`for_decoding`).
+    `dtype`: None: of a run the dtype of its activations, in which every product is computed anyway (`for_decoding`); of a
+    Hugging Face directory `default_dtype`.
     """
-    path = pathlib.Path(path)
+    with distributed.agreed():
+        path, name = _found(path)
+        if dtype is None and is_huggingface(path):
+            platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
+            dtype = default_dtype(str(name or path), stored_dtype(path), platform, "--dtype")
     if is_huggingface(path):
-        bundle = load_model(path, mesh, dtype, scan_layers=False)
+        bundle = load_model(name or path, mesh, dtype, scan_layers=False)
     else:
         bundle = load_run(path, mesh, lambda config: for_decoding(config, dtype, unrolled=False))
     config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
@@ -68,16 +77,44 @@ def _in_dtype(config: TransformerConfig, dtype: str | None) -> TransformerConfig
     return config if dtype is None else dataclasses.replace(config, dtype=dtype, param_dtype=dtype)
 
 
-def _load_huggingface(path: pathlib.Path, mesh: jax.sharding.Mesh | None, dtype: str | None, **options) -> Bundle:
-    return to_bundle(path, load_pretrained(path, mesh, dtype, **options))
+def _found(path: str | os.PathLike) -> tuple[pathlib.Path, str | None]:
+    """(where the model is, what it is called on the hub, with its commit, or None)."""
+    name = hub.pinned(path)
+    return hub.directory(name), None if hub.parse(name) is None else name
 
 
-def to_bundle(path: pathlib.Path, found: Pretrained) -> Bundle:
-    """What was read from `path`, with its tokenizer and template; InputError where they do not match."""
+def stored_dtype(path: pathlib.Path) -> str:
+    """ "bfloat16" or "float32": what a Hugging Face directory is read as by default: bfloat16 if all its weights are.
+    Where they are not there (yet), what config.json says."""
+    if any(path.glob("*.safetensors")):
+        found = {entry.dtype for entry in open_checkpoint(path).values()} == {"BF16"}
+    else:
+        values = read_model_config(path)
+        found = (values.get("dtype") or values.get("torch_dtype")) == "bfloat16"
+    return "bfloat16" if found else "float32"
+
+
+def default_dtype(name: str, stored: str, platform: str, option: str) -> str:
+    """The dtype that a model is computed in unless `option` says otherwise, said on stderr: as it is stored, but for
+    bfloat16 on a CPU, which widens every weight at every step: float32."""
+    if stored == "bfloat16" and platform == "cpu":
+        distributed.say(
+            f"{name}: stored in bfloat16, computed in float32, which is faster on a CPU ({option}=bfloat16: as stored)"
+        )
+        return "float32"
+    distributed.say(f"{name}: computed in {stored}, as it is stored")
+    return stored
+
+
+def to_bundle(path: pathlib.Path, found: Pretrained, name: str | None = None) -> Bundle:
+    """What was read from `path`, with its tokenizer and template; InputError where they do not match. `name`: of a model of
+    the hub, with its commit: then what it is goes by that."""
     tokenizer = read_tokenizer(path, found)
     kept = {} if found.signal is None else vars(found.signal)
-    changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
-    identity = {"checkpoint": str(path.resolve()), "changed": changed}
+    identity: dict = {"checkpoint": name}
+    if name is None:
+        changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))
+        identity = {"checkpoint": str(path.resolve()), "changed": changed}
     return Bundle(found.config, found.params, tokenizer, template_for(tokenizer), config=identity, **kept)
 
 

@@ -10,6 +10,7 @@ import jax
 from safety_align.decoding.canaries import check_signal
 from safety_align.errors import InputError
 from safety_align.files import check_new_directory
+from safety_align.interop import hub
 from safety_align.interop.bundle import is_huggingface, read_tokenizer, to_bundle
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, save_pretrained
@@ -61,6 +62,7 @@ def convert(
     `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written.
     """
     check_new_directory(target)
+    source = hub.directory(source)
     source_format = source_format or detect(source)
     values, signal = None, None
     with tempfile.TemporaryDirectory() as folder:

@@ -260,15 +260,27 @@ def load_run(
     return bundle
 
 
-def _identify(path: pathlib.Path):
-    """(workdir, steps that `path` means, newest first, the run's config, tokenizer, model's config, template)."""
-    one_step = path.parent.name == "checkpoints" and _is_step(path.name)
-    workdir = path.parent.parent if one_step else path
+def stored_config(path: pathlib.Path) -> dict[str, Any]:
+    """The config of the run that `path`, a workdir or one of its steps, is of, as it is stored; InputError if it is none."""
+    workdir = _workdir(path)
     if not workdir.is_dir():
         raise InputError(f"checkpoint {path} does not exist; give the --workdir of a training run")
-    where = str(workdir / "config.json")
     config = read_json(workdir / "config.json", dict[str, Any])
-    known = check_type(config, _Config, f"{where} is not a training run's")
+    check_type(config, _Config, f"{workdir / 'config.json'} is not a training run's")
+    return config
+
+
+def _workdir(path: pathlib.Path) -> pathlib.Path:
+    return path.parent.parent if path.parent.name == "checkpoints" and _is_step(path.name) else path
+
+
+def _identify(path: pathlib.Path):
+    """(workdir, steps that `path` means, newest first, the run's config, tokenizer, model's config, template)."""
+    workdir = _workdir(path)
+    one_step = workdir != path
+    config = stored_config(path)
+    where = str(workdir / "config.json")
+    known = check_type(config, _Config, where)
     tokenizer = load_tokenizer(workdir)
     model_config = check_dataclass(known.model, TransformerConfig, f"{where}: model")
     template = load_template(known.template, tokenizer)

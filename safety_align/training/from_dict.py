@@ -18,16 +18,16 @@ from safety_align.training.optimizer import OptimizerConfig
 def to_train_config(values: dict[str, Any]) -> TrainConfig:
     """The typed config of a config file's values; InputError, naming the field, for what is none.
 
-    `model` holds a preset's name and what differs from it, `data` the fields of `PipelineConfig` and `DataConfig`, the
-    mixture as {source: weight}, `signal` those of `SignalConfig`; `signal`, `routing` and `gate` count only with the safety
-    signal.
+    `model` holds a preset's name and what differs from it, or all its fields (`interop.start` fills in those of a model that
+    a run starts from); `data` the fields of `PipelineConfig` and `DataConfig`, the mixture as {source: weight}; `signal`
+    those of `SignalConfig`; `signal`, `routing` and `gate` count only with the safety signal.
     """
     values = dict(values)
     try:
         model = dict(values.pop("model"))
         if signal := values.pop("signal", None):
             model["signal"] = SignalConfig(**signal)
-        model = preset(model.pop("preset"), **model)
+        model = preset(model.pop("preset"), **model) if "preset" in model else TransformerConfig(**model)
         data = dict(values.pop("data"))
         shape = ("sequence_length", "batch_size", "checks_per_row", "pairs_per_row", "seed", "max_skipped")
         pipeline = {name: data.pop(name) for name in shape if name in data}

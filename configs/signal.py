@@ -1,0 +1,57 @@
+"""A safety signal beside any published chat model, which stays as it is, to the bit: trained on real data.
+
+The language model is frozen and does not feel the signal (`routing.visible=False`, and the gate's with it): its answers are
+the plain model's until the decoder acts. Shape, tokenizer, chat template and dtype are the model's own (docs/interop.md).
+Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`; `lm_loss` stays what the
+model's is. A step reads 8 rows of 512 tokens: made for one GPU; on CPUs with models of some millions of parameters.
+
+    python -m launch.train --config=configs/signal.py --workdir=runs/signal --config.init_from=Qwen/Qwen2.5-0.5B-Instruct
+"""
+
+from ml_collections import ConfigDict
+
+from safety_align.training import recipe
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            model=dict(preset="init_from", safety_signal=True),
+            template="init_from",
+            data=dict(
+                data_dir="../shared/data",
+                cache_dir="~/.cache/safety_align",
+                sequence_length=512,
+                batch_size=8,
+                checks_per_row=24,
+                seed=0,
+                # No language model's loss: an answer is here for its windows, unsafe ones (beavertails) against good answers
+                # and refusals. No `*_reworded`: queries put into set forms, for a model that knows no others; this one does.
+                mixture=recipe.balanced(
+                    dict(
+                        alpaca=4.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=1.0, safe_responses=0.8,
+                        beavertails=5.0, malicious_queries=4.0, dolly_queries=1.5,
+                    ),
+                    by="benign_queries",
+                ),
+                drop_leaks=True,
+                max_bad_fraction=0.01,
+                validation_examples=100,
+                system_turns=0.2,
+                other_roles=0.2,
+            ),
+            optimizer=dict(learning_rate=1e-3, schedule="cosine", warmup=30, final=0.05, weight_decay=0.1, clip=1.0),
+            routing=dict(r1=10, r2=10, r3=10, windows=3, visible=False),
+            lambda_cls=1.0,
+            trainable="signal",
+            steps=600,
+            accumulation=1,
+            init_from="",
+            seed=0,
+            log_every=10,
+            eval_every=200,
+            save_every=200,
+            keep=2,
+            mesh=dict(data=-1, fsdp=1, sequence=1, tensor=1),
+        )
+    )  # fmt: skip
