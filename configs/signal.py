@@ -17,20 +17,21 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             model=dict(preset="init_from", safety_signal=True),
+            signal=dict(kind="probe", rank=0),
             template="init_from",
             data=dict(
                 data_dir="../shared/data",
                 cache_dir="~/.cache/safety_align",
                 sequence_length=512,
                 batch_size=8,
-                checks_per_row=24,
+                checks_per_row=64,
                 seed=0,
                 # No language model's loss: an answer is here for its windows, unsafe ones (beavertails) against good answers
                 # and refusals. No `*_reworded`: queries put into set forms, for a model that knows no others; this one does.
                 mixture=recipe.balanced(
                     dict(
                         alpaca=4.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=1.0, safe_responses=0.8,
-                        beavertails=5.0, malicious_queries=4.0, dolly_queries=1.5,
+                        beavertails=5.0, malicious_queries=4.0, dolly_queries=1.5, contrast=3.0,
                     ),
                     by="benign_queries",
                 ),
@@ -41,7 +42,7 @@ def get_config() -> ConfigDict:
                 other_roles=0.2,
             ),
             optimizer=dict(learning_rate=1e-3, schedule="cosine", warmup=30, final=0.05, weight_decay=0.1, clip=1.0),
-            routing=dict(r1=10, r2=10, r3=10, windows=3, visible=False),
+            routing=dict(r1=10, r2=10, r3=10, windows=6, visible=False),
             lambda_cls=1.0,
             trainable="signal",
             steps=600,
