@@ -26,7 +26,9 @@ def total(params, batch):
 
 
 def main():
-    batch, _ = random_rows(np.random.default_rng(), rows=4)
+    seed = int(np.random.default_rng().integers(1 << 30))
+    print("seed", seed)
+    batch, _ = random_rows(np.random.default_rng(seed), rows=4)
     params = random_params()
     expected, gradient = jax.jit(logits)(params, batch), jax.jit(jax.grad(total))(params, batch)
 

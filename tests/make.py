@@ -1,11 +1,13 @@
-"""Random things for tests."""
+"""Random things for tests, and the model over them as one program."""
+
+import functools
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.model import TransformerConfig, abstract_params, preset
+from safety_align.model import SafetyTransformer, TransformerConfig, abstract_params, preset
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import RoutingConfig, sample_checks
 
@@ -13,6 +15,12 @@ TINY = preset("tiny", layers=2)
 
 SIGNAL = ("cls_embedding", "safety_kernel", "safety_bias")
 """Names of the arrays of the paper's signal."""
+
+
+@functools.partial(jax.jit, static_argnums=0, static_argnames="method")
+def forward(config: TransformerConfig, params, *arguments, method=None):
+    """The model applied; XLA takes four times as long to compile its operations one by one."""
+    return SafetyTransformer(config).apply({"params": params}, *arguments, method=method)
 
 
 def random_params(config: TransformerConfig = TINY, seed: int = 0, scale: float = 0.1):

@@ -110,8 +110,12 @@ MUTANTS = (
         "where[prompt_length:] += len(visible)", "where[total:] += len(visible)", (ROUTING,),
     ),
     Mutant(
-        "an unsafe answer is trained on", "placement.py",
-        "        if segment.train_lm:\n", "        if True:\n", (ROUTING, "test_data.py"),
+        "the rejected answer of a pair is trained on", "placement.py",
+        "        if segment.train_lm:\n", "        if True:\n", ("test_dpo.py",),
+    ),
+    Mutant(
+        "an unsafe answer is trained on", "data/examples.py",
+        "train_lm = example.train_lm and bool(example.response)", "train_lm = bool(example.response)", ("test_data.py",),
     ),
     Mutant(
         "a refusal's checks replace the signal", "decoding/decoder.py",
@@ -131,15 +135,15 @@ MUTANTS = (
     ),
     Mutant(
         "a pending alert is released at the cap", "decoding/requests.py",
-        "return ids[:safe], safe\n", "return ids, len(ids)\n", (GENERATOR,),
+        "return ids[:safe], safe\n", "return ids, len(ids)\n", (ORACLE,),
     ),
     Mutant(
         "condemned tokens are released", "decoding/requests.py",
-        "ids[:released] + ids[start:]", "ids", (GENERATOR,),
+        "ids[:released] + ids[start:]", "ids", (ORACLE,),
     ),
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",
-        "return jnp.sum(losses * weights) / total", "return jnp.sum(losses) / total", (LOSSES, "test_training.py"),
+        "return jnp.sum(losses * weights) / total", "return jnp.sum(losses) / total", (LOSSES, "test_objective.py"),
     ),
 )  # fmt: skip
 
@@ -172,8 +176,7 @@ def main() -> int:
     bad = 0
     with tempfile.TemporaryDirectory(prefix="safety_align_mutants_") as home:
         folder = pathlib.Path(home) / "project"
-        os.environ["JAX_COMPILATION_CACHE_DIR"] = f"{home}/compiled"  # one for all of them
-        os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", f"{home}/compiled")  # one for all of them
         skipped = shutil.ignore_patterns(".*", "runs", "*.egg-info", "__pycache__")
         shutil.copytree(ROOT, folder, ignore=skipped)
         for mutant in tqdm(chosen, unit="mutant", file=sys.stderr, disable=not sys.stderr.isatty()):

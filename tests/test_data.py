@@ -1,6 +1,7 @@
 """Rows, sources, the embedded corpus and the pipeline, on small synthetic files."""
 
 import collections
+import dataclasses
 import gzip
 import json
 
@@ -18,6 +19,7 @@ from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_
 from safety_align.data.sources import load_source
 from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
+from safety_align.placement import Batch, RowShape
 from safety_align.routing import IGNORED, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template
 from safety_align.text.budget import RunsAway
@@ -182,6 +184,11 @@ def test_unknown_sources_and_absent_files_are_named(tmp_path):
 def test_unsafe_answers_cannot_enter_the_lm_loss():
     with pytest.raises(InputError, match="unsafe answer"):
         Example((Turn("user", "x"),), "y", 1, 1, True, "s", "0")
+    unsafe = Example((Turn("user", "x"),), "y", 1, 1, False, "s", "0")
+    for example in (unsafe, dataclasses.replace(unsafe, response_label=0, train_lm=True)):
+        segment = encode_example(example, TOKENIZER, TEMPLATE, 96, ROUTING, np.random.default_rng(0))
+        row = Batch.of([[segment]], RowShape(96, 12))
+        assert row.loss_weights.any() == example.train_lm and row.cls_weights.any()
 
 
 def test_reworded_queries_are_other_forms_of_the_same_goal():

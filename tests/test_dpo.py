@@ -8,11 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch
-from make import TINY, random_params, random_segment
+from make import TINY, forward, random_params, random_segment
 
 from safety_align import sharding
 from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer
 from safety_align.placement import Batch, Pair, RowShape
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_logprobs
 from safety_align.training.losses import token_nats
@@ -61,7 +60,7 @@ def test_the_objective_and_its_gradients_are_those_of_the_formula():
                 margin = (policy[0] - reference[i, j, 0]) - (policy[1] - reference[i, j, 1])
                 loss = loss - torch.nn.functional.logsigmoid(0.3 * margin) / 4
     loss.backward()
-    value, gradients = jax.value_and_grad(ours, (0, 1))(jnp.asarray(hidden), jnp.asarray(head))
+    value, gradients = jax.jit(jax.value_and_grad(ours, (0, 1)))(hidden, head)
     np.testing.assert_allclose(value, loss.item(), rtol=1e-5)
     for mine, theirs in zip(gradients, (h.grad, w.grad), strict=True):
         np.testing.assert_allclose(mine, theirs.numpy(), rtol=1e-4, atol=1e-6)
@@ -69,7 +68,7 @@ def test_the_objective_and_its_gradients_are_those_of_the_formula():
 
 def test_extreme_margins_have_finite_losses_and_gradients():
     logprobs = jnp.array([[[0.0, -1e4], [-1e4, 0.0]]])
-    grad = jax.value_and_grad(lambda x: dpo_loss(x, jnp.zeros((1, 2, 2)), jnp.ones((1, 2)), 0.5, 1.0))
+    grad = jax.jit(jax.value_and_grad(lambda x: dpo_loss(x, jnp.zeros((1, 2, 2)), jnp.ones((1, 2)), 0.5, 1.0)))
     value, gradient = grad(logprobs)
     assert float(value) == 5e3 and np.isfinite(gradient).all()
 
@@ -82,12 +81,11 @@ def test_packed_log_probabilities_are_those_of_each_answer_alone():
     with jax.set_mesh(mesh):
         step = make_eval_step(Objective(CONFIG, logits_length=32), mesh)
         found = np.asarray(step(params, batch)["pair_logprobs"])
-    forward = jax.jit(lambda x: SafetyTransformer(CONFIG).apply({"params": params}, *x.inputs))
     compared = 0
     for row, items in zip(found, packed, strict=True):
         for ours, pair in zip(row, [item for item in items if isinstance(item, Pair)], strict=False):
             for value, side in zip(ours, (pair.chosen, pair.rejected), strict=True):
-                alone = forward(Batch.of([[side]], RowShape(20)))
+                alone = forward(CONFIG, params, *Batch.of([[side]], RowShape(20)).inputs)
                 logs = np.asarray(jax.nn.log_softmax(alone.logits[0]), np.float64)
                 first, ids = len(side.prompt), np.concatenate([side.prompt, side.response])
                 expected = sum(logs[i - 1, ids[i]] for i in range(first, len(ids)))

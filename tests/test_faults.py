@@ -42,14 +42,15 @@ def flip(folder: pathlib.Path, rng: random.Random) -> pathlib.Path:
 
 
 def test_a_flipped_bit_anywhere_is_noticed(whole, tmp_path):
-    rng = random.Random()
+    seed = random.randrange(1 << 30)
+    rng = random.Random(seed)
     source = whole / "checkpoints" / "6"
     assert integrity.damage(source) is None
     for _ in range(30):
         folder = tmp_path / "6"
         shutil.copytree(source, folder)
         path = flip(folder, rng)
-        assert integrity.damage(folder) is not None, path
+        assert integrity.damage(folder) is not None, f"{path}, seed {seed}"
         shutil.rmtree(folder)
 
 

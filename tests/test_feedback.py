@@ -15,7 +15,7 @@ from safety_align.text import Tokenizer, get_template
 
 BEHAVIORS = load_behaviors("embedded", "", 3)
 TOKENIZER = Tokenizer.train([f"{b.goal} {b.target} {REFUSAL_PREFIX}" for b in BEHAVIORS] * 5, 400)
-MODEL = preset("tiny", vocab_size=TOKENIZER.vocab_size)
+MODEL = preset("tiny", layers=1, vocab_size=TOKENIZER.vocab_size)
 BUNDLE = Bundle(MODEL, random_params(MODEL, scale=0.3), TOKENIZER, get_template("plain"), GateConfig())
 
 

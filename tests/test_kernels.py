@@ -81,7 +81,7 @@ def test_backends_equal_the_oracle_forward_and_backward(backend, length, window,
         out = masked_attention(q, k, v, mask)
         return jnp.sum(out * weight), out
 
-    (a, b) = (jax.grad(f, (0, 1, 2), has_aux=True)(*map(jnp.asarray, (q, k, v))) for f in (ours, theirs))
+    (a, b) = (jax.jit(jax.grad(f, (0, 1, 2), has_aux=True))(q, k, v) for f in (ours, theirs))
     for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
         np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5, err_msg=f"seed {seed}")
 
@@ -149,7 +149,9 @@ def runs_of(segments) -> list[list[tuple[int, int]]]:
 
 
 def test_the_runs_that_cudnn_is_told_are_those_of_the_rows():
-    segments = packed_rows(int(np.random.default_rng().integers(1 << 30)), 60)[3]
+    seed = int(np.random.default_rng().integers(1 << 30))
+    print("seed", seed)
+    segments = packed_rows(seed, 60)[3]
     wanted = runs_of(segments)
     most = max(map(len, wanted))
     first, lengths, fits = cudnn.runs(jnp.asarray(segments), most)
@@ -180,14 +182,17 @@ def test_the_gpu_backend_around_cudnn_equals_the_oracle(most, cut, length, monke
     # The stand-in reads concrete runs, so both branches are not traced.
     monkeypatch.setattr(cudnn.jax.lax, "cond", lambda test, yes, no: yes() if test else no())
     monkeypatch.setattr(cudnn, "_packed", stand_in)
-    q, k, v, segments, positions = packed_rows(int(np.random.default_rng().integers(1 << 30)), length)
+    seed = int(np.random.default_rng().integers(1 << 30))
+    q, k, v, segments, positions = packed_rows(seed, length)
     if cut:
         segments[0, 1] = 0
     q, k, v = (jnp.asarray(x, jnp.bfloat16) for x in (q, k, v))
     ours = cudnn_attention(q, k, v, jnp.asarray(segments), jnp.asarray(positions), most)
     oracle = masked_attention(q, k, v, jnp.asarray(oracle_mask(segments, positions, None)))
     used = segments != 0 if cut else segments == segments
-    np.testing.assert_allclose(ours.astype(np.float32)[used], oracle.astype(np.float32)[used], atol=2**-5)
+    np.testing.assert_allclose(
+        ours.astype(np.float32)[used], oracle.astype(np.float32)[used], atol=2**-5, err_msg=f"seed {seed}"
+    )
 
 
 def test_the_gpu_backend_refuses_float32():

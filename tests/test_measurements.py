@@ -166,7 +166,7 @@ def test_parts_of_the_embedded_corpus_are_what_they_say():
 TOKENIZER = Tokenizer.train(
     [REFUSAL_PREFIX, "Sure, here is how to bake bread. Step 1: go to the kitchen and take the flour."] * 9, 300
 )
-MODEL = preset("tiny", vocab_size=TOKENIZER.vocab_size)
+MODEL = preset("tiny", layers=1, vocab_size=TOKENIZER.vocab_size)
 GATE = GateConfig()
 BUNDLE = Bundle(MODEL, random_params(MODEL, scale=0.3), TOKENIZER, get_template("plain"), GATE)
 FEW = dict(behaviors=2, benign=2, head_examples=3, max_new_tokens=4, batch_size=2)

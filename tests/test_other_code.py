@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make import TINY, random_params, random_rows
+from make import TINY, forward, random_params, random_rows
 
 from safety_align.model import Cache, SafetyTransformer, Write, unroll
 from safety_align.model.cache import LayerCache
@@ -28,12 +28,12 @@ def model(request):
 def apply(model, tokens, batch, method=None):
     config, params = model
     _, *others = batch.inputs
-    return SafetyTransformer(config).apply({"params": params}, tokens, *others, method=method)
+    return forward(config, params, tokens, *others, method=method)
 
 
 def embed(model, tokens):
     config, params = model
-    return SafetyTransformer(config).apply({"params": params}, tokens, method="embed")
+    return forward(config, params, tokens, method="embed")
 
 
 def rows(seed: int):
@@ -53,14 +53,16 @@ def test_vmap_over_rows_and_over_models(model):
     batch = rows(1)
     out = apply(model, batch.tokens, batch)
 
+    @jax.jit
+    @jax.vmap
     def one(row):
         found = apply(model, row.tokens[None], jax.tree.map(lambda x: x[None], row))
         return found.logits[0], found.safety_logits[0]
 
-    for found, expected in zip(jax.vmap(one)(batch), (out.logits, out.safety_logits), strict=True):
+    for found, expected in zip(one(batch), (out.logits, out.safety_logits), strict=True):
         np.testing.assert_allclose(found, expected, atol=1e-5, rtol=1e-5)
     two = jax.tree.map(lambda x: jnp.stack([x, 0.5 * x]), params)
-    both = jax.vmap(lambda p: apply((config, p), batch.tokens, batch).logits)(two)
+    both = jax.jit(jax.vmap(lambda p: apply((config, p), batch.tokens, batch).logits))(two)
     np.testing.assert_allclose(both[0], out.logits, atol=1e-5, rtol=1e-5)
     half = apply((config, jax.tree.map(lambda x: 0.5 * x, params)), batch.tokens, batch)
     np.testing.assert_allclose(both[1], half.logits, atol=1e-5, rtol=1e-5)
@@ -85,7 +87,7 @@ def test_gradients_reach_the_vectors_as_differences_say(model):
     def logit(x):
         return jnp.sum(apply(model, x, batch).safety_logits)
 
-    found = jnp.sum(jax.grad(logit)(vectors) * direction)
+    found = jnp.sum(jax.jit(jax.grad(logit))(vectors) * direction)
     step = 1e-2
     expected = (logit(vectors + step * direction) - logit(vectors - step * direction)) / (2 * step)
     assert abs(expected) > 1e-4
@@ -104,6 +106,7 @@ def test_vectors_extend_a_cache_as_tokens_do():
     tokens, positions = jnp.full((count, 1), 7), jnp.full((count, 1), 30)
     mask = jnp.ones((count, 1, size + 2), bool)
 
+    @jax.jit
     def extend(tokens):
         arguments = tokens, positions, cache, [Write(0, size)], mask
         return SafetyTransformer(config).apply({"params": params}, *arguments, method="extend")

@@ -62,9 +62,10 @@ def test_an_unknown_topology_is_refused(name):
         topology(name)
 
 
-needs_libtpu = pytest.mark.skipif(
-    importlib.util.find_spec("libtpu") is None, reason="needs libtpu: pip install -e '.[tpu]'"
-)
+def needs_libtpu(test):
+    """Of real TPU programs: `pytest -m pod`."""
+    absent = importlib.util.find_spec("libtpu") is None
+    return pytest.mark.pod(pytest.mark.skipif(absent, reason="needs libtpu: pip install -e '.[tpu]'")(test))
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ and a linear head [D] → 1 with a bias, read from the final hidden state of `[C
 """
 
 import dataclasses
+import functools
 from collections.abc import Sequence
 
 import flax.linen as nn
@@ -288,6 +289,13 @@ def stack_layers(params: dict, layers: int) -> dict:
 
 def abstract_params(config: TransformerConfig):
     """Shapes, dtypes and logical axes of the parameters, without allocating them (boxed; `nn.unbox` strips axes)."""
+    known = _abstract_params(config, jax.sharding.get_abstract_mesh())
+    return jax.tree.map(lambda leaf: leaf, known)  # dictionaries of the caller's own
+
+
+@functools.lru_cache(maxsize=64)
+def _abstract_params(config: TransformerConfig, mesh):
+    """`abstract_params`, traced once for each config and mesh: it is asked for many times in a run."""
     # The key is abstract too: within the mesh of a pod that is not there, nothing can be computed.
     return jax.eval_shape(lambda: init_params(config, jax.random.key(0)))
 

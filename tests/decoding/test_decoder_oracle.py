@@ -1,6 +1,7 @@
 """The cached, gated decoder against a full forward with a dense mask and the automaton in plain Python."""
 
 import dataclasses
+import functools
 import math
 import sys
 
@@ -15,9 +16,10 @@ from safety_align.decoding.config import GateConfig
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
+from safety_align.decoding.requests import shown_ids
 from safety_align.decoding.state import Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
-from safety_align.model import RopeScaling, init_params, preset
+from safety_align.model import RopeScaling, abstract_params, preset
 
 CONFIG = preset("tiny", scan_layers=False)
 EOS = (2, 17, 31, 47, 61, 80)  # so many that answers end by themselves, with alerts pending too
@@ -228,13 +230,19 @@ GATES = {
 }
 
 
+@functools.cache
+def decoded(config, name, bias, seed):
+    """(rows, what became of them)."""
+    gate = GATES[name]
+    rows = make_rows(seed, 5, max_prompt=9, max_prefill=11)
+    decoder = Decoder(config, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+    return rows, run(decoder, make_params(seed, bias), to_batch(rows, LAYOUT, NEW_TOKENS, gate))
+
+
 def check_decoding(name, bias, seed):
     """Tokens, stops, statuses and windows are equal; probabilities to 2e-4 (float32, sums in another order)."""
-    gate = GATES[name]
-    params = make_params(seed, bias)
-    decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
-    rows = make_rows(seed, 5, max_prompt=9, max_prefill=11)
-    state = run(decoder, params, to_batch(rows, LAYOUT, NEW_TOKENS, gate))
+    gate, params = GATES[name], make_params(seed, bias)
+    rows, state = decoded(CONFIG, name, bias, seed)
     for i, row in enumerate(rows):
         ids, auto, stop, checks = simulate(params, gate, row, NEW_TOKENS)
         assert state.tokens[i][state.rank[i] >= 0].tolist() == ids
@@ -253,12 +261,22 @@ def check_decoding(name, bias, seed):
         assert state.verdict.transition[i] == (-1 if auto.turned_at is None else auto.turned_at)
         assert state.verdict.safe_length[i] == auto.vouched
         assert state.verdict.released[i] == auto.released
+        # What a reader gets: nothing condemned, and of an answer that ends in an alert what was vouched for.
+        shown = ids
+        if auto.state == "refusing":
+            shown = ids[: auto.released] + ids[auto.refusal_at :]
+        elif auto.state == "alert" and gate.dependence != "low":
+            shown = ids[: auto.vouched]
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
+        assert shown_ids(state, i, decoder) == (shown, len(shown))
 
 
 CASES = ((-3.0, 0), (-1.0, 1), (0.5, 2))
 """(bias of the head, seed): mostly benign, mixed, mostly malicious; a gate meets one of them, the usual ones two."""
 USUAL = ("medium_rewind", "medium_insert", "low", "high")
 MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in range(1 + (name in USUAL))]
+# Rows reach the cap, where only the cap asks for a check, benign ones and one whose alert withholds tokens.
+MET += [("periodic_strict", -3.0, 2), ("periodic_strict", -3.0, 5)]
 
 
 @pytest.mark.parametrize("name, bias, seed", MET)
@@ -282,18 +300,23 @@ def test_the_gates_exercise_every_outcome():
     """The random cases above are no proof if none refuses, halts or alerts."""
     seen = set()
     for name, bias, seed in MET:
-        gate = GATES[name]
-        batch = to_batch(make_rows(seed, 5, 9, 11), LAYOUT, NEW_TOKENS, gate)
+        gate, (_, state) = GATES[name], decoded(CONFIG, name, bias, seed)
         decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT)
-        state = run(decoder, make_params(seed, bias), batch)
         seen |= {Stop.NAMES[s] for s in state.stop} | {Mode(m).name for m in state.verdict.mode}
         seen |= {"mid-answer" for start in state.verdict.refusal_start if start > 0}
         inner = state.trace.probability[:, 1 : 1 + decoder.inner_windows]
         seen |= {"inner window"} if np.isfinite(inner).any() else set()
+        if name == "periodic_strict":
+            last = state.trace.probability[:, decoder.column(NEW_TOKENS)]
+            seen |= {"at the cap"} if np.isfinite(last[state.verdict.mode == Mode.BENIGN]).any() else set()
+        if gate and gate.refuses:
+            alert = (state.verdict.mode == Mode.ALERT) & (state.verdict.safe_length < state.length)
+            seen |= {"withheld"} if alert.any() else set()
         if gate and gate.mode == "insert":
             seen |= {"condemned" for a, b in zip(state.verdict.released, state.verdict.refusal_start) if a < b}
     assert {"eos", "max_tokens", "refusal_end", "refusal_limit", "guard"} <= seen
     assert {"BENIGN", "QUERY", "REFUSING", "CONFIRMED", "mid-answer", "inner window", "condemned"} <= seen
+    assert {"at the cap", "withheld"} <= seen
 
 
 @pytest.mark.slow
@@ -349,12 +372,12 @@ def test_one_compilation_serves_every_prompt_of_a_bucket_and_every_threshold():
 @pytest.mark.parametrize("schedule", ["every", "annealing"])
 def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
     """Of the compiled loop at a realistic size; nothing is run. Temporaries are below a fifth of the cache."""
-    config = preset("small", scan_layers=False)
-    layout = Layout(prompt=256, prefill=0, steps=256)
+    config = preset("small", scan_layers=False, layers=2)
+    layout = Layout(prompt=768, prefill=0, steps=256)
     decoder = Decoder(
         config, dataclasses.replace(GATES["medium_rewind"], schedule=schedule), REFUSAL, CONTINUED, EOS, layout
     )
-    params = jax.eval_shape(lambda key: nn.unbox(init_params(config, key)), jax.random.key(0))
+    params = nn.unbox(abstract_params(config))
     batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS, GATES["medium_rewind"])
     state = jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch)
     compiled = decode.lower(decoder, params, batch, state, np.int32(8)).compile()

@@ -162,17 +162,17 @@ def test_a_malicious_stretch_anywhere_in_a_prefilled_answer_is_found(at):
 
 def test_a_malicious_query_is_refused_at_once_and_explained_by_the_model():
     generator = make(50.0)
-    (result,) = generator.generate([requests()[0]], 16, batch_size=1)
+    (result,) = generator.generate([requests()[0]], 8)
     assert result.refused and result.status == "malicious_query" and result.refusal_start == result.transition_step == 0
     assert result.response.startswith("Sorry, I cannot fulfill your request because")
     assert result.query_score == 1.0 or result.query_score > 0.999
-    high = make(50.0, dependence="high").generate([requests()[0]], 16, batch_size=1)[0]
+    high = make(50.0, dependence="high").generate([requests()[0]], 8)[0]
     assert high.response == "Sorry, I cannot fulfill your request." and high.stop_reason == "refusal_end"
 
 
 def test_low_dependence_reports_and_does_not_act():
     generator = make(50.0, dependence="low")
-    (result,) = generator.generate([requests()[0]], 16, batch_size=1)
+    (result,) = generator.generate([requests()[0]], 8)
     assert result.status == "malicious_query" and not result.refused and result.refusal_start is None
 
 

@@ -17,8 +17,8 @@ SEEDS = jnp.arange(400, dtype=jnp.uint32)
 
 
 def due_steps(text: str, steps: int = 300) -> list[int]:
-    schedule = parse_schedule(text)
-    return [s for s in range(1, steps + 1) if bool(schedule.due(jnp.int32(s), SEEDS[:1])[0])]
+    due = jax.jit(jax.vmap(parse_schedule(text).due, in_axes=(0, None)))
+    return [int(step) + 1 for step in np.flatnonzero(due(jnp.arange(1, steps + 1), SEEDS[:1]))]
 
 
 def test_schedules_are_what_they_say():
@@ -43,7 +43,7 @@ def test_last_is_the_last_step_due(text):
 
 def test_random_schedules_hit_their_rate_and_differ_between_rows_and_steps():
     schedule = parse_schedule("random:0.3")
-    table = np.array([schedule.due(jnp.int32(s), SEEDS) for s in range(1, 41)])
+    table = np.array(jax.jit(jax.vmap(schedule.due, in_axes=(0, None)))(jnp.arange(1, 41), SEEDS))
     # 16,000 draws: six standard deviations of the rate are 0.022.
     assert abs(table.mean() - 0.3) < 0.022
     assert len({row.tobytes() for row in table}) == 40 and len({column.tobytes() for column in table.T}) > 395
@@ -68,13 +68,18 @@ def test_schedules_stay_within_int32(text):
         parse_schedule(text)
 
 
+kept = jax.jit(filter_logits)
+draw = jax.jit(sample)
+drawn = jax.jit(jax.vmap(sample, in_axes=(None, None, None, None, None, 0)))
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_filters_equal_plain_numpy(seed):
     rng = np.random.default_rng(seed)
     logits = rng.normal(0, 3, (12, 50)).astype(np.float32)
     k = rng.choice([0, 1, 5, 49, 80], 12)
     p = rng.choice([0.05, 0.5, 0.9, 1.0], 12).astype(np.float32)
-    ours = np.isfinite(np.array(filter_logits(jnp.asarray(logits), jnp.asarray(k), jnp.asarray(p))))
+    ours = np.isfinite(np.array(kept(logits, k, p)))
     for row in range(12):
         assert set(np.flatnonzero(ours[row])) == plain_filter(
             logits[row].astype(np.float64), int(k[row]), float(p[row])
@@ -85,14 +90,12 @@ def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
     logits = jnp.tile(jnp.log(jnp.array([[0.5, 0.3, 0.15, 0.05]])), (20_000, 1))
     rows = jnp.arange(20_000, dtype=jnp.uint32)
     full = jnp.ones(20_000)
-    drawn = np.array(jax.jit(sample)(logits, full, jnp.zeros(20_000, jnp.int32), full, rows, jnp.int32(3)))
+    warm = np.array(draw(logits, full, jnp.zeros(20_000, jnp.int32), full, rows, jnp.int32(3)))
     # Five standard deviations of a share of 20,000 draws are at most 0.018.
-    np.testing.assert_allclose(np.bincount(drawn, minlength=4) / 20_000, [0.5, 0.3, 0.15, 0.05], atol=0.018)
-    cold = sample(
-        logits[:5], jnp.array([0.0, 1, 0, 1, 0]), jnp.zeros(5, jnp.int32), jnp.ones(5), rows[:5], jnp.int32(3)
-    )
+    np.testing.assert_allclose(np.bincount(warm, minlength=4) / 20_000, [0.5, 0.3, 0.15, 0.05], atol=0.018)
+    cold = draw(logits[:5], jnp.array([0.0, 1, 0, 1, 0]), jnp.zeros(5, jnp.int32), jnp.ones(5), rows[:5], jnp.int32(3))
     assert np.array(cold)[[0, 2, 4]].tolist() == [0, 0, 0]
-    assert np.array(cold)[[1, 3]].tolist() == drawn[[1, 3]].tolist()  # a neighbour's temperature is no matter
+    assert np.array(cold)[[1, 3]].tolist() == warm[[1, 3]].tolist()  # a neighbour's temperature is no matter
 
 
 NUMBERS = st.one_of(
@@ -104,8 +107,6 @@ SETTINGS = st.tuples(
     st.sampled_from([-1, 0, 1, 3, 16, 40, 2**31 - 1]),
     st.sampled_from([0.0, 1e-50, 1e-45, 1e-6, 0.3, 0.9, 1 - 1e-12, 1.0, np.nan]),
 )
-draw = jax.jit(sample)
-drawn = jax.jit(jax.vmap(sample, in_axes=(None, None, None, None, None, 0)))
 
 
 @given(hnp.arrays(np.float32, (3, 16), elements=NUMBERS), st.lists(SETTINGS, min_size=3, max_size=3))
@@ -137,8 +138,8 @@ def test_the_most_likely_token_survives_every_setting():
             arguments = (jnp.array([temperature]), jnp.array([top_k]), jnp.array([top_p]))
             assert draw(logits, *arguments, SEEDS[:1], jnp.int32(0)).tolist() == [2]
     # All equal: none is better, all are kept. All impossible: still a token of the vocabulary.
-    assert np.isfinite(filter_logits(jnp.zeros((1, 5)), jnp.array([1]), jnp.array([1e-6]))).all()
-    assert 0 <= int(sample(jnp.full((1, 5), jnp.nan), *map(jnp.array, ([1.0], [0], [1.0])), SEEDS[:1], 0)[0]) < 5
+    assert np.isfinite(kept(jnp.zeros((1, 5)), jnp.array([1]), jnp.array([1e-6]))).all()
+    assert 0 <= int(draw(jnp.full((1, 5), jnp.nan), *map(jnp.array, ([1.0], [0], [1.0])), SEEDS[:1], 0)[0]) < 5
 
 
 @pytest.mark.parametrize(
