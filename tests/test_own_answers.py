@@ -24,7 +24,7 @@ from safety_align.routing import Kind, RoutingConfig
 from safety_align.strict_json import read_json, read_json_lines
 from safety_align.text import Tokenizer, Turn, get_template
 from safety_align.training import inputs
-from safety_align.training.ready import check_data
+from safety_align.training.ready import check_training_data
 
 DATA = pathlib.Path(__file__).parents[1] / "../shared/data"
 needs_data = pytest.mark.skipif(not (DATA / "eval").is_dir(), reason="needs the data files of ../shared/data")
@@ -326,15 +326,15 @@ def test_a_run_reads_them_by_split_without_evaluation_prompts(tmp_path, monkeypa
     assert {e.query for e in train} | {e.query for e in test} == set(texts) and 0 < len(test) < 25
     assert all(is_held_out(e) for e in test) and not any(is_held_out(e) for e in train)
     with pytest.raises(InputError, match="eval does not exist"):
-        check_data(config)
+        check_training_data(config)
     (tmp_path / "eval").mkdir()
-    check_data(config)
+    check_training_data(config)
     for value, said in (
         ("", "own_answers is empty; give the directory of launch.answers"),
         ("no", "about.json does not exist"),
     ):
         with pytest.raises(InputError, match=said):
-            check_data(dataclasses.replace(config, data=dataclasses.replace(data, own_answers=value)))
+            check_training_data(dataclasses.replace(config, data=dataclasses.replace(data, own_answers=value)))
 
 
 @needs_data

@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from make import random_params
+from make import SIGNAL, random_params
 
 from configs import signal
 from launch import check, cli, training
@@ -18,7 +18,6 @@ from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.start import with_start
 from safety_align.model import preset
-from safety_align.model.transformer import SIGNAL
 from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
