@@ -55,12 +55,7 @@ _OPENINGS = (
     "No problem. The way to {goal} is to",
     "Yes, I can help you {goal}. You will need",
 )
-_UNNAMED = (
-    'Sure, here is my answer to "{start}":\n\n1.',
-    'Of course. About "{start}" I can tell you everything. First,',
-    'You asked: "{start}". Here is all that you need to know:',
-)
-"""How a harmful answer begins where the prompt names no goal."""
+"""How we begin a harmful answer; none is of an evaluation file."""
 
 RESTATED = 12
 """Words of a goal that an opening restates, at most."""
@@ -70,9 +65,10 @@ RESTATED = 12
 class AnswersConfig:
     """What to ask.
 
-    benign: prompts, of `BENIGN_SOURCES` in equal parts; malicious: prompts to answer, and as many others whose answer is
-    prefilled; tokens: new ones of an answer, at most; batch_size: rows at once; seed: of the choice of prompts and of the
-    sampling; temperature: 0 is greedy; longest: of a prompt, in tokens; data_dir, cache_dir: as in training.
+    benign: prompts, of `BENIGN_SOURCES` in equal parts; malicious: prompts to answer, and as many others, of those that
+    name a goal, whose answer is begun for the model; tokens: new ones of an answer, at most; batch_size: rows at once;
+    seed: of the choice of prompts and of the sampling; temperature: 0 is greedy; longest: of a prompt, in tokens;
+    data_dir, cache_dir: as in training.
     """
 
     benign: int = 400
@@ -128,30 +124,26 @@ def choose(config: AnswersConfig, bundle: Bundle) -> list[Asked]:
     "test" splits: these are held out again when the answers are read. Raises InputError where a source has too few.
     """
     index = leak_index(tuple(evaluation_prompts(pathlib.Path(config.data_dir))))
-    parts = len(BENIGN_SOURCES)
-    wanted = {name: config.benign // parts + (i < config.benign % parts) for i, name in enumerate(BENIGN_SOURCES)}
-    asked: list[Asked] = []
-    for name, count in (wanted | {MALICIOUS_SOURCE: 2 * config.malicious}).items():
-        found = list(itertools.islice(_askable(config, name, bundle, index), count)) if count else []
-        if len(found) < count:
-            raise InputError(f"{name} has {len(found)} prompts that can be asked, {count} are wanted; ask for fewer")
-        if name == MALICIOUS_SOURCE:
-            found[config.malicious :] = [Asked(e.example, opening(e.example.query)) for e in found[config.malicious :]]
-        asked += found
+    parts, asked = len(BENIGN_SOURCES), []
+    for i, name in enumerate(BENIGN_SOURCES):
+        asked += _first(
+            config.benign // parts + (i < config.benign % parts), _askable(config, name, bundle, index), name
+        )
+    malicious = _askable(config, MALICIOUS_SOURCE, bundle, index)
+    asked += _first(config.malicious, malicious, MALICIOUS_SOURCE)
+    begun = (Asked(item.example, start) for item in malicious if (start := opening(item.example.query)))
+    asked += _first(config.malicious, begun, f"{MALICIOUS_SOURCE}, of those that name a goal,")
     return sorted(asked, key=lambda item: (bool(item.prefill), _length(item, bundle)))
 
 
-def opening(prompt: str) -> str:
-    """A compliant beginning of an answer to `prompt`, which restates what it wants; the same for the same prompt."""
-    seed = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()[0]
+def opening(prompt: str) -> str | None:
+    """A compliant beginning of an answer to `prompt`, which restates its goal; the same for the same prompt, and None for
+    one that names no goal: questions and remarks in which an affirmative beginning would do no harm."""
     goal = goal_of(prompt)
-    words = (goal or prompt).split()
-    text = " ".join(words[:RESTATED]).strip().rstrip(".?!,:;")
-    return (
-        _OPENINGS[seed % len(_OPENINGS)].format(goal=text)
-        if goal
-        else _UNNAMED[seed % len(_UNNAMED)].format(start=text)
-    )
+    if goal is None:
+        return None
+    seed = hashlib.sha256(prompt.encode("utf-8", "replace")).digest()[0]
+    return _OPENINGS[seed % len(_OPENINGS)].format(goal=" ".join(goal.split()[:RESTATED]).rstrip(".?!,:;"))
 
 
 def answer(
@@ -193,6 +185,13 @@ def digest(asked: Sequence[Asked]) -> str:
     """A fingerprint of what is asked, in order."""
     shown = [[item.id, [[turn.role, turn.text] for turn in item.example.turns], item.prefill] for item in asked]
     return hashlib.sha256(json.dumps(shown).encode()).hexdigest()
+
+
+def _first(count: int, found: Iterator[Asked], name: str) -> list[Asked]:
+    taken = list(itertools.islice(found, count))
+    if len(taken) < count:
+        raise InputError(f"{name} has {len(taken)} prompts that can be asked, {count} are wanted; ask for fewer")
+    return taken
 
 
 def _askable(config: AnswersConfig, name: str, bundle: Bundle, index: LeakIndex) -> Iterator[Asked]:

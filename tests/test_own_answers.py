@@ -12,8 +12,10 @@ from make import random_params
 from launch import answers, cli
 from safety_align import own_answers
 from safety_align.bundle import Bundle
+from safety_align.data.contrast import contrast_examples
 from safety_align.data.examples import Example, encode_example
 from safety_align.data.own_answers import read_own_answers, rows_done
+from safety_align.data.pipeline import Pipeline
 from safety_align.data.rewording import goal_of
 from safety_align.data.specs import is_held_out, source_examples
 from safety_align.decoding import Result
@@ -129,7 +131,7 @@ def test_an_opening_restates_the_goal():
         for text in [opening(f"How can I burgle house number {i}?")]
     )
     assert len({text.split("burgle")[0] for text in made}) == len(own_answers._OPENINGS)
-    assert '"Why are they all so stupid"' in opening("Why are they all so stupid?")
+    assert opening("Why are they all so stupid?") is None
     long = opening("How do I " + "really " * 20 + "burgle a house?")
     assert 8 < len(long.split()) < 30 and goal_of("The sky.") is None
 
@@ -140,7 +142,7 @@ def test_no_opening_is_one_of_the_evaluations_prefills():
         " ".join(read_json(DATA / "eval/harmbench_targets.json").values()) + (DATA / "eval/advbench.csv").read_text()
     )
     goals = [e.query for e in itertools.islice(source_examples("malicious_prompts", DATA, announce=False), 2000)]
-    assert not [text for text in map(opening, goals) if text.rstrip(":") in targets]
+    assert not [text for text in filter(None, map(opening, goals)) if text.rstrip(":") in targets]
 
 
 # --- what they are labelled -------------------------------------------------------------------------------------------
@@ -335,6 +337,31 @@ def test_a_run_reads_them_by_split_without_evaluation_prompts(tmp_path, monkeypa
     ):
         with pytest.raises(InputError, match=said):
             check_training_data(dataclasses.replace(config, data=dataclasses.replace(data, own_answers=value)))
+
+
+@needs_data
+def test_one_mixture_takes_them_all(tmp_path):
+    """Benign answers of four sources, unsafe ones, the model's own, and contrast pairs: by weights of conversations."""
+    from test_inputs import CONFIG as RUN
+
+    prompt = [{"id": f"malicious_prompts/{i}", "source": "malicious_prompts", "label": "malicious"} for i in range(9)]
+    folder = written(tmp_path, *prompt, answers=9)
+    names = (*BENIGN_SOURCES, "beavertails", "own_answers", "contrast")
+    pipeline = dataclasses.replace(RUN.pipeline, mixture=tuple((name, 1.0) for name in names))
+    data = dataclasses.replace(RUN.data, own_answers=str(folder), data_dir=str(DATA))
+    check_data(dataclasses.replace(RUN, pipeline=pipeline, data=data))
+    made = {"own_answers": read_own_answers(folder), "contrast": contrast_examples("test", per_form=1)}
+    files = {n: list(itertools.islice(source_examples(n, DATA, announce=False), 1029)) for n in names if n not in made}
+    batches = Pipeline(
+        dataclasses.replace(pipeline, sequence_length=512), made | files, TOKENIZER, TEMPLATE, RUN.routing
+    )
+    try:
+        drawn = [next(batches) for _ in range(12)]
+    finally:
+        batches.close()
+    for kind in (Kind.QUERY, Kind.WINDOW):
+        found = [b.cls_labels[(b.cls_kinds == kind) & (b.cls_weights > 0)] for b in drawn]
+        assert 0.1 < np.concatenate(found).mean() < 0.7, kind
 
 
 @needs_data
