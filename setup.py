@@ -30,6 +30,7 @@ setup(
         "ml-collections>=1.1",
         "msgspec>=0.19",  # schemas of JSON files
         "tokenizers>=0.21",
+        "huggingface_hub>=2.4",  # imported once a model is named as on the hub
         "sentencepiece>=0.2",
         "jinja2>=3.1",
         "PyYAML>=6",

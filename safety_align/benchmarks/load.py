@@ -16,7 +16,7 @@ import numpy as np
 from safety_align import sharding
 from safety_align.errors import RunFailed
 from safety_align.interop.huggingface import load_pretrained, planned_tensors
-from safety_align.interop.tensor_file import CHUNK_BYTES, write_file
+from safety_align.interop.tensor_file import write_file
 from safety_align.model import TransformerConfig, preset
 from safety_align.model.huggingface_config import family_of, write_config
 
@@ -70,7 +70,7 @@ def measure(directory: pathlib.Path, fsdp: int, tensor: int) -> dict:
     started = time.perf_counter()
     for file in files:
         with file.open("rb", buffering=0) as stream:
-            while stream.read(CHUNK_BYTES):
+            while stream.read(16 << 20):
                 pass
     read = time.perf_counter() - started
     before = _resident("VmRSS")

@@ -420,7 +420,7 @@ def _read_block(entry: Entry, name: str, rows, columns, target: np.ndarray, tran
     _copy(target.view(bits), block.view(bits), in_tiles=transposed)
 
 
-def _copy(target: np.ndarray, source: np.ndarray, in_tiles: bool, rows: int = 512, columns: int = 32) -> None:
+def _copy(target: np.ndarray, source: np.ndarray, in_tiles: bool, rows: int = 1024, columns: int = 32) -> None:
     """`target[...] = source`; a transposed target in tiles that stay in the cache, five times as fast."""
     if not in_tiles:
         target[...] = source
