@@ -349,7 +349,7 @@ def test_one_mixture_takes_them_all(tmp_path):
     names = (*BENIGN_SOURCES, "beavertails", "own_answers", "contrast")
     pipeline = dataclasses.replace(RUN.pipeline, mixture=tuple((name, 1.0) for name in names))
     data = dataclasses.replace(RUN.data, own_answers=str(folder), data_dir=str(DATA))
-    check_data(dataclasses.replace(RUN, pipeline=pipeline, data=data))
+    check_training_data(dataclasses.replace(RUN, pipeline=pipeline, data=data))
     made = {"own_answers": read_own_answers(folder), "contrast": contrast_examples("test", per_form=1)}
     files = {n: list(itertools.islice(source_examples(n, DATA, announce=False), 1029)) for n in names if n not in made}
     batches = Pipeline(
