@@ -27,11 +27,13 @@ def get_config() -> ConfigDict:
                 checks_per_row=64,
                 seed=0,
                 # No language model's loss: an answer is here for its windows, unsafe ones (beavertails) against good answers
-                # and refusals. No `*_reworded`: queries put into set forms, for a model that knows no others; this one does.
+                # and refusals. Most malicious prompts are questions, most benign ones instructions: without `*_reworded`
+                # and `contrast` a probe learns just that, and calls every fifth question of Dolly malicious.
                 mixture=recipe.balanced(
                     dict(
-                        alpaca=4.0, lima=0.4, dolly=1.0, gsm8k=0.8, malicious_prompts=1.0, safe_responses=0.8,
-                        beavertails=5.0, malicious_queries=4.0, dolly_queries=1.5, contrast=3.0,
+                        alpaca=3.0, lima=0.4, dolly=1.5, gsm8k=0.8, malicious_prompts=1.0, safe_responses=0.8,
+                        beavertails=4.0, malicious_queries=2.5, malicious_reworded=3.5, benign_reworded=3.0,
+                        dolly_queries=2.5, contrast=4.0,
                     ),
                     by="benign_queries",
                 ),

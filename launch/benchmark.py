@@ -1,4 +1,4 @@
-"""Measures one part: python -m launch.benchmark decode|train|pipeline|packing|load|startup [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|train|signal|pipeline|packing|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -23,7 +23,9 @@ OF_A_CONFIG = ("pipeline", "packing", "startup")
 def parser_of_all() -> cli.Parser:
     """The command line: a command for each part."""
     parser = cli.Parser(__doc__)
-    commands = parser.add_subparsers(dest="what", required=True, metavar="decode|train|pipeline|packing|load|startup")
+    commands = parser.add_subparsers(
+        dest="what", required=True, metavar="decode|train|signal|pipeline|packing|load|startup"
+    )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
         "--prompt", type=cli.integer(1), default=256, metavar="N", help="prompt tokens, default: %(default)s"
@@ -40,7 +42,11 @@ def parser_of_all() -> cli.Parser:
     train.add_argument(
         "--attention", metavar="BACKEND", default="auto", help="see safety_align/model/kernels/, default: %(default)s"
     )
-    for command, batch, rounds in ((decode, 1, 15), (train, 40, 7)):
+    signal = commands.add_parser("signal", help="training a signal beside a frozen model, over a plain forward pass")
+    signal.add_argument(
+        "--length", type=cli.integer(1), default=512, metavar="N", help="slots of a row, default: %(default)s"
+    )
+    for command, batch, rounds in ((decode, 1, 15), (train, 40, 7), (signal, 8, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
             "--batch", type=cli.integer(1), default=batch, metavar="N", help="rows, default: %(default)s"
@@ -81,6 +87,8 @@ def measure(what: str, options: dict, progress) -> dict:
         from safety_align.benchmarks.decoding import decode as measured
     elif what == "train":
         from safety_align.benchmarks.training import train as measured
+    elif what == "signal":
+        from safety_align.benchmarks.signal import signal as measured
     elif what == "pipeline":
         from safety_align.benchmarks.pipeline import pipeline as measured
     elif what == "packing":
