@@ -40,7 +40,9 @@ READOUTS = {
     "shallow": SignalConfig("row_deep", depths=(1, 2)),
     "probe": SignalConfig("probe", depths=(1, 2), heads=3, features=5),
 }
-EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name in ("paper", "adapted") else []) for name in READOUTS]
+EVERY = [
+    pytest.param(name, marks=[pytest.mark.slow] if name in ("paper", "adapted", "shallow") else []) for name in READOUTS
+]
 
 
 def model_of(name: str, seed: int = 0):
