@@ -128,12 +128,14 @@ def dpo_steps(accumulation=1, reference=None, lm=0.0, steps=3):
     return found, jax.device_get(state.params)
 
 
+@pytest.mark.slow
 def test_a_model_that_is_its_own_reference_has_loss_log_two():
     metrics, _ = dpo_steps()
     assert float(metrics[0]["loss"]) == np.float32(math.log(2)) and metrics[0]["pair_right"] == 0
     assert metrics[2]["loss"] < 0.69 and metrics[2]["pair_right"] > 8
 
 
+@pytest.mark.slow
 def test_accumulated_preference_steps_equal_whole_ones():
     shift = np.random.default_rng(0).normal(0, 3, (8, 4, 2)).astype(np.float32)
     (a, p), (b, q) = (dpo_steps(accumulation, shift, lm=0.5) for accumulation in (1, 4))

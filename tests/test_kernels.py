@@ -86,6 +86,7 @@ def test_backends_equal_the_oracle_forward_and_backward(backend, length, window,
         np.testing.assert_allclose(x, y, rtol=2e-5, atol=2e-5, err_msg=f"seed {seed}")
 
 
+@pytest.mark.slow
 def test_no_square_of_scores_in_memory_at_length_8192():
     """The chunked backend, forward and backward: temporaries grow as the length does, not as its square."""
 

@@ -141,6 +141,7 @@ def test_scores_are_symmetric_and_one_for_the_same():
     assert both[0][0] == pytest.approx(1) and ParaphraseIndex([pair[0]]).closest("") == (0.0, "")
 
 
+@pytest.mark.slow
 @needs_data
 def test_no_advbench_goal_is_among_kept_training_prompts():
     """By measures that are not the index's own: the same content words, and phrases chosen by hand."""

@@ -196,6 +196,7 @@ def test_a_judge_is_swapped_by_its_name(monkeypatch):
     assert found["benign_refused"]["benign"]["rate"] == 0.0
 
 
+@pytest.mark.slow
 def test_parts_that_another_measurement_leaves_as_they_are_are_not_measured_again(tmp_path, monkeypatch):
     """Of what is kept, a changed attack, judge or cap takes nothing; all else is taken."""
     monkeypatch.setitem(judges.JUDGES, "suspicious", Suspicious)

@@ -76,6 +76,7 @@ def test_vectors_are_taken_as_tokens_are(model):
     np.testing.assert_array_equal(plain.safety_logits, soft.safety_logits)
 
 
+@pytest.mark.slow
 def test_gradients_reach_the_vectors_as_differences_say(model):
     """One random direction; central differences of float32, so to 2 %."""
     batch = rows(3)

@@ -250,6 +250,7 @@ def command(monkeypatch, *arguments):
     return answers.main()
 
 
+@pytest.mark.slow
 def test_the_command_answers_and_goes_on(tmp_path, monkeypatch, capsys):
     output = tmp_path / "out"
     assert command(monkeypatch, f"--output={output}", "--batch_size=3") == cli.EXIT_OK

@@ -79,6 +79,7 @@ def raw(name):
     return [e for e in source_examples(name, DATA, announce=False) if not is_held_out(e)]
 
 
+@pytest.mark.slow
 @needs_data
 @pytest.mark.parametrize(
     "module, expected",

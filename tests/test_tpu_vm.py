@@ -247,6 +247,7 @@ def test_the_config_is_checked_before_anything_is_bought(cloud, verb):
     assert not [path for path in cloud.iterdir() if path.name.startswith("tmp.")]
 
 
+@pytest.mark.slow
 def test_the_check_is_that_of_launch_train(cloud):
     wrong = (*TRAINING[:3], "--config.stesp=3")
     done = call(cloud, "run", "--yes", *NAME, *wrong, env={"PYTHON": sys.executable})

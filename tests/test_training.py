@@ -51,6 +51,7 @@ def run_steps(accumulation: int, mesh_shape=(1, 1, 1, 1), steps: int = 3, device
     return losses, jax.device_get(state.params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("accumulation", [2, 4])
 def test_accumulated_steps_equal_whole_ones(accumulation):
     """The same sums in another order: float32 to about 1e-5, a few steps of Adam to about 1e-4."""
@@ -325,6 +326,7 @@ def test_a_checkpoint_whose_signal_no_longer_measures_is_refused(whole, tmp_path
     assert load_run(workdir, test=False).step == 6
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["tokenizer.json", "config.json"])
 def test_a_run_that_lost_a_file_does_not_begin_anew(whole, tmp_path, name):
     workdir = tmp_path / "run"
@@ -335,6 +337,7 @@ def test_a_run_that_lost_a_file_does_not_begin_anew(whole, tmp_path, name):
     assert not (workdir / name).exists()
 
 
+@pytest.mark.slow
 def test_the_old_checkpoint_is_kept_until_the_new_one_is_sealed(whole, tmp_path, monkeypatch):
     """A kill between the writing of one and its seal leaves the one before."""
     workdir = tmp_path / "run"

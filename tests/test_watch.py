@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from make import TINY, random_params, random_rows, random_segment
 
+from launch import cli
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, Write, unroll
 from safety_align.model.readout import SignalConfig, is_signal, signal_shapes
 from safety_align.model.watch import watch
 from safety_align.placement import Batch, RowShape
 from safety_align.routing import CLS_TOKEN, IGNORED, check_reads
+from safety_align.training.from_dict import to_train_config
 from safety_align.training.losses import Totals
 from safety_align.training.objective import Objective
 
@@ -195,3 +197,25 @@ def test_checks_without_slots_are_the_checks_with_them():
     for a, b in zip(*found, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-5)
     assert np.count_nonzero(found[0][0]) == sum(len(s.checks) for s in segments)
+
+
+def run_values(**changes):
+    values = cli.load_config("configs/signal.py").to_dict() | {"init_from": "runs/base", "template": "plain"}
+    return values | {"model": dict(preset="tiny", safety_signal=True)} | changes
+
+
+def test_a_config_of_a_read_out_is_one_of_a_frozen_unseen_signal():
+    values = run_values(signal=dict(kind="row_deep", rank=8, depths=[1, 2]))
+    values["routing"].pop("visible")
+    config = to_train_config(values)
+    assert config.model.signal == SignalConfig("row_deep", rank=8, depths=(1, 2))
+    assert config.routing.beside and not config.routing.visible and not config.gate.visible
+    assert config.objective.beside
+    for changes, said in (
+        (dict(trainable="all"), "frozen"),
+        (dict(signal=dict(kind="nose")), "signal.kind"),
+        (dict(routing=dict(beside=True, visible=True)), "routing.visible"),
+        (dict(signal=dict(kind="probe"), routing=dict(beside=False, visible=False)), "routing.beside"),
+    ):
+        with pytest.raises(InputError, match=said):
+            to_train_config(run_values(**changes))

@@ -279,7 +279,14 @@ MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in rang
 MET += [("periodic_strict", -3.0, 2), ("periodic_strict", -3.0, 5)]
 
 
-@pytest.mark.parametrize("name, bias, seed", MET)
+FAST = (("medium_rewind", 1), ("medium_insert", 2), ("low", 0), ("off", 0), ("periodic_strict", 5))
+"""(gate, seed) whose cases are no slow tests; CI runs all."""
+
+
+@pytest.mark.parametrize(
+    "name, bias, seed",
+    [pytest.param(*case, marks=[] if case[::2] in FAST else [pytest.mark.slow]) for case in MET],
+)
 def test_cached_decoding_equals_full_forward(name, bias, seed):
     check_decoding(name, bias, seed)
 

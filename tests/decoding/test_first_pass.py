@@ -51,6 +51,7 @@ def check_backend(backend: str, dtype: str, gate: str, tolerance: float):
         np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance, err_msg=f"seed {seed}")
 
 
+@pytest.mark.slow
 def test_blocks_of_queries(monkeypatch):
     """float32, sums in another order."""
     in_blocks = functools.partial(kernels.chunked_attention, chunk=16)

@@ -170,12 +170,14 @@ def test_a_malicious_query_is_refused_at_once_and_explained_by_the_model():
     assert high.response == "Sorry, I cannot fulfill your request." and high.stop_reason == "refusal_end"
 
 
+@pytest.mark.slow
 def test_low_dependence_reports_and_does_not_act():
     generator = make(50.0, dependence="low")
     (result,) = generator.generate([requests()[0]], 8)
     assert result.status == "malicious_query" and not result.refused and result.refusal_start is None
 
 
+@pytest.mark.slow
 def test_the_first_check_is_the_score_of_the_query():
     generator, asked = make(), requests()
     scores = score_queries(Bundle(CONFIG, calibrated(0), TOKENIZER, TEMPLATE), [q.turns for q in asked])

@@ -83,6 +83,7 @@ def test_a_visible_signal_beside_the_model_is_refused():
         Decoder(config_of("probe"), oracle.GATES["low"], oracle.REFUSAL, oracle.CONTINUED, oracle.EOS, oracle.LAYOUT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_a_probe_that_is_not_finite_refuses(bad):
     config, gate = config_of("probe"), dataclasses.replace(oracle.GATES["medium_rewind"], visible=False)

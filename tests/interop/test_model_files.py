@@ -242,6 +242,7 @@ def test_added_tokens_of_sentencepiece(tmp_path):
         assert ours.encode("</think>") == [32001]
 
 
+@pytest.mark.slow
 def test_the_published_qwen():
     if not (QWEN / "tokenizer.json").is_file():
         pytest.skip(f"the published tokenizer is not at {QWEN}")

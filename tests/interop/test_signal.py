@@ -17,6 +17,7 @@ from safety_align.interop import load_model, load_pretrained, save_pretrained
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.signal_file import SignalFacts
 from safety_align.interop.tensor_file import open_checkpoint, read_header
+from safety_align.model.readout import SignalConfig, signal_shapes
 from safety_align.text import ImportedTokenizer, Tokenizer, get_template, load_template
 
 GATE, CALIBRATION = GateConfig(tau=2, r2=7, schedule="annealing"), {"threshold": 0.4}
@@ -184,3 +185,31 @@ def test_numbers_that_no_signal_has_are_refused():
     for value in (np.nan, np.inf, -1e5):
         with pytest.raises(InputError, match="safety_bias holds"):
             check_arrays(fine | {"safety_bias": np.float32(value)}, "here")
+
+
+@pytest.mark.parametrize(
+    "readout",
+    [SignalConfig("probe", depths=(1, 2), heads=2, features=3), SignalConfig("row_deep", rank=2, depths=(1,))],
+)
+def test_every_read_out_travels_beside_the_model(readout, exported, tmp_path):
+    """Arrays of three axes, the kind, and the logits: to the bit."""
+    assets = exported[0].parent / "tokenizer"
+    tokenizer = ImportedTokenizer(assets)
+    config = dataclasses.replace(TINY, vocab_size=tokenizer.vocab_size, signal=readout)
+    gate = dataclasses.replace(GATE, visible=False)
+    params = random_params(config)
+    canaries = measure(Bundle(config, params, tokenizer, load_template("huggingface", tokenizer), gate))
+    directory = tmp_path / "model"
+    save_pretrained(directory, config, params, assets=assets, signal=SignalFacts(gate, CALIBRATION, canaries))
+    assert set(read_header(directory / ARRAYS)) == set(signal_shapes(config))
+    facts = json.loads((directory / FACTS).read_text())
+    assert facts["format"] == 3
+    loaded = load_model(directory)  # the canaries come back
+    assert loaded.model_config.signal == readout and loaded.gate == gate
+    assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), loaded.params, params)))
+    for change, said in ((dict(signal=None), "format 3"), (dict(signal={"kind": "nose"}), "signal.kind")):
+        broken = tmp_path / said.replace(" ", "_")
+        shutil.copytree(directory, broken)
+        edit(broken, **change)
+        with pytest.raises(InputError, match=said):
+            load_pretrained(broken)

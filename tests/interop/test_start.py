@@ -18,6 +18,7 @@ from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.start import with_start
 from safety_align.model import preset
+from safety_align.model.readout import SignalConfig
 from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
@@ -61,7 +62,7 @@ def platform(name):
 def test_shape_dtype_and_template_are_the_models(directory, where, dtype, capsys):
     found = to_train_config(with_start(values(directory), None, where and platform(where)))
     stored = load_pretrained(directory).config
-    own = dict(safety_signal=True, dtype=dtype, param_dtype=dtype)
+    own = dict(safety_signal=True, dtype=dtype, param_dtype=dtype, signal=SignalConfig("probe"))
     assert found.model == dataclasses.replace(stored, **own) and found.template == "huggingface"
     assert not found.gate.visible and found.trainable == "signal"
     said = {"cpu": "stored in bfloat16, computed in float32", "gpu": "computed in bfloat16, as it is stored", None: ""}[
@@ -70,7 +71,9 @@ def test_shape_dtype_and_template_are_the_models(directory, where, dtype, capsys
     assert said in capsys.readouterr().err
     chosen = to_train_config(with_start(values(directory, dtype="bfloat16", remat="full"), None, platform("cpu")))
     assert (chosen.model.dtype, chosen.model.param_dtype, chosen.model.remat) == ("bfloat16", "bfloat16", "full")
-    whole = to_train_config(with_start(values(directory) | {"trainable": "all"}, None, platform("gpu")))
+    whole = to_train_config(
+        with_start(values(directory) | {"trainable": "all", "signal": {"kind": "row"}}, None, platform("gpu"))
+    )
     assert (whole.model.dtype, whole.model.param_dtype) == ("bfloat16", "float32")  # small steps
 
 
@@ -85,7 +88,7 @@ def test_a_run_that_has_begun_keeps_what_it_took(directory, tmp_path):
     # What is asked for in words counts, and another run's config is refused for it.
     assert to_train_config(with_start(values(there, dtype="bfloat16"), run)).model.dtype == "bfloat16"
     # A run is a start as well: its model, its template.
-    other = to_train_config(with_start(values(run) | {"trainable": "all"}) | {"init_from": "x"})
+    other = to_train_config(with_start(values(run)) | {"init_from": "x"})
     assert other.model == begun.model and other.template == begun.template
     with pytest.raises(InputError, match="init_from .*there is not there"):
         with_start(values(there), tmp_path / "another")
