@@ -65,6 +65,7 @@ def test_three_rounds_of_a_model_that_never_refuses_are_one_long_answer(gate):
     assert summary["samples"][0]["prefill"] == TOKENIZER.decode(starts[0])
 
 
+@pytest.mark.slow
 def test_a_gate_that_refuses_ends_the_attack_with_its_refusal():
     """Nothing of a refusal goes back, and what was refused is judged as it stands."""
     refusing = dataclasses.replace(BUNDLE, params=BUNDLE.params | {"safety_bias": BUNDLE.params["safety_bias"] + 50})

@@ -183,6 +183,7 @@ class Suspicious:
         return [Verdict("compliance", self.score) for _ in exchanges]
 
 
+@pytest.mark.slow
 def test_a_judge_is_swapped_by_its_name(monkeypatch):
     monkeypatch.setitem(judges.JUDGES, "suspicious", Suspicious)
     values = {"measurements": {"attacks": {"direct": DIRECT}, "benign": {"benign": BENIGN}}, **FEW}

@@ -42,6 +42,7 @@ def test_the_loss_is_the_language_models_and_a_share_of_the_checks():
     assert set(metrics) == {"lm_loss"} and loss == metrics["lm_loss"]
 
 
+@pytest.mark.slow
 def test_preference_pairs_have_the_loss_of_dpo():
     """Equation 7 of Rafailov et al. in float64; to 1e-4, as margins are differences of sums."""
     (batch, _), params = random_pairs(np.random.default_rng(3)), random_params(PLAIN, 1)

@@ -99,6 +99,7 @@ def test_measured_figures_still_hold(module, expected, tmp_path):
     assert found["filled"] > 0.9 and found["skipped"] < 0.02
 
 
+@pytest.mark.slow
 @needs_data
 def test_a_recipes_sources_have_the_labels_that_it_takes_them_to_have():
     for name in align_small.get_config().data.mixture:

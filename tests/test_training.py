@@ -295,6 +295,7 @@ def test_only_what_holds_queries_needs_the_evaluation_prompts(tmp_path):
         check_run(small_run(data=data | dict(mixture=dict(embedded=0.0, embedded_queries=0.0, alpaca=1.0))), mesh)
 
 
+@pytest.mark.slow
 def test_a_run_is_read_in_the_dtype_that_is_asked_for(whole):
     workdir, _ = whole
     trained, narrow = load_run(workdir), load_model(workdir, dtype="bfloat16")

@@ -62,7 +62,7 @@ def outside(batch):
     )
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_a_row_beside_the_model_is_the_row_within_it(seed):
     """The paper's read-out; tolerance 1e-5: sums in another order."""
     config, params = model_of("paper", seed)
@@ -122,7 +122,7 @@ def test_a_check_of_whole_rows_is_the_check_over_a_cache(name):
     assert compared > 10
 
 
-@pytest.mark.parametrize("name", EVERY)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n != "probe" else []) for n in READOUTS])
 def test_training_moves_the_signal_and_nothing_else(name):
     config, params = model_of(name)
     batch, _ = random_rows(np.random.default_rng(4), 2, 48)

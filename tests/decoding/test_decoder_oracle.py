@@ -279,7 +279,7 @@ MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in rang
 MET += [("periodic_strict", -3.0, 2), ("periodic_strict", -3.0, 5)]
 
 
-FAST = (("medium_rewind", 1), ("medium_insert", 2), ("low", 0), ("off", 0), ("periodic_strict", 5))
+FAST = (("medium_rewind", 1), ("medium_insert", 2), ("off", 0), ("periodic_strict", 5))
 """(gate, seed) whose cases are no slow tests; CI runs all."""
 
 
@@ -303,6 +303,7 @@ def test_every_family_decodes_like_a_full_forward(name, monkeypatch):
     check_decoding(name, -1.0, 4)
 
 
+@pytest.mark.slow
 def test_the_gates_exercise_every_outcome():
     """The random cases above are no proof if none refuses, halts or alerts."""
     seen = set()
@@ -376,7 +377,7 @@ def test_one_compilation_serves_every_prompt_of_a_bucket_and_every_threshold():
     assert decode._cache_size() == before + 1 and seen == {True, False}
 
 
-@pytest.mark.parametrize("schedule", ["every", "annealing"])
+@pytest.mark.parametrize("schedule", [pytest.param("every", marks=pytest.mark.slow), "annealing"])
 def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
     """Of the compiled loop at a realistic size; nothing is run. Temporaries are below a fifth of the cache."""
     config = preset("small", scan_layers=False, layers=2)
