@@ -2,6 +2,9 @@
 
 import dataclasses
 import functools
+import pathlib
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -199,6 +202,13 @@ def test_checks_without_slots_are_the_checks_with_them():
     assert np.count_nonzero(found[0][0]) == sum(len(s.checks) for s in segments)
 
 
+def test_a_signal_beside_the_tokens_is_not_looked_for_among_them():
+    config, params = model_of("probe")
+    batch, _ = random_rows(np.random.default_rng(8), 2, 48)
+    with pytest.raises(InputError, match="watch"):
+        SafetyTransformer(config).apply({"params": params}, *batch.inputs)
+
+
 def run_values(**changes):
     values = cli.load_config("configs/signal.py").to_dict() | {"init_from": "runs/base", "template": "plain"}
     return values | {"model": dict(preset="tiny", safety_signal=True)} | changes
@@ -219,3 +229,11 @@ def test_a_config_of_a_read_out_is_one_of_a_frozen_unseen_signal():
     ):
         with pytest.raises(InputError, match=said):
             to_train_config(run_values(**changes))
+
+
+@pytest.mark.slow
+def test_read_outs_on_a_mesh_are_those_of_one_device():
+    here = pathlib.Path(__file__).parent
+    done = subprocess.run([sys.executable, here / "readout_meshes.py"], capture_output=True, text=True, cwd=here.parent)
+    assert done.returncode == 0, done.stdout + done.stderr[-4000:]
+    assert done.stdout.count("right:") == 6, done.stdout

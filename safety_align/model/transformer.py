@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align import sharding
+from safety_align.errors import InputError
 from safety_align.model.attention import rotary_angles
 from safety_align.model.cache import Cache, Write
 from safety_align.model.config import TransformerConfig
@@ -136,7 +137,14 @@ class SafetyTransformer(nn.Module):
             gives those of tokens and of `[CLS]`.
           positions: [B, S] int32 position ids (0 for `[CLS]`, then 1, 2, … per segment).
           routing: who attends to whom; fields [B, S] and [B, M].
+
+        Raises InputError for a signal that stands beside the tokens.
         """
+        if self.config.safety_signal and not self.config.signal.in_stream:
+            raise InputError(
+                f"a signal of kind {self.config.signal.kind!r} (rank {self.config.signal.rank}) does not stand among the tokens: "
+                "model.watch.watch has its checks, and the language model's output beside them"
+            )
         hidden, cache = self.hidden(tokens, positions, routing)
         logits = sharding.constrain(self.lm_logits(hidden), sharding.BATCH, sharding.LENGTH, sharding.ACT_VOCAB)
         return Output(logits, self.read_checks(hidden, routing), cache)
@@ -305,4 +313,4 @@ def init_params(config: TransformerConfig, key: jax.Array):
     tokens = jnp.zeros((1, 2), jnp.int32)
     none = jnp.zeros((1, 0), jnp.int32)
     routing = Routing(tokens, tokens.astype(bool), none, jnp.zeros((1, 0, 2), jnp.int32))
-    return SafetyTransformer(config).init(key, tokens, tokens, routing)["params"]
+    return SafetyTransformer(config).init(key, tokens, tokens, routing, method="hidden")["params"]
