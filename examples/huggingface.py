@@ -1,9 +1,9 @@
 """A safety signal for a Hugging Face model: python -m examples.huggingface DIR [STEPS]
 
 DIR is a directory as `transformers` saves it, of a family that docs/interop.md names. The language model stays frozen and
-is not changed: `[CLS]` is seen by no token, and only its embedding and head are trained, here to tell malicious questions
-from benign ones of the generated corpus. Then the model answers through the gate. A demonstration in a page; a
-signal worth having is trained by launch.train.
+is not changed: a probe of its hidden states is trained beside it, here to tell malicious questions from benign ones of the
+generated corpus. Then the model answers through the gate. A demonstration in a page; a signal worth having is trained by
+launch.train (configs/signal.py).
 """
 
 import dataclasses
@@ -14,13 +14,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from safety_align import Batch, Generator, Request, RowShape, SafetyTransformer
+from safety_align import Batch, Generator, Request, RowShape
 from safety_align.data.embedded import embedded_examples
 from safety_align.decoding import GateConfig
 from safety_align.decoding.scoring import query_segment, score_queries
 from safety_align.interop import load_model
-from safety_align.model import add_signal
+from safety_align.model import SignalConfig, add_signal
 from safety_align.model.readout import is_signal
+from safety_align.model.watch import watch
 
 LENGTH = 96
 """Slots of a row: longer questions are left out."""
@@ -29,14 +30,15 @@ LENGTH = 96
 def main(directory: str, steps: int = 60) -> tuple[float, float]:
     """Trains, prints; returns the first check's accuracy on questions of new kinds, before and after."""
     bundle = load_model(directory, dtype="float32")
-    config, params = add_signal(bundle.model_config, bundle.params, jax.random.key(0))
+    kind = dataclasses.replace(bundle.model_config, signal=SignalConfig("probe"))
+    config, params = add_signal(kind, bundle.params, jax.random.key(0))
     frozen = {name: value for name, value in params.items() if not is_signal(name)}
     signal = {name: value for name, value in params.items() if is_signal(name)}
-    optimizer = optax.adam(2e-2)
+    optimizer = optax.adam(5e-3)
     state = optimizer.init(signal)
 
     def loss(signal, frozen, batch):
-        logits = SafetyTransformer(config).apply({"params": frozen | signal}, *batch.inputs).safety_logits
+        logits = watch(config, frozen | signal, *batch.inputs).safety_logits  # forward only, but for the probe
         return jnp.mean(optax.sigmoid_binary_cross_entropy(logits, batch.cls_labels))
 
     @jax.jit
