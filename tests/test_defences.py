@@ -28,6 +28,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 def test_a_filter_refuses_what_its_check_flags_and_answers_the_rest_as_the_model_does():
     scores = score_queries(BUNDLE, [request.turns for request in REQUESTS])
     gate = dataclasses.replace(GATE, threshold=float(np.median(scores)))

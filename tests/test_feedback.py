@@ -43,7 +43,8 @@ class Listening:
         return [Verdict("refusal" if i else "compliance", 0.0 if i else 0.75) for i in range(len(exchanges))]
 
 
-@pytest.mark.parametrize("gate", ["off", pytest.param(GateConfig(dependence="low"), marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("gate", ["off", GateConfig(dependence="low")])
 def test_three_rounds_of_a_model_that_never_refuses_are_one_long_answer(gate):
     recorded = Recorded(Generator(BUNDLE, gate).generate)
     attack, judge = FeedbackPrefill(tokens=4, new_tokens=5, rounds=3), Listening()

@@ -204,6 +204,7 @@ def test_sigterm_saves_and_the_run_goes_on_to_the_bit(whole, tmp_path, monkeypat
     assert losses_of(workdir) == losses_of(whole[0])
 
 
+@pytest.mark.slow
 def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp_path, monkeypatch):
     class Poisoned(loop.Pipeline):
         count = 0
@@ -221,6 +222,7 @@ def test_a_non_finite_loss_names_its_step_and_keeps_the_last_good_checkpoint(tmp
     assert load_run(tmp_path / "run").step == 2
 
 
+@pytest.mark.slow
 def test_another_config_is_refused_and_what_may_differ_is_not(whole):
     workdir, _ = whole
     before = (workdir / "config.json").read_text()

@@ -45,9 +45,7 @@ READOUTS = {
     "shallow": SignalConfig("row_deep", depths=(1, 2)),
     "probe": SignalConfig("probe", depths=(1, 2), heads=3, features=5),
 }
-EVERY = [
-    pytest.param(name, marks=[pytest.mark.slow] if name in ("paper", "adapted", "shallow") else []) for name in READOUTS
-]
+EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name != "probe" else []) for name in READOUTS]
 
 
 def model_of(name: str, seed: int = 0):
@@ -125,7 +123,7 @@ def test_a_check_of_whole_rows_is_the_check_over_a_cache(name):
     assert compared > 10
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[pytest.mark.slow] if n != "probe" else []) for n in READOUTS])
+@pytest.mark.parametrize("name", EVERY)
 def test_training_moves_the_signal_and_nothing_else(name):
     config, params = model_of(name)
     batch, _ = random_rows(np.random.default_rng(4), 2, 48)

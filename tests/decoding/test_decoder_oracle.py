@@ -279,7 +279,7 @@ MET = [(name, *CASES[(i + j) % 3]) for i, name in enumerate(GATES) for j in rang
 MET += [("periodic_strict", -3.0, 2), ("periodic_strict", -3.0, 5)]
 
 
-FAST = (("medium_rewind", 1), ("medium_insert", 2), ("off", 0), ("periodic_strict", 5))
+FAST = (("medium_rewind", 1), ("medium_insert", 2), ("off", 0))
 """(gate, seed) whose cases are no slow tests; CI runs all."""
 
 

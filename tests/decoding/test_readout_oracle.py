@@ -37,8 +37,8 @@ def make_params(seed: int, bias: float, config=None):
 
 
 CASES = (
-    ("deep", "medium_insert", -1.0, 1),
     ("probe", "medium_rewind", -0.5, 1),
+    ("deep", "medium_insert", -1.0, 1),
     ("adapted", "medium_rewind", 0.0, 0),
     ("deep", "periodic", 0.0, 2),
     ("shallow", "low", 0.0, 1),
@@ -47,10 +47,10 @@ CASES = (
     ("probe", "query_too", -0.5, 2),
     ("shallow_probe", "all", 0.0, 1),
 )
-FIRST_TWO = [pytest.param(*case, marks=[pytest.mark.slow] if i > 1 else []) for i, case in enumerate(CASES)]
+FIRST = [pytest.param(*case, marks=[pytest.mark.slow] if i else []) for i, case in enumerate(CASES)]
 
 
-@pytest.mark.parametrize("readout, gate, bias, seed", FIRST_TWO)
+@pytest.mark.parametrize("readout, gate, bias, seed", FIRST)
 def test_cached_decoding_equals_full_forward(readout, gate, bias, seed, monkeypatch):
     monkeypatch.setattr(oracle, "CONFIG", config_of(readout))
     monkeypatch.setattr(oracle, "make_params", make_params)
@@ -58,9 +58,8 @@ def test_cached_decoding_equals_full_forward(readout, gate, bias, seed, monkeypa
     oracle.check_decoding(gate, bias, seed)
 
 
-@pytest.mark.parametrize(
-    "readout", [pytest.param(name, marks=[pytest.mark.slow] if name != "probe" else []) for name in READOUTS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("readout", READOUTS)
 def test_answers_of_a_silent_gate_are_the_plain_model_s(readout):
     """Token for token, whatever the signal says: greedy and sampled rows, with a prefilled answer and without."""
     config = config_of(readout)
