@@ -2,10 +2,12 @@
 
 The language model is frozen and does not feel the signal (`routing.visible=False`, and the gate's with it): its answers are
 the plain model's until the decoder acts. Shape, tokenizer, chat template and dtype are the model's own (docs/interop.md).
-Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`; `lm_loss` stays what the
-model's is. A step reads 8 rows of 512 tokens: made for one GPU; on CPUs with models of some millions of parameters.
+Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`. A step reads 8 rows of 512
+tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model take two minutes on one H100.
 
     python -m launch.train --config=configs/signal.py --workdir=runs/signal --config.init_from=Qwen/Qwen2.5-0.5B-Instruct
+
+`--config.signal.kind=row_deep --config.signal.rank=8`: another read-out (docs/method.md section 11).
 """
 
 from ml_collections import ConfigDict

@@ -89,18 +89,20 @@ def shorten(values: dict, config: str) -> None:
         *groups, last = path.split("/")
         group = values
         for name in groups:
-            group = group[name]
-        group[last] = value
+            group = group[name] if group is not None else None
+        if group is not None:  # what the command line has left out stays out
+            group[last] = value
     values["variants"] = {name: values["variants"][name] for name in values["order"]}
 
 
 def filled(value, model: str):
-    """`value` with the config's `model` where it says "{model}"."""
+    """`value` with the config's `model` where it says "{model}", and the last part of its path where it says "{name}"."""
     if isinstance(value, dict):
         return {key: filled(entry, model) for key, entry in value.items()}
     if isinstance(value, list | tuple):
         return tuple(filled(entry, model) for entry in value)
-    return value.replace("{model}", model) if isinstance(value, str) else value
+    name = pathlib.PurePath(model.partition("@")[0]).name
+    return value.replace("{model}", model).replace("{name}", name) if isinstance(value, str) else value
 
 
 def train_all(runs) -> bool:

@@ -11,6 +11,7 @@ from launch.compare import filled, shorten
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request, score_queries
+from safety_align.decoding.config import FIXED_REFUSAL
 from safety_align.errors import InputError
 from safety_align.evaluation.changed import ANSWERS, with_changes
 from safety_align.evaluation.defences import InputFilter, SystemPrompt, with_system_prompt
@@ -38,7 +39,7 @@ def test_a_filter_refuses_what_its_check_flags_and_answers_the_rest_as_the_model
     for score, ours, theirs in zip(scores, found, answers, strict=True):
         assert ours.refused == (score >= gate.threshold) and ours.query_score == pytest.approx(score)
         assert (ours.response, ours.token_ids == theirs.token_ids) == (
-            (gate.refusal_text, False) if ours.refused else (theirs.response, True)
+            (FIXED_REFUSAL, False) if ours.refused else (theirs.response, True)
         )
     assert {answer.refused for answer in found} == {True, False}
 
@@ -83,7 +84,7 @@ def test_a_comparison_s_short_version_measures_less_of_the_same():
     assert set(values["variants"]) == set(values["order"]) == {"ungated", "gated"}
     assert values["variants"]["ungated"]["checkpoint"] == "DIR"
     ((workdir, _, changes),) = values["train"]
-    assert workdir == values["variants"]["gated"]["checkpoint"] and changes["init_from"] == "DIR"
+    assert workdir == values["variants"]["gated"]["checkpoint"] == "runs/DIR_probe" and changes["init_from"] == "DIR"
     kept = {name for name, attack in values["eval"]["measurements"]["attacks"].items() if attack is not None}
     assert {"direct", "prefill_10", "prefill_20", "gcg_transfer"} == kept < set(attacks)
     with pytest.raises(InputError, match="short version"):

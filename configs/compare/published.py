@@ -3,7 +3,7 @@
     python -m launch.compare --config=configs/compare/published.py --config.model=DIR --output=runs/published [--quick]
 
 DIR is a Hugging Face directory or a hub name. Trains the signals that are missing, all read-outs on the same data. `--quick`
-trains the default one alone, and attacks 20 behaviours with the most telling attacks.
+trains the default one alone, and attacks 20 behaviours with the most telling attacks, whatever else is set.
 """
 
 from ml_collections import ConfigDict
@@ -23,10 +23,14 @@ def get_config() -> ConfigDict:
     config.eval = evaluation.get_config()
     config.model = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
     config.train = tuple(
-        (f"runs/signal_{kind}", "configs/signal.py", {"init_from": "{model}", "signal.kind": kind, "signal.rank": rank})
+        (
+            f"runs/{{name}}_{kind}",
+            "configs/signal.py",
+            {"init_from": "{model}", "signal.kind": kind, "signal.rank": rank},
+        )
         for kind, rank in (("probe", 0), ("row_deep", 8), ("row", 8))
     )
-    signals = dict(probe="runs/signal_probe", row_deep="runs/signal_row_deep", row="runs/signal_row")
+    signals = {kind: f"runs/{{name}}_{kind}" for kind in ("probe", "row_deep", "row")}
     config.variants = columns = variants.published("{model}", signals)
     config.order = tuple(columns)
     # What --quick changes.

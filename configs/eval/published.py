@@ -2,7 +2,8 @@
 
     python -m launch.evaluate --config=configs/eval/published.py --checkpoint=runs/signal --output=runs/eval_signal
 
-At least 100 behaviours an attack; on two cores a 0.5B model takes hours, see configs/compare/published.py.
+100 behaviours an attack, 25 of them under the sampling grid and 50 best of 16, which multiply. On two cores a 0.5B model takes
+hours: configs/compare/published.py has a short version.
 """
 
 from ml_collections import ConfigDict

@@ -61,13 +61,15 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
 
     The row is `prompt, [CLS], prefilled answer, copies of [CLS]`, with an invisible `[CLS]` behind the answer instead:
     what belongs together stands together, with padding at the ends only, as some attention kernels need it (cudnn.py).
+    Checks beside the language model (watch.py) take no slots: the row is that of the decoder without a gate.
     """
     layout, gate = decoder.layout, decoder.gate
     rows, copies = batch.prompt.shape[0], decoder.inner_windows
     inside = jnp.arange(layout.prompt) >= layout.prompt - batch.prompt_length[:, None]
     filled = jnp.arange(layout.prefill) < batch.prefill_length[:, None]
     window, used = prefill_windows(batch.prefill_length, copies, gate) if copies else (None, jnp.zeros((rows, 0), bool))
-    signal = jnp.full((rows, 0 if gate is None else 1), True)
+    beside = gate is not None and not decoder.model.signal.in_stream
+    signal = jnp.full((rows, 0 if gate is None or beside else 1), True)
     visible = gate is not None and gate.visible
     # (tokens, is a token or a [CLS] in use, is an ordinary token, is content, segment) of each part of the row.
     answer = batch.prefill, filled, filled, filled, 1
@@ -75,16 +77,18 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     parts = [
         (batch.prompt, inside, inside, batch.prompt_content & inside, 1),
         *((cls, answer) if visible else (answer, cls)),
-        (jnp.full(used.shape, CLS_TOKEN), used, jnp.zeros_like(used), jnp.zeros_like(used), -1),
     ]
+    if not beside:
+        parts.append((jnp.full(used.shape, CLS_TOKEN), used, jnp.zeros_like(used), jnp.zeros_like(used), -1))
     tokens, _, ordinary, content = (jnp.concatenate([part[i] for part in parts], axis=1) for i in range(4))
     # Padding is segment 0: no token of segment 1 sees it, nor what is -1.
     segments = jnp.concatenate([part[4] * part[1].astype(jnp.int32) for part in parts], axis=1)
     first = layout.prompt + signal.shape[1] * visible
-    at_cls = layout.prompt if visible else layout.prompt + layout.prefill
+    # Beside: any slot of the segment stands for its checks; the prompt ends in this one.
+    at_cls = layout.prompt - 1 if beside else layout.prompt if visible else layout.prompt + layout.prefill
     routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
     positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
-    if gate is None or decoder.model.signal.in_stream:
+    if not beside:
         hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
         logits = apply(decoder, params, "read_checks", hidden, routing)
     else:
@@ -92,14 +96,16 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
-    own = 1 if gate is None else slice(at_cls, at_cls + 1)  # the query's [CLS]; the slot aside, behind it, is blank
+    own = (
+        1 if gate is None or beside else slice(at_cls, at_cls + 1)
+    )  # the query's [CLS]; the slot aside, behind it, is blank
     slots = [slice(layout.prompt), own, 1, slice(first, first + layout.prefill), layout.steps]
     return last, logits, cache.arrange(slots)
 
 
 def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first: int, at_cls: int):
     """`cls_index`, `cls_range` and `cls_also` of the first pass: the query's `[CLS]` at slot `at_cls`, then the copies;
-    the prefilled answer stands from slot `first` on."""
+    the prefilled answer stands from slot `first` on. Copies beside the language model have no slots of their own."""
     rows, copies = used.shape
     if decoder.gate is None:
         return jnp.full((rows, 1), IGNORED, jnp.int32), jnp.zeros((rows, 1, 2), jnp.int32)
@@ -108,6 +114,8 @@ def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first
     if window is None:
         return index, query
     behind = max(at_cls + 1, first + decoder.layout.prefill) + jnp.arange(copies)
+    if not decoder.model.signal.in_stream:
+        behind = jnp.full(copies, at_cls)
     index = jnp.concatenate([index, jnp.where(used, behind, IGNORED)], axis=1)
     response = jnp.stack([first + window.start, first + window.stop], axis=-1)
     also = jnp.where(window.query[..., None], query, 0)

@@ -8,6 +8,7 @@ from jax.sharding import Mesh
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Request, Result
+from safety_align.decoding.config import FIXED_REFUSAL
 from safety_align.decoding.scoring import score_queries
 from safety_align.text import Turn
 
@@ -47,10 +48,10 @@ class InputFilter(TargetModel):
         """See `TargetModel.answer`."""
         results = super().answer(requests, max_new_tokens)
         scores = score_queries(self.bundle, [request.turns for request in requests], self.mesh)
-        refusal = self.bundle.template.encode_response(self.bundle.tokenizer, self.gate.refusal_text)
+        refusal = self.bundle.template.encode_response(self.bundle.tokenizer, FIXED_REFUSAL)
         return [
             dataclasses.replace(
-                result, response=self.gate.refusal_text, token_ids=[int(i) for i in refusal], refused=True, query_score=score,
+                result, response=FIXED_REFUSAL, token_ids=[int(i) for i in refusal], refused=True, query_score=score,
                 max_score=score, status="malicious_query", transition_step=0, refusal_start=0, stop_reason="refusal_end",
             )
             if score >= self.gate.threshold

@@ -19,8 +19,7 @@ fact or of any use; a small model "complies" by going on in words. Sampling coun
 setting of the grid is answered. New tokens are capped, not the total length. Intervals are Wilson 95&nbsp;%;
 several prompts of one goal, and windows of answers to one prompt, count as dependent.</p>
 <p>Benign refused: refused by the gate, or by the words of the answer. Perplexity is per token of the models' own
-tokenizer. These are small models trained from scratch: the figures compare variants and say nothing about large
-models.</p>
+tokenizer. The figures compare variants of these models and say nothing about larger ones.</p>
 """
 
 _STYLE = """

@@ -86,9 +86,9 @@ def _found(path: str | os.PathLike) -> tuple[pathlib.Path, str | None]:
 def stored_dtype(path: pathlib.Path) -> str:
     """ "bfloat16" or "float32": what a Hugging Face directory is read as by default: bfloat16 if all its weights are.
     Where they are not there (yet), what config.json says."""
-    if any(path.glob("*.safetensors")):
+    try:
         found = {entry.dtype for entry in open_checkpoint(path).values()} == {"BF16"}
-    else:
+    except InputError:  # not all there: a download that broke off, say; loading will say what is wrong
         values = read_model_config(path)
         found = (values.get("dtype") or values.get("torch_dtype")) == "bfloat16"
     return "bfloat16" if found else "float32"

@@ -135,7 +135,9 @@ class TransformerConfig:
         number("model.rope_theta", self.rope_theta, *ROPE_THETA)
         if self.sliding_window is not None:
             integer("model.sliding_window", self.sliding_window, 1)
-        self.signal.depths_of(self.layers)  # raises for depths that the model has not
+        if self.signal.kind != "row":  # spelled out, so that a stored signal keeps to what it was trained with
+            depths = self.signal.depths_of(self.layers)
+            object.__setattr__(self, "signal", dataclasses.replace(self.signal, depths=depths))
         if self.heads % self.kv_heads:
             raise InputError(f"model.heads ({self.heads}) must be a multiple of model.kv_heads ({self.kv_heads})")
         if self.head_dim % 2:

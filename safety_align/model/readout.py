@@ -19,8 +19,8 @@ from safety_align.errors import InputError
 
 KINDS = ("row", "row_deep", "probe")
 
-PARTS = {"row_deep": (3, 6), "probe": (4, 8)}
-"""Where a kind reads unless told otherwise: after these twelfths of the layers, and evenly between them."""
+PARTS = {"row_deep": (4, 10), "probe": (4, 8)}
+"""Where a kind reads unless told otherwise: from the one to the other of these twelfths of the layers, every second of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SignalConfig:
             if self.depths[-1] > layers:
                 raise InputError(f"signal.depths {list(self.depths)} reach beyond the model's {layers} layers")
             return self.depths
-        first, last = PARTS[self.kind] if self.kind == "probe" else (4, 10)
+        first, last = PARTS[self.kind]
         found = {max(1, round(layers * part / 12)) for part in range(first, last + 1, 2)}
         return tuple(sorted(found))
 
@@ -172,14 +172,19 @@ class Adapter:
 def probe_features(params: dict, index: int, normed: jax.Array) -> jax.Array:
     """Hidden states [..., D] after depth number `index`, normed as the next layer reads them → features [..., W]."""
     wide = normed.astype(jnp.float32)
-    return jax.nn.gelu(wide @ params["probe_in"][index] + params["probe_in_bias"][index])
+    return jax.nn.gelu(_product32(wide, params["probe_in"][index]) + params["probe_in_bias"][index])
 
 
 def probe_scores(params: dict, features: list[jax.Array]) -> jax.Array:
     """Features of all depths, each [..., W] → [..., 2 J], float32: of every pooling how much a token counts (log), and what
     it says. All that a later check needs of a token."""
     joined = jnp.concatenate(features, axis=-1)
-    return joined @ jnp.concatenate([params["probe_key"], params["probe_value"]], axis=-1)
+    return _product32(joined, jnp.concatenate([params["probe_key"], params["probe_value"]], axis=-1))
+
+
+def _product32(a: jax.Array, b: jax.Array) -> jax.Array:
+    """In float32 where products of float32 matrices are of fewer bits by default."""
+    return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 def pool(params: dict, scores: jax.Array, reads: jax.Array) -> jax.Array:

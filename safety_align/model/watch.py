@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from safety_align.errors import InputError
-from safety_align.model.attention import rotary_angles
+from safety_align.model.attention import in_parts, rotary_angles
 from safety_align.model.cache import Cache, LayerCache
 from safety_align.model.config import TransformerConfig
 from safety_align.model.layers import Block, RMSNorm
@@ -38,7 +38,8 @@ def watch(
     routing: Routing,
     whole: bool = False,
 ) -> Watched:
-    """The checks of whole rows; arguments as of `SafetyTransformer.__call__`. Slots of `[CLS]` are padding to the tokens.
+    """The checks of whole rows; arguments as of `SafetyTransformer.__call__`. Slots of `[CLS]` are padding to the tokens;
+    where vectors [B, S, D] are given in place of tokens every slot is a token's, and gradients reach the vectors.
 
     `whole`: run the language model to its end, and return what it has; layers must be unrolled then.
     """
@@ -50,14 +51,12 @@ def watch(
     plain = jax.lax.stop_gradient({name: value for name, value in params.items() if not is_signal(name)})
     model = SafetyTransformer(config)
     segments, none = routing.segments, jnp.zeros((len(tokens), 0), jnp.int32)
-    lm_routing = Routing(
-        jnp.where(tokens == CLS_TOKEN, -jnp.abs(segments), segments),
-        routing.content,
-        none,
-        jnp.zeros((len(tokens), 0, 2), jnp.int32),
-    )
+    soft = tokens.ndim == 3
+    stop = (lambda x: x) if soft else jax.lax.stop_gradient
+    own = segments if soft else jnp.where(tokens == CLS_TOKEN, -jnp.abs(segments), segments)
+    lm_routing = Routing(own, routing.content, none, jnp.zeros((len(tokens), 0, 2), jnp.int32))
     reads, used = check_reads(routing), routing.cls_index < segments.shape[1]
-    x = jax.lax.stop_gradient(model.apply({"params": params}, tokens, method="embed"))
+    x = stop(model.apply({"params": params}, tokens, method="embed"))
     angles = rotary_angles(positions, config)
     block, depths = Block(config), config.signal.depths_of(config.layers)
 
@@ -117,13 +116,13 @@ def watch(
         x, rows = through(begin, depth, x, rows, layers)
         begin = depth
         if rows is None:
-            features.append(probe_features(signal, number, jax.lax.stop_gradient(normed(x, depth))))
+            features.append(probe_features(signal, number, stop(normed(x, depth))))
         else:
             logits += model.apply({"params": params}, normed(rows, depth), number, method="safety_logit")
     scores = None
     if rows is None:
         scores = probe_scores(signal, features)
-        logits = pool(signal, scores, reads)
+        logits = in_parts(lambda part: pool(signal, scores, part), reads)
     logits = jnp.where(used, logits, 0.0)
     if not whole:
         return Watched(logits)

@@ -31,7 +31,7 @@ from safety_align.decoding.canaries import Canary, check_canaries, check_signal
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
-from safety_align.model import TransformerConfig, abstract_params
+from safety_align.model import SignalConfig, TransformerConfig, abstract_params
 from safety_align.strict_json import check_dataclass, check_type, read_json
 from safety_align.text import load_template, load_tokenizer
 from safety_align.training import integrity
@@ -282,6 +282,8 @@ def _identify(path: pathlib.Path):
     where = str(workdir / "config.json")
     known = check_type(config, _Config, where)
     tokenizer = load_tokenizer(workdir)
+    if isinstance(signal := known.model.get("signal"), dict):
+        check_dataclass(signal, SignalConfig, f"{where}: model.signal")
     model_config = check_dataclass(known.model, TransformerConfig, f"{where}: model")
     template = load_template(known.template, tokenizer)
     if tokenizer.vocab_size > model_config.vocab_size:

@@ -113,7 +113,6 @@ class TrainConfig:
     def __post_init__(self):
         at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
         check_fields(self, seed=0, lambda_cls=0, **dict.fromkeys(at_least_1, 1))
-        Objective(self.model, trainable=self.trainable)  # raises for a `trainable` that is none
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
         if self.pipeline.batch_size % self.accumulation:
@@ -123,6 +122,7 @@ class TrainConfig:
         if (self.routing is not None) != self.model.safety_signal:
             raise InputError("routing is given if and only if model.safety_signal is true")
         self._settle_gate()
+        _ = self.objective  # raises for a `trainable` that is none, and a signal that cannot stand where it is
         if self.routing is not None and self.routing.windows > self.pipeline.checks_per_row:
             raise InputError(
                 f"routing.windows ({self.routing.windows}) must not exceed data.checks_per_row "
@@ -151,11 +151,6 @@ class TrainConfig:
         shown = {name: getattr(self.routing, name) for name in SHOWN}
         if self.gate is None:
             object.__setattr__(self, "gate", GateConfig(**shown))
-        if not self.model.signal.in_stream and not self.beside:
-            raise InputError(
-                f"model.signal.kind {self.model.signal.kind!r} (rank {self.model.signal.rank}) stands beside a frozen language "
-                'model: set trainable="signal", routing.visible=False and routing.beside=True'
-            )
         if self.beside and self.trainable != "signal":
             raise InputError('routing.beside trains the signal alone: set trainable="signal"')
         for name, value in shown.items():

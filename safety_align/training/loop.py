@@ -26,7 +26,7 @@ from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
 from safety_align.model.config import RUNTIME_FIELDS
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import is_signal, signal_shapes
 from safety_align.routing import Kind
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
@@ -224,6 +224,15 @@ def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundl
     """The model that a run begins with, of the run's shape, with a tokenizer that its template can use."""
     start = load(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
+    if config.model.safety_signal and start.model_config.safety_signal:
+        ours, theirs = (
+            (c.signal.kind, c.signal.depths_of(c.layers), signal_shapes(c)) for c in (config.model, start.model_config)
+        )
+        if ours != theirs:
+            raise InputError(
+                f"init_from {config.init_from} has a safety signal of kind {theirs[0]!r} that reads layers {list(theirs[1])}, "
+                f"the config's is {ours[0]!r} and reads {list(ours[1])}, or has other sizes: start from the model without it"
+            )
     load_template(config.template, start.tokenizer)
     return start
 

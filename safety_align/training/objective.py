@@ -44,6 +44,12 @@ class Objective:
         if self.beside and self.trainable != "signal":
             raise InputError('a signal beside the language model is trained alone: set trainable="signal"')
 
+        if self.model.safety_signal and not (self.model.signal.in_stream or self.beside):
+            raise InputError(
+                f"a signal of kind {self.model.signal.kind!r} (rank {self.model.signal.rank}) stands beside a frozen language "
+                'model: set trainable="signal", routing.visible=False and routing.beside=True'
+            )
+
     def on(self, mesh: jax.sharding.Mesh) -> "Objective":
         """The same, with the attention backend of the mesh's devices."""
         return dataclasses.replace(self, model=for_mesh(self.model, mesh))

@@ -10,7 +10,7 @@ import sys
 import jax
 import numpy as np
 import pytest
-from make import SIGNAL, random_params
+from make import random_params
 
 from configs import signal
 from launch import check, cli, training
@@ -18,7 +18,7 @@ from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.start import with_start
 from safety_align.model import preset
-from safety_align.model.readout import SignalConfig
+from safety_align.model.readout import SignalConfig, is_signal
 from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
@@ -186,7 +186,7 @@ def test_a_signal_is_trained_beside_a_model_of_the_hub_and_goes_on_without_it(di
     assert other.returncode == 2 and "HF_HUB_OFFLINE is set" in other.stderr
     # The language model is the one that came, to the bit; the signal learned, and the gate shows what training showed.
     bundle, before = load_run(run), load_pretrained(directory, dtype="float32").params
-    after = {name: value for name, value in bundle.params.items() if name not in SIGNAL}
+    after = {name: value for name, value in bundle.params.items() if not is_signal(name)}
     assert all(jax.tree.leaves(jax.tree.map(np.array_equal, before, after)))
-    assert np.abs(bundle.params["safety_kernel"]).max() > 0 and not bundle.gate.visible
+    assert np.abs(bundle.params["probe_value"]).max() > 0 and not bundle.gate.visible
     assert cli.EXIT_BAD_INPUT == 2
