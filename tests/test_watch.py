@@ -13,13 +13,17 @@ import pytest
 from make import TINY, random_params, random_rows, random_segment
 
 from launch import cli
+from safety_align.bundle import Bundle
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, Write, unroll
-from safety_align.model.readout import SignalConfig, is_signal, signal_shapes
+from safety_align.model.attention import COPIES, in_parts
+from safety_align.model.readout import SignalConfig, is_signal, pool, signal_shapes
 from safety_align.model.watch import watch
 from safety_align.placement import Batch, RowShape
 from safety_align.routing import CLS_TOKEN, IGNORED, check_reads
+from safety_align.text import get_template
 from safety_align.training.from_dict import to_train_config
+from safety_align.training.loop import _load_start
 from safety_align.training.losses import Totals
 from safety_align.training.objective import Objective
 
@@ -207,6 +211,57 @@ def test_a_signal_beside_the_tokens_is_not_looked_for_among_them():
         SafetyTransformer(config).apply({"params": params}, *batch.inputs)
 
 
+def test_vectors_in_place_of_tokens_are_read_and_feel_gradients():
+    """An attacker's soft prompt: the same logits, and a slope to follow."""
+    config, params = model_of("probe")
+    rng = np.random.default_rng(9)
+    segments = [dataclasses.replace(random_segment(rng, 6, 9, 2), beside=True) for _ in range(2)]
+    tokens, positions, routing = Batch.of([[s] for s in segments], RowShape(24, checks=4)).inputs
+    vectors = applied(config, "embed", params, tokens)
+    hard = watched(config, params, tokens, positions, routing).safety_logits
+    soft = watched(config, params, vectors, positions, routing).safety_logits
+    np.testing.assert_allclose(soft, hard, atol=1e-5)
+
+    @jax.jit
+    def total(vectors):
+        return watch(config, params, vectors, positions, routing).safety_logits.sum()
+
+    slope = np.abs(jax.jit(jax.grad(total))(vectors)).max(-1)
+    read = np.asarray(check_reads(routing)).any(axis=1)
+    assert read.sum() > 5 and (slope[read] > 0).all()
+
+
+def test_many_checks_of_a_probe_are_pooled_in_parts():
+    rng = np.random.default_rng(10)
+    params = {"safety_bias": np.float32(0.5)}
+    scores, reads = rng.normal(size=(2, 30, 6)).astype(np.float32), rng.random((2, COPIES + 6, 30)) < 0.3
+    whole = pool(params, scores, reads)
+    parts = in_parts(lambda part: pool(params, scores, part), jnp.asarray(reads))
+    np.testing.assert_allclose(parts, whole, atol=1e-6)
+    keys, values = scores[1, reads[1, 3]][:, :3], scores[1, reads[1, 3]][:, 3:]
+    weights = np.exp(keys) / np.exp(keys).sum(0)
+    np.testing.assert_allclose(whole[1, 3], (weights * values).sum() + 0.5, rtol=1e-5)
+    np.testing.assert_allclose(pool(params, scores, 0 * reads), 0.5)  # no evidence
+
+
+def test_a_signal_that_is_looked_for_in_the_wrong_place_is_said():
+    config, _ = model_of("probe")
+    for options in ({}, dict(trainable="signal")):
+        with pytest.raises(InputError, match="routing.beside=True"):
+            Objective(config, **options)
+    with pytest.raises(InputError, match="trained alone"):
+        Objective(config, beside=True)
+
+
+def test_a_run_does_not_begin_with_the_arrays_of_another_read_out():
+    begun = to_train_config(run_values(signal=dict(kind="probe", depths=[1])))
+    for other in (dict(kind="probe", depths=[2]), dict(kind="row_deep", rank=2), dict(kind="row")):
+        there = to_train_config(run_values(signal=other)).model
+        bundle = Bundle(there, {}, None, get_template("plain"))
+        with pytest.raises(InputError, match="start from the model without it"):
+            _load_start(begun, None, lambda *_, bundle=bundle, **__: bundle)
+
+
 def run_values(**changes):
     values = cli.load_config("configs/signal.py").to_dict() | {"init_from": "runs/base", "template": "plain"}
     return values | {"model": dict(preset="tiny", safety_signal=True)} | changes
@@ -234,4 +289,4 @@ def test_read_outs_on_a_mesh_are_those_of_one_device():
     here = pathlib.Path(__file__).parent
     done = subprocess.run([sys.executable, here / "readout_meshes.py"], capture_output=True, text=True, cwd=here.parent)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-    assert done.stdout.count("right:") == 6, done.stdout
+    assert done.stdout.count("right:") == 4, done.stdout
