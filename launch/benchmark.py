@@ -116,10 +116,11 @@ def main() -> int:
     if as_json:
         print(json.dumps(found))
         return cli.EXIT_OK
+    wide = max(18, *map(len, found))
     for name, value in found.items():
         for key, cell in value.items() if isinstance(value, dict) else [("", value)]:
             shown = f"{cell:,.3f}" if isinstance(cell, float) else "–" if cell is None else f"{cell:,}"
-            print(f"{name:18} {key:12} {shown}")
+            print(f"{name:{wide}} {key:12} {shown}")
     return cli.EXIT_OK
 
 
