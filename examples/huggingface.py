@@ -20,7 +20,7 @@ from safety_align.decoding import GateConfig
 from safety_align.decoding.scoring import query_segment, score_queries
 from safety_align.interop import load_model
 from safety_align.model import SignalConfig, add_signal
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import split_signal
 from safety_align.model.watch import watch
 
 LENGTH = 96
@@ -32,8 +32,7 @@ def main(directory: str, steps: int = 60) -> tuple[float, float]:
     bundle = load_model(directory, dtype="float32")
     kind = dataclasses.replace(bundle.model_config, signal=SignalConfig("probe"))
     config, params = add_signal(kind, bundle.params, jax.random.key(0))
-    frozen = {name: value for name, value in params.items() if not is_signal(name)}
-    signal = {name: value for name, value in params.items() if is_signal(name)}
+    signal, frozen = split_signal(params)
     optimizer = optax.adam(5e-3)
     state = optimizer.init(signal)
 

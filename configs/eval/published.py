@@ -8,26 +8,19 @@ hours: configs/compare/published.py has a short version.
 
 from ml_collections import ConfigDict
 
+from configs.eval import small
+from configs.eval.small import named
+
 PREFILLS = (5, 10, 20, 40, 100)
 """Lengths in tokens."""
 
 
 def get_config() -> ConfigDict:
-    return ConfigDict(
-        dict(
-            gate={},
-            data_dir="../shared/data",
-            cache_dir="~/.cache/safety_align",
-            measurements=dict(attacks=attacks(), benign=benign(), head=head()),
-            judge=dict(kind="refusal_rules"),
-            behaviors=100,
-            benign=100,
-            head_examples=400,
-            max_new_tokens=64,
-            batch_size=32,
-            seed=0,
-        )
-    )
+    config = small.get_config()
+    config.measurements = dict(attacks=attacks(), benign=benign(), head=small.head())
+    config.behaviors = 100
+    config.benign = 100
+    return config
 
 
 def attacks() -> ConfigDict:
@@ -51,33 +44,8 @@ def attacks() -> ConfigDict:
 
 def benign() -> ConfigDict:
     return named(
-        alpaca=dict(kind="held_out", source="alpaca", longest=600),
+        alpaca=small.questions(),
         dolly=dict(kind="held_out", source="dolly", longest=600),
         gsm8k=dict(kind="held_out", source="gsm8k"),
         xstest_safe=dict(kind="xstest", label="safe", n=250),
     )
-
-
-def head() -> ConfigDict:
-    alpaca = dict(kind="held_out", source="alpaca")
-    unsafe = dict(kind="judged", is_safe=False)
-    return named(
-        **{
-            f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
-            for name in ("advbench", "harmbench", "malicious_instruct")
-        },
-        xstest_unsafe_vs_safe=dict(
-            kind="queries",
-            malicious=dict(kind="xstest", label="unsafe", n=450),
-            benign=dict(kind="xstest", label="safe", n=450),
-        ),
-        windows_unsafe_vs_benign=dict(kind="windows", malicious=unsafe, benign=alpaca),
-        windows_unsafe_vs_refusals=dict(
-            kind="windows", malicious=unsafe, benign=dict(kind="held_out", source="malicious_prompts")
-        ),
-    )
-
-
-def named(**measurements: dict) -> ConfigDict:
-    """Measurements in the order in which the table shows them."""
-    return ConfigDict(measurements, sort_keys=False)

@@ -16,7 +16,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.scoring import query_segment, segment_logits, window_segment
 from safety_align.errors import InputError
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import split_signal
 from safety_align.placement import Segment
 from safety_align.text import Turn
 
@@ -87,7 +87,7 @@ def check_signal(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
     that does not tell its malicious canaries from its benign ones. All processes of the mesh call it together.
     """
     with distributed.agreed():
-        check_arrays(sharding.fetch({n: x for n, x in bundle.params.items() if is_signal(n)}, None), where)
+        check_arrays(sharding.fetch(split_signal(bundle.params)[0], None), where)
     stored = bundle.canaries
     if stored is None:
         distributed.say(

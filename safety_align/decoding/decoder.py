@@ -46,7 +46,7 @@ class Decoder:
             raise InputError(
                 "this model has no safety signal to gate on; decode without, or use a model trained with [CLS]"
             )
-        if self.gate is not None and self.gate.visible and not self.model.signal.in_stream:
+        if self.beside and self.gate.visible:
             raise InputError(
                 f"a signal of kind {self.model.signal.kind!r} is one that the answer cannot attend to; set gate.visible to False"
             )
@@ -68,6 +68,11 @@ class Decoder:
     def reads_prefill(self) -> bool:
         """Prefilled answers are checked: always, the schedule is that of generated text."""
         return self.gate is not None and self.layout.prefill > 0
+
+    @property
+    def beside(self) -> bool:
+        """Checks stand beside the language model, in no slot of the prompt's row (model/watch.py)."""
+        return self.gate is not None and not self.model.signal.in_stream
 
     @property
     def probes(self) -> bool:

@@ -68,8 +68,7 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     inside = jnp.arange(layout.prompt) >= layout.prompt - batch.prompt_length[:, None]
     filled = jnp.arange(layout.prefill) < batch.prefill_length[:, None]
     window, used = prefill_windows(batch.prefill_length, copies, gate) if copies else (None, jnp.zeros((rows, 0), bool))
-    beside = gate is not None and not decoder.model.signal.in_stream
-    signal = jnp.full((rows, 0 if gate is None or beside else 1), True)
+    signal = jnp.full((rows, 0 if gate is None or decoder.beside else 1), True)
     visible = gate is not None and gate.visible
     # (tokens, is a token or a [CLS] in use, is an ordinary token, is content, segment) of each part of the row.
     answer = batch.prefill, filled, filled, filled, 1
@@ -78,17 +77,17 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
         (batch.prompt, inside, inside, batch.prompt_content & inside, 1),
         *((cls, answer) if visible else (answer, cls)),
     ]
-    if not beside:
+    if not decoder.beside:
         parts.append((jnp.full(used.shape, CLS_TOKEN), used, jnp.zeros_like(used), jnp.zeros_like(used), -1))
     tokens, _, ordinary, content = (jnp.concatenate([part[i] for part in parts], axis=1) for i in range(4))
     # Padding is segment 0: no token of segment 1 sees it, nor what is -1.
     segments = jnp.concatenate([part[4] * part[1].astype(jnp.int32) for part in parts], axis=1)
     first = layout.prompt + signal.shape[1] * visible
     # Beside: any slot of the segment stands for its checks; the prompt ends in this one.
-    at_cls = layout.prompt - 1 if beside else layout.prompt if visible else layout.prompt + layout.prefill
+    at_cls = layout.prompt - 1 if decoder.beside else layout.prompt if visible else layout.prompt + layout.prefill
     routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
     positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
-    if not beside:
+    if not decoder.beside:
         hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
         logits = apply(decoder, params, "read_checks", hidden, routing)
     else:
@@ -96,9 +95,8 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 
-    own = (
-        1 if gate is None or beside else slice(at_cls, at_cls + 1)
-    )  # the query's [CLS]; the slot aside, behind it, is blank
+    # The query's [CLS], where it has a slot; the slot aside, behind it, is blank.
+    own = slice(at_cls, at_cls + 1) if signal.shape[1] else 1
     slots = [slice(layout.prompt), own, 1, slice(first, first + layout.prefill), layout.steps]
     return last, logits, cache.arrange(slots)
 
@@ -114,7 +112,7 @@ def _check_slots(decoder: Decoder, window: Window | None, used: jax.Array, first
     if window is None:
         return index, query
     behind = max(at_cls + 1, first + decoder.layout.prefill) + jnp.arange(copies)
-    if not decoder.model.signal.in_stream:
+    if decoder.beside:
         behind = jnp.full(copies, at_cls)
     index = jnp.concatenate([index, jnp.where(used, behind, IGNORED)], axis=1)
     response = jnp.stack([first + window.start, first + window.stop], axis=-1)

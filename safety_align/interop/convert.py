@@ -17,7 +17,7 @@ from safety_align.interop.huggingface import checkpoint_bytes, load_pretrained, 
 from safety_align.interop.llama2c import load_llama2c, read_llama2c_tokenizer
 from safety_align.interop.signal_file import SignalFacts
 from safety_align.model.huggingface_config import family_of, write_config
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import split_signal
 from safety_align.training.checkpoint import load_run
 
 FORMATS = ("huggingface", "run", "llama2c")
@@ -93,7 +93,7 @@ def convert(
         save_pretrained(
             target, config, params, values=values, dtype=dtype, assets=assets, signal=signal, progress=progress,
         )  # fmt: skip
-    plain = {name: leaf for name, leaf in params.items() if not is_signal(name)}
+    plain = split_signal(params)[1]
     layers = config.layers if config.scan_layers else 1
     return Summary(
         source=source_format,

@@ -47,7 +47,7 @@ from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matri
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.huggingface_config import family_of, read_config, write_config
-from safety_align.model.readout import is_signal, signal_shapes
+from safety_align.model.readout import signal_shapes, split_signal
 from safety_align.strict_json import read_json
 
 _NAMES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
@@ -194,7 +194,7 @@ def save_pretrained(
     if any(not leaf.is_fully_addressable for leaf in flat.values() if isinstance(leaf, jax.Array)):
         raise InputError("saving needs all parameters in this process; run it on one host")
     stored = DTYPES[_NAMES[dtype]]
-    plan = _plan(config, family, {path: leaf for path, leaf in flat.items() if not is_signal(path)})
+    plan = _plan(config, family, split_signal(flat)[1])
     tensors = _tensors(plan, flat, stored, config)
     with new_directory(directory) as beside:
         (beside / "config.json").write_text(json.dumps(values, indent=2) + "\n", "utf-8")
@@ -212,7 +212,7 @@ def save_pretrained(
 
 def planned_tensors(config: TransformerConfig) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the tensors that a model of `config` is stored as."""
-    shapes = {path: leaf for path, leaf in _flat(nn.unbox(abstract_params(config))).items() if not is_signal(path)}
+    shapes = split_signal(_flat(nn.unbox(abstract_params(config))))[1]
     plan = _plan(config, family_of(config), shapes)
     return {
         name: stored_shape(w, shapes[path].shape[1:] if w.layered and config.scan_layers else shapes[path].shape)
@@ -298,7 +298,7 @@ def _plan(config: TransformerConfig, family: str, leaves: dict) -> dict[str, tup
             plan[f"layers/block/{weight.path}"] = weight, [weight.name.format(i) for i in range(config.layers)]
         else:
             plan |= {f"layer_{i}/{weight.path}": (weight, [weight.name.format(i)]) for i in range(config.layers)}
-    odd = sorted({name for name in leaves if not is_signal(name)} ^ plan.keys())
+    odd = sorted(split_signal(leaves)[1].keys() ^ plan.keys())
     if odd:
         raise InputError(f"parameter {odd[0]!r} and the table of {family} do not agree")
     return plan
@@ -341,7 +341,7 @@ def _readout(directory: pathlib.Path) -> dict:
 
 
 def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) -> None:
-    names = [name for name in shapes if is_signal(name)]
+    names = split_signal(shapes)[0]
     for name in names:
         if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
             raise InputError(

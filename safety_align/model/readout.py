@@ -11,6 +11,7 @@ a language model that does not feel them (watch.py).
 
 import dataclasses
 
+import flax.struct
 import jax
 import jax.numpy as jnp
 
@@ -82,6 +83,12 @@ def is_signal(name: str) -> bool:
     return name.startswith(("cls_", "safety_", "probe_", "adapter_"))
 
 
+def split_signal(params: dict) -> tuple[dict, dict]:
+    """(the safety signal's, the language model's) parameters, or anything else by their names."""
+    signal = {name: value for name, value in params.items() if is_signal(name)}
+    return signal, {name: value for name, value in params.items() if name not in signal}
+
+
 def projections(config) -> dict[str, tuple[int, int]]:
     """Of each projection of a block, by its parameter's name: sizes in and out."""
     c = config
@@ -124,36 +131,24 @@ DRAWN = {"cls_embedding": 0, "probe_in": 1, "probe_key": 0}
 is zero: before training every verdict is 0.5, and sends no gradient into a language model."""
 
 
-def fan_in(name: str) -> int | None:
+def fan_in_axis(name: str) -> int | None:
     """The axis of fan-in of a drawn array of the signal, None of one that starts at zero."""
     return 1 if name.startswith("adapter_") and name.endswith("_in") else DRAWN.get(name)
-
-
-def draw_signal(config, key: jax.Array) -> dict[str, jax.Array]:
-    """A fresh signal: the arrays of `signal_shapes`, float32."""
-    shapes = signal_shapes(config)
-    keys = dict(zip(shapes, jax.random.split(key, len(shapes)), strict=True))
-    return {
-        name: jnp.zeros(shape, jnp.float32)
-        if (axis := fan_in(name)) is None
-        else jax.random.normal(keys[name], shape, jnp.float32) * shape[axis] ** -0.5
-        for name, shape in shapes.items()
-    }
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------
 
 
-@dataclasses.dataclass(frozen=True)
+@flax.struct.dataclass
 class Adapter:
     """The adapters of one layer, and which rows pass through them: those from `first` on of x [B, N, …]."""
 
     arrays: dict[str, jax.Array]
-    first: int = 0
+    first: int = flax.struct.field(pytree_node=False, default=0)
 
     @classmethod
-    def of(cls, params: dict, layer: int, first: int = 0) -> "Adapter | None":
-        """Those of a layer in the signal's arrays `params`; None if it has none."""
+    def of(cls, params: dict, layer: int | slice, first: int = 0) -> "Adapter | None":
+        """Those of a layer in the signal's arrays `params`, or of several, stacked; None if it has none."""
         found = {name: value[layer] for name, value in params.items() if name.startswith("adapter_")}
         return cls(found, first) if found else None
 

@@ -20,7 +20,7 @@ from safety_align.model.cache import Cache, Write
 from safety_align.model.config import TransformerConfig
 from safety_align.model.kernels import einsum32
 from safety_align.model.layers import Block, RMSNorm, parameter
-from safety_align.model.readout import Adapter, fan_in, pool, probe_features, probe_scores, signal_shapes
+from safety_align.model.readout import Adapter, fan_in_axis, pool, probe_features, probe_scores, signal_shapes
 from safety_align.routing import CLS_TOKEN, Routing
 
 
@@ -227,7 +227,7 @@ class SafetyTransformer(nn.Module):
 
 
 def _drawn(name: str, shape: tuple[int, ...]):
-    axis = fan_in(name)
+    axis = fan_in_axis(name)
     return nn.initializers.zeros if axis is None else nn.initializers.normal(shape[axis] ** -0.5)
 
 

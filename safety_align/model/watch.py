@@ -16,7 +16,7 @@ from safety_align.model.attention import in_parts, rotary_angles
 from safety_align.model.cache import Cache, LayerCache
 from safety_align.model.config import TransformerConfig
 from safety_align.model.layers import Block, RMSNorm
-from safety_align.model.readout import Adapter, is_signal, pool, probe_features, probe_scores
+from safety_align.model.readout import Adapter, pool, probe_features, probe_scores, split_signal
 from safety_align.model.transformer import SafetyTransformer
 from safety_align.routing import CLS_TOKEN, Routing, check_reads
 
@@ -47,8 +47,8 @@ def watch(
         raise InputError(
             "the cache of a whole model needs unrolled layers: scan_layers=False and unroll(config, params)"
         )
-    signal = {name: value for name, value in params.items() if is_signal(name)}
-    plain = jax.lax.stop_gradient({name: value for name, value in params.items() if not is_signal(name)})
+    signal, plain = split_signal(params)
+    plain = jax.lax.stop_gradient(plain)
     model = SafetyTransformer(config)
     segments, none = routing.segments, jnp.zeros((len(tokens), 0), jnp.int32)
     soft = tokens.ndim == 3
@@ -79,36 +79,32 @@ def watch(
         rows = jnp.broadcast_to(signal["cls_embedding"], (*used.shape, config.width)).astype(x.dtype)
         zero = rotary_angles(jnp.zeros(used.shape, jnp.int32), config)  # [CLS] has position id 0
 
-    def beside(rows, tokens: LayerCache, i, arrays):
+    def beside(rows, tokens: LayerCache, i, adapter: Adapter | None):
         # Recomputed in the backward pass from what it reads; and the layer's weights, which it takes from all layers' by
         # their number, are not kept once more for each layer.
         @jax.checkpoint
-        def one(rows, tokens, arrays):
-            adapter = Adapter(arrays) if arrays else None
+        def one(rows, tokens, adapter):
             return block.apply({"params": at(i)}, rows, zero, tokens, reads, adapter, method="beside")
 
-        return one(rows, tokens, arrays)
-
-    def adapters(begin, end):
-        return {name: value[begin:end] for name, value in signal.items() if name.startswith("adapter_")}
+        return one(rows, tokens, adapter)
 
     def through(begin, end, x, rows, layers):
         """Layers begin … end - 1."""
         if config.scan_layers:
 
             def one(carry, inputs):
-                (x, rows), (i, arrays) = carry, inputs
+                (x, rows), (i, adapter) = carry, inputs
                 x, own = layer(i, x)
-                return (x, None if rows is None else beside(rows, own, i, arrays)), None
+                return (x, None if rows is None else beside(rows, own, i, adapter)), None
 
-            (x, rows), _ = jax.lax.scan(one, (x, rows), (jnp.arange(begin, end), adapters(begin, end)))
+            adapters = Adapter.of(signal, slice(begin, end))
+            (x, rows), _ = jax.lax.scan(one, (x, rows), (jnp.arange(begin, end), adapters))
             return x, rows
         for i in range(begin, end):
             x, own = layer(i, x)
             layers.append(own)
             if rows is not None:
-                arrays = jax.tree.map(lambda value, i=i: value[i], adapters(0, depths[-1]))
-                rows = beside(rows, own, i, arrays)
+                rows = beside(rows, own, i, Adapter.of(signal, i))
         return x, rows
 
     logits, layers, begin = jnp.zeros(used.shape, jnp.float32), [], 0

@@ -24,9 +24,9 @@ from safety_align.data.reference import ReferenceStore, WithReference
 from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError, RunFailed
 from safety_align.files import write_atomically
-from safety_align.model import TransformerConfig, abstract_params, add_signal, init_params
+from safety_align.model import TransformerConfig, abstract_params, add_signal, fresh_signal
 from safety_align.model.config import RUNTIME_FIELDS
-from safety_align.model.readout import is_signal, signal_shapes
+from safety_align.model.readout import signal_shapes, split_signal
 from safety_align.routing import Kind
 from safety_align.text import load_template
 from safety_align.training.checkpoint import (
@@ -266,13 +266,13 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
     """The state that a run begins with from another model: its parameters, and a fresh safety signal where it has none
     (drawn from `key`); its own signal goes if the run wants none."""
     shapes = nn.unbox(abstract_params(config.model))
-    params = {name: value for name, value in start.params.items() if config.model.safety_signal or not is_signal(name)}
+    params = start.params if config.model.safety_signal else split_signal(start.params)[1]
     if config.model.safety_signal and not start.model_config.safety_signal:
         if start.step is None:  # published: its embeddings are not of our initialiser's scale
             plain = dataclasses.replace(config.model, safety_signal=False)
             params = add_signal(plain, params, key)[1]
-        else:  # only the signal is computed: the rest of the initialisation is dead code to the compiler
-            params |= jax.jit(lambda key: _signal_of(nn.unbox(init_params(config.model, key))))(key)
+        else:
+            params |= fresh_signal(config.model, key)
     params = jax.device_put(jax.tree.map(lambda x, s: x.astype(s.dtype), params, shapes), shardings.params)
     make = jax.jit(
         lambda params: init_state(config.objective, optimizer, key, params),
@@ -280,10 +280,6 @@ def _start(config: TrainConfig, start: Bundle, optimizer, shardings, key: jax.Ar
         donate_argnums=0,
     )
     return make(params)
-
-
-def _signal_of(params: dict) -> dict:
-    return {name: value for name, value in params.items() if is_signal(name)}
 
 
 def same_model(ours: TransformerConfig, theirs: TransformerConfig, where: str) -> None:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, kernels
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import split_signal
 from safety_align.model.watch import watch
 from safety_align.placement import Batch
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
@@ -56,9 +56,7 @@ class Objective:
 
     def split(self, params: dict) -> tuple[dict, dict]:
         """(trained, frozen) parameters, or anything else by their names; their union is `params`."""
-        chosen = {name for name in params if self.trainable == "all" or is_signal(name)}
-        trained = {name: value for name, value in params.items() if name in chosen}
-        return trained, {name: value for name, value in params.items() if name not in chosen}
+        return split_signal(params) if self.trainable == "signal" else (dict(params), {})
 
     def losses(self, params: dict, batch: Batch, totals: Totals) -> tuple[jax.Array, dict[str, jax.Array]]:
         """(loss, metrics) of a (micro)batch, float32 scalars; with a fixed `totals`, all add up over microbatches.

@@ -22,7 +22,7 @@ from safety_align.data.examples import BadExample, Example, encode_example
 from safety_align.data.pipeline import pack_all
 from safety_align.data.reference import ReferenceStore, Sums, pairs_digest
 from safety_align.errors import InputError
-from safety_align.model.readout import is_signal
+from safety_align.model.readout import split_signal
 from safety_align.placement import Batch, Pair, RowShape
 from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig
@@ -84,7 +84,7 @@ def reference_sums(
     Raises InputError if the store is of another model, encoding or data, or incomplete without `params`.
     """
     if params is not None:
-        params = {name: value for name, value in params.items() if not is_signal(name)}
+        params = split_signal(params)[1]
         parameters = fingerprint(params, mesh)
     identity = {
         "parameters": parameters,
