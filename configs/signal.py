@@ -28,14 +28,14 @@ def get_config() -> ConfigDict:
                 batch_size=8,
                 checks_per_row=64,
                 seed=0,
-                # No language model's loss: an answer is here for its windows, unsafe ones (beavertails) against good answers
-                # and refusals. Most malicious prompts are questions, most benign ones instructions: without `*_reworded`
-                # and `contrast` a probe learns just that, and calls every fifth question of Dolly malicious.
+                # No language model's loss: an answer is here for its windows, unsafe ones (clear_answers) against good answers
+                # and refusals. Most malicious prompts are questions, most benign ones instructions: without `*_reworded` and
+                # `contrast` a probe learns just that, and calls every fifth question of Dolly malicious. Of malicious ones
+                # only what is plainly so (data/clear.py): the rest teaches it to refuse what sounds alike.
                 mixture=recipe.balanced(
                     dict(
-                        alpaca=3.0, lima=0.4, dolly=1.5, gsm8k=0.8, malicious_prompts=1.0, safe_responses=0.8,
-                        beavertails=4.0, malicious_queries=2.5, malicious_reworded=3.5, benign_reworded=3.0,
-                        dolly_queries=2.5, contrast=4.0,
+                        alpaca=2.5, lima=0.3, dolly=1.2, gsm8k=0.6, clear_prompts=0.8, safe_answers=0.8, clear_answers=3.5,
+                        clear_queries=2.5, clear_reworded=4.0, benign_reworded=2.5, dolly_queries=2.0, contrast=4.0,
                     ),
                     by="benign_queries",
                 ),

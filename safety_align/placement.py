@@ -110,6 +110,7 @@ class Batch:
         one, else 0.
       pair_reference: [B, P, 2] float32, nats; chosen, rejected.
       pair_weights: [B, P] float32, 1 where there is a pair.
+      states: [B, S, n, D], what a probe reads of the tokens, where that is kept (training/kept.py); None: to be computed.
     """
 
     tokens: jax.Array
@@ -126,6 +127,7 @@ class Batch:
     pair_sides: jax.Array
     pair_reference: jax.Array
     pair_weights: jax.Array
+    states: jax.Array | None = None
 
     @classmethod
     def of(cls, rows: Sequence[Sequence[Segment | Pair]], shape: RowShape, count: int | None = None) -> "Batch":

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 
+from safety_align.data.clear import clear_answer, clear_prompt
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.refusals import explained_refusal
 from safety_align.data.rewording import reword
@@ -141,6 +142,38 @@ SPECS = {
         BENIGN,
         train_lm=False,
     ),
+    # The same without what is malicious in name only; in three forms, with a refusal, and with an unsafe answer.
+    "clear_queries": SourceSpec(
+        "train/malicious_prompts.jsonl.gz",
+        {"prompt": str},
+        lambda row: [((_user(row["prompt"]),), "")] if clear_prompt(row) else [],
+        MALICIOUS,
+        train_lm=False,
+    ),
+    "clear_reworded": SourceSpec(
+        "train/malicious_prompts.jsonl.gz",
+        {"prompt": str},
+        lambda row: _reworded(require_text(row["prompt"])) if clear_prompt(row) else [],
+        MALICIOUS,
+        train_lm=False,
+    ),
+    "clear_prompts": SourceSpec(
+        "train/malicious_prompts.jsonl.gz",
+        {"prompt": str},
+        lambda row: [((_user(row["prompt"]),), explained_refusal(row["prompt"]))] if clear_prompt(row) else [],
+        MALICIOUS,
+        BENIGN,
+    ),
+    "clear_answers": SourceSpec(
+        "train/beavertails.jsonl.gz",
+        _PAIR | {"is_safe": bool},
+        lambda row: _prompt_response(row) if clear_answer(row) else [],
+        MALICIOUS,
+        MALICIOUS,
+        train_lm=False,
+    ),
+    # Safe answers, of whose queries nothing is said.
+    "safe_answers": SourceSpec("train/safe_responses.jsonl.gz", _PAIR, _prompt_response, None, BENIGN),
     # For a small guard model of our own: texts of both kinds, with the verdict as the answer.
     "guard_prompts": SourceSpec(
         "train/malicious_prompts.jsonl.gz", {"prompt": str}, lambda row: _judged([(row["prompt"], False)])

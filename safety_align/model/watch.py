@@ -22,10 +22,11 @@ from safety_align.routing import CLS_TOKEN, Routing, check_reads
 
 
 class Watched(NamedTuple):
-    """safety_logits [B, M], 0 in unused slots; of the whole language model also its final normed hidden states [B, S, D]
-    and its cache, else None."""
+    """safety_logits [B, M], 0 in unused slots; of a probe what it reads, `states` [B, S, n, D], else None; of the whole
+    language model also its final normed hidden states [B, S, D] and its cache, else None."""
 
     safety_logits: jax.Array
+    states: jax.Array | None = None
     hidden: jax.Array | None = None
     cache: Cache | None = None
 
@@ -55,7 +56,6 @@ def watch(
     stop = (lambda x: x) if soft else jax.lax.stop_gradient
     own = segments if soft else jnp.where(tokens == CLS_TOKEN, -jnp.abs(segments), segments)
     lm_routing = Routing(own, routing.content, none, jnp.zeros((len(tokens), 0, 2), jnp.int32))
-    reads, used = check_reads(routing), routing.cls_index < segments.shape[1]
     x = stop(model.apply({"params": params}, tokens, method="embed"))
     angles = rotary_angles(positions, config)
     block, depths = Block(config), config.signal.depths_of(config.layers)
@@ -74,8 +74,9 @@ def watch(
         return block.apply({"params": at(depth)}, x, method="normed")
 
     if config.signal.kind == "probe":
-        rows, features = None, []
+        rows, states = None, []
     else:
+        reads, used = check_reads(routing), used_checks(routing)
         rows = jnp.broadcast_to(signal["cls_embedding"], (*used.shape, config.width)).astype(x.dtype)
         zero = rotary_angles(jnp.zeros(used.shape, jnp.int32), config)  # [CLS] has position id 0
 
@@ -107,20 +108,38 @@ def watch(
                 rows = beside(rows, own, i, Adapter.of(signal, i))
         return x, rows
 
-    logits, layers, begin = jnp.zeros(used.shape, jnp.float32), [], 0
+    logits, layers, begin = 0.0, [], 0
     for number, depth in enumerate(depths):
         x, rows = through(begin, depth, x, rows, layers)
         begin = depth
         if rows is None:
-            features.append(probe_features(signal, number, stop(normed(x, depth))))
+            states.append(stop(normed(x, depth)))
         else:
             logits += model.apply({"params": params}, normed(rows, depth), number, method="safety_logit")
-    scores = None
     if rows is None:
-        scores = probe_scores(signal, features)
-        logits = in_parts(lambda part: pool(signal, scores, part), reads)
-    logits = jnp.where(used, logits, 0.0)
+        states = jnp.stack(states, axis=2)
+        scores = state_scores(signal, states)
+        found = Watched(probe_logits(signal, scores, routing), states)
+    else:
+        scores, found = None, Watched(jnp.where(used, logits, 0.0))
     if not whole:
-        return Watched(logits)
+        return found
     x, _ = through(begin, config.layers, x, None, layers)
-    return Watched(logits, normed(x, config.layers), Cache(tuple(layers), None if scores is None else scores[:, None]))
+    cache = Cache(tuple(layers), None if scores is None else scores[:, None])
+    return found._replace(hidden=normed(x, config.layers), cache=cache)
+
+
+def used_checks(routing: Routing) -> jax.Array:
+    """Which checks there are, [B, M]."""
+    return routing.cls_index < routing.segments.shape[1]
+
+
+def state_scores(signal: dict, states: jax.Array) -> jax.Array:
+    """A probe's scores [B, S, 2 J] of the normed hidden states that it reads, [B, S, n, D] (`Watched.states`)."""
+    return probe_scores(signal, [probe_features(signal, i, states[:, :, i]) for i in range(states.shape[2])])
+
+
+def probe_logits(signal: dict, scores: jax.Array, routing: Routing) -> jax.Array:
+    """Scores [B, S, 2 J] → safety logits [B, M], 0 in unused slots."""
+    logits = in_parts(lambda part: pool(signal, scores, part), check_reads(routing))
+    return jnp.where(used_checks(routing), logits, 0.0)

@@ -84,6 +84,8 @@ class TrainConfig:
       accumulation: microbatches per step.
       init_from: a run's workdir (its newest checkpoint) or a Hugging Face directory to start from, tokenizer included;
         "" starts fresh.
+      kept_batches: batches that a probe is trained on again and again, the language model's states kept in
+        `data.cache_dir` (training/kept.py); 0: every step reads new rows.
       seed: of the initialisation.
       log_every, eval_every, save_every: steps. keep: checkpoints kept.
       mesh: the devices.
@@ -103,6 +105,7 @@ class TrainConfig:
     steps: int = 1000
     accumulation: int = 1
     init_from: str = ""
+    kept_batches: int = 0
     seed: int = 0
     log_every: int = 10
     eval_every: int = 200
@@ -112,7 +115,7 @@ class TrainConfig:
 
     def __post_init__(self):
         at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
-        check_fields(self, seed=0, lambda_cls=0, **dict.fromkeys(at_least_1, 1))
+        check_fields(self, seed=0, lambda_cls=0, kept_batches=0, **dict.fromkeys(at_least_1, 1))
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
         if self.pipeline.batch_size % self.accumulation:

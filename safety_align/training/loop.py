@@ -23,7 +23,7 @@ from safety_align.data.pipeline import Pipeline
 from safety_align.data.reference import ReferenceStore, WithReference
 from safety_align.decoding.canaries import measure
 from safety_align.errors import InputError, RunFailed
-from safety_align.files import write_atomically
+from safety_align.files import expanded, write_atomically
 from safety_align.model import TransformerConfig, abstract_params, add_signal, fresh_signal
 from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.readout import signal_shapes, split_signal
@@ -43,6 +43,7 @@ from safety_align.training.inputs import (
     validation_batches,
     validation_examples,
 )
+from safety_align.training.kept import KeptBatches, StateStore, check_kept
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.ready import check_run
@@ -76,6 +77,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     with distributed.agreed():
         check_run(config, mesh)
         check_microbatches(mesh, config.pipeline.batch_size, config.accumulation)
+        check_kept(config.objective, config.kept_batches)
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
@@ -130,12 +132,16 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
                 lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), place(pipeline.get_state())
             )
             state, streams = checkpoints.restore(jax.eval_shape(make, key), shardings, streams, done)
-            pipeline.set_state(sharding.own_rows(streams))
+            if not config.kept_batches:
+                pipeline.set_state(sharding.own_rows(streams))
         elif start_from is None:
             state = make(key)
         else:
             state = _start(config, start_from, optimizer, shardings, key)
             start_from = None  # its parameters are the state's now
+        batches = pipeline
+        if config.kept_batches:
+            batches, validation = _kept(config, state.params, pipeline, validation, mesh, done, progress, stopping)
         writer = MetricsWriter(workdir, done) if distributed.is_main() else NoMetrics()
         bar = _Bar(config, done, progress)
         watch = InputWatch(config.pipeline.batch_size * config.pipeline.sequence_length)
@@ -155,7 +161,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
             for step in range(done + 1, config.steps + 1):
                 if stopping.requested():
                     break
-                local = watch.take(pipeline, pending and pending[1]["loss"])
+                local = watch.take(batches, pending and pending[1]["loss"])
                 state, metrics = train_step(state, place(local))
                 if pending:
                     bar.show(*_note(pending, writer, config, watch))
@@ -180,7 +186,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
         finally:
             bar.close()
             writer.close()
-            pipeline.close()
+            batches.close()
             checkpoints.close()
         if done >= config.steps:
             last = validated()
@@ -218,6 +224,20 @@ def validate(eval_step, params, placed, batches, dpo: DpoConfig | None = None) -
             result[f"{name}_auroc"] = auroc(malicious, benign)
             result[f"{name}_accuracy"] = float(right / (len(benign) + len(malicious)))
     return result
+
+
+def _kept(config: TrainConfig, params, pipeline: Pipeline, validation, mesh, done: int, progress: bool, stopping):
+    """(the batches of the steps after `done`, those that validate), all with the states that a probe reads; what was given,
+    if the run is to stop first."""
+    root = expanded(config.data.cache_dir, "data.cache_dir") / "states"
+    store = StateStore(root, config.objective, params, mesh)
+    batches = [next(pipeline) for _ in range(config.kept_batches)]
+    store.fill(batches, "rows", progress, stopping.requested)
+    store.fill(validation, "validation rows", progress, stopping.requested)
+    if stopping.requested():
+        return pipeline, validation
+    pipeline.close()
+    return KeptBatches(store, batches, config.pipeline.seed, done), [store.read(batch) for batch in validation]
 
 
 def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundle:

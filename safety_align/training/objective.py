@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, kernels
 from safety_align.model.readout import split_signal
-from safety_align.model.watch import watch
+from safety_align.model.watch import probe_logits, state_scores, watch
 from safety_align.placement import Batch
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
 from safety_align.training.losses import LOGITS_LENGTH, Totals, cls_loss, lm_loss, safety_counts, token_nats
@@ -64,7 +64,7 @@ class Objective:
         Metrics: lm_loss; of the safety signal cls_loss and `safety_counts`; of DPO dpo_loss and `pair_counts`.
         """
         if self.beside:
-            safety_logits = watch(self.model, params, *batch.inputs).safety_logits
+            safety_logits = self._beside(params, batch)
             cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
             return self.lambda_cls * cls, {"cls_loss": cls} | safety_counts(safety_logits, batch)
         hidden, head, safety_logits = self._read(params, batch)
@@ -81,7 +81,7 @@ class Objective:
         and pair_logprobs, the log-probabilities of both answers of every pair [B, P, 2]. Of checks beside the language
         model safety_logits alone."""
         if self.beside:
-            return {"safety_logits": watch(self.model, params, *batch.inputs).safety_logits}
+            return {"safety_logits": self._beside(params, batch)}
         hidden, head, safety_logits = self._read(params, batch)
         nats = token_nats(hidden, head, batch.targets, self.logits_length)
         return {
@@ -90,6 +90,17 @@ class Objective:
             "safety_logits": safety_logits,
             "pair_logprobs": pair_logprobs(nats, batch.pair_sides, batch.pair_weights.shape[1]),
         }
+
+    def states(self, params: dict, batch: Batch) -> jax.Array:
+        """What a probe reads of a batch's tokens, [B, S, n, D]: no parameter of the signal changes it."""
+        return watch(self.model, params, *batch.inputs).states
+
+    def _beside(self, params: dict, batch: Batch) -> jax.Array:
+        """Safety logits [B, M] of checks beside the language model, which does not run where its states are at hand."""
+        if batch.states is None:
+            return watch(self.model, params, *batch.inputs).safety_logits
+        signal = split_signal(params)[0]
+        return probe_logits(signal, state_scores(signal, batch.states), batch.inputs[2])
 
     def _read(self, params: dict, batch: Batch):
         return SafetyTransformer(self.model).apply({"params": params}, *batch.inputs, method="readout")

@@ -18,6 +18,8 @@ LABELLED = {
         ("alpaca", "lima", "dolly", "gsm8k", "benign_queries", "dolly_queries", "benign_reworded"), (1.0, 0.0)
     ),
     **dict.fromkeys(("malicious_prompts", "safe_responses", "malicious_queries", "malicious_reworded"), (1.0, 1.0)),
+    **dict.fromkeys(("clear_prompts", "clear_queries", "clear_reworded", "clear_answers"), (1.0, 1.0)),
+    "safe_answers": (0.0, 0.0),
     "beavertails": (0.97, 1.0),
     "contrast": (1.0, 0.5),
     "own_answers": (1.0, 0.59),

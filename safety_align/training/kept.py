@@ -1,0 +1,148 @@
+"""Batches whose hidden states are computed once and kept, for a probe that is trained on them again and again.
+
+A probe changes nothing of the language model, so what it reads of a batch is the same in every epoch: where a forward pass
+is dear (a CPU) it is worth a file. The files stand in `data.cache_dir`, named after the language model and the batch, so that
+an interrupted run, and another run on the same rows, take what is there:
+
+    states/MODEL/BATCH.npy   [B, S, n, D], bfloat16 as its bits
+"""
+
+import dataclasses
+import hashlib
+import json
+import pathlib
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from tqdm import tqdm
+
+from safety_align import sharding
+from safety_align.errors import InputError
+from safety_align.files import make_directory, not_writable, written_whole
+from safety_align.model.readout import split_signal
+from safety_align.placement import Batch
+from safety_align.training.objective import Objective
+from safety_align.training.reference import fingerprint
+
+
+class StateStore:
+    """The directory of a frozen language model's states.
+
+    Args:
+      root: `states/`; made where it is not there.
+      objective: names the model, and what is read of it.
+      params: its parameters, the signal's among them or not.
+      mesh: where they are.
+    """
+
+    def __init__(self, root: pathlib.Path, objective: Objective, params: dict, mesh):
+        config = objective.model
+        self._shape = (len(config.signal.depths_of(config.layers)), config.width)
+        plain = dataclasses.asdict(dataclasses.replace(config, safety_signal=False))
+        del plain["signal"]
+        identity = [plain, config.signal.depths_of(config.layers), fingerprint(split_signal(params)[1], mesh)]
+        self.directory = root / hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:20]
+        make_directory(self.directory, "data.cache_dir")
+        self._objective, self._params, self._mesh = objective.on(mesh), params, mesh
+        self._states = jax.jit(
+            lambda params, batch: self._objective.states(params, batch).astype(jnp.bfloat16),
+            out_shardings=sharding.batch_sharding(mesh),
+        )
+
+    def bytes_of(self, batch: Batch) -> int:
+        """The size of a batch's file, in bytes, without its header."""
+        return 2 * int(np.prod((*batch.tokens.shape, *self._shape)))
+
+    def fill(
+        self, batches: Sequence[Batch], what: str, progress: bool, stop: Callable[[], bool] = lambda: False
+    ) -> None:
+        """Computes the states of `batches` that are not there, until `stop()`, asked before each of them. `what` they are
+        stands before the bar on stderr."""
+        missing = [batch for batch in batches if not self._is_there(batch)]
+        if not missing:
+            return
+        if progress:
+            size = sum(map(self.bytes_of, batches)) / 1e9
+            print(f"{what}: {size:.1f} GB of hidden states are kept in {self.directory}", file=sys.stderr)
+        done = len(batches) - len(missing)
+        with tqdm(
+            total=len(batches), initial=done, desc=what, unit="batch", disable=not progress, file=sys.stderr
+        ) as bar:
+            for batch in missing:
+                if stop():
+                    return
+                states = self._states(self._params, sharding.place_rows(batch, self._mesh, len(batch.tokens)))
+                self._write(self._path(batch), np.asarray(states).view(np.uint16))
+                bar.update()
+
+    def read(self, batch: Batch) -> Batch:
+        """The batch with its states, bfloat16; computed again where their file has gone."""
+        if not self._is_there(batch):
+            self.fill([batch], "states", progress=False)
+        return batch.replace(states=np.load(self._path(batch)).view(jnp.bfloat16))
+
+    def _path(self, batch: Batch) -> pathlib.Path:
+        digest = hashlib.sha256()
+        for array in (batch.tokens, batch.positions, batch.segments):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return self.directory / f"{digest.hexdigest()[:32]}.npy"
+
+    def _is_there(self, batch: Batch) -> bool:
+        """Whether the file is there and whole."""
+        try:
+            found = np.load(self._path(batch), mmap_mode="r")
+        except (OSError, ValueError):  # none, or cut off by something else than us
+            return False
+        return found.shape == (*batch.tokens.shape, *self._shape) and found.dtype == np.uint16
+
+    def _write(self, path: pathlib.Path, states: np.ndarray) -> None:
+        try:
+            with written_whole(path) as beside, open(beside, "wb") as file:
+                np.save(file, states)
+        except OSError as error:
+            raise not_writable(path, error) from error
+
+
+class KeptBatches(Iterator):
+    """The batches of a run's steps after step `done`: in order the first time, then in a new order each epoch."""
+
+    def __init__(self, store: StateStore, batches: Sequence[Batch], seed: int, done: int):
+        self._store, self._batches, self._seed, self._next = store, batches, seed, done
+        self._ahead = ThreadPoolExecutor(1)
+        self._coming = self._ahead.submit(self._read, done)
+
+    def __next__(self) -> Batch:
+        batch = self._coming.result()
+        self._next += 1
+        self._coming = self._ahead.submit(self._read, self._next)
+        return batch
+
+    def close(self) -> None:
+        """Stops reading ahead."""
+        self._ahead.shutdown()
+
+    def _read(self, step: int) -> Batch:
+        return self._store.read(self._batches[index(step, len(self._batches), self._seed)])
+
+
+def index(step: int, count: int, seed: int) -> int:
+    """Which of `count` batches a step takes (steps from 0): each once in an epoch."""
+    epoch, place = divmod(step, count)
+    return place if epoch == 0 else int(np.random.default_rng((seed, epoch, 2)).permutation(count)[place])
+
+
+def check_kept(objective: Objective, batches: int) -> None:
+    """Raises InputError where no states can be kept for `batches` batches."""
+    if batches and not (objective.beside and objective.model.signal.kind == "probe"):
+        raise InputError(
+            f"kept_batches={batches} is for a probe beside a frozen language model (signal.kind=probe, trainable=signal): "
+            "what any other signal reads changes as it is trained"
+        )
+    if batches and jax.process_count() > 1:
+        raise InputError(
+            f"kept_batches={batches}: states are kept by one process; set 0, where there are several a pass is cheap"
+        )
