@@ -33,11 +33,19 @@ def main() -> int:
     parser.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="stored dtype; default: as it is")
     parser.add_argument("--tokenizer", metavar="FILE", help="the tokenizer file of a llama2.c model")
     parser.add_argument("--allow-non-finite", action="store_true", help="accept NaN and infinite weights")
+    parser.add_argument(
+        "--calibration", metavar="FILE", help="calibration.json of launch.calibrate: its threshold becomes the gate's"
+    )
     arguments = parser.parse_args()
     check_path(pathlib.Path(arguments.target), "--to")
     from safety_align.interop import hub  # after the arguments are checked: jax takes a second
     from safety_align.interop.convert import convert
 
+    calibration = None
+    if arguments.calibration is not None:
+        from safety_align.evaluation.calibration import read_calibration
+
+        calibration = read_calibration(pathlib.Path(arguments.calibration))
     source = hub.pinned(arguments.source)
     with tqdm(desc="bytes read and written", unit="B", unit_scale=True, file=sys.stderr) as bar:
         summary = convert(
@@ -48,6 +56,7 @@ def main() -> int:
             pathlib.Path(arguments.tokenizer) if arguments.tokenizer else None,
             arguments.allow_non_finite,
             bar.update,
+            calibration,
         )
     rows = {
         "from": f"{visible(source)} ({summary.source})",

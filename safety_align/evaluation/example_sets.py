@@ -68,14 +68,16 @@ class Goals:
 class HeldOut:
     """The held-out split of a source of the training data (`load_source`).
 
-    longest: characters of a query, which must be fewer; None takes all.
+    longest: characters of a query, which must be fewer; None takes all. after: leaves out those that a sample of so many
+    takes (with the same seed), so that two measurements share none.
     """
 
     source: str
     longest: int | None = None
+    after: int = 0
 
     def __post_init__(self):
-        check_fields(self, longest=1)
+        check_fields(self, longest=1, after=0)
         if self.source not in SOURCES:
             raise InputError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
 
@@ -85,6 +87,9 @@ class HeldOut:
         found = load_source(self.source, "test", data_dir=data.data_dir, cache_dir=cache)
         if self.longest is not None:
             found = [example for example in found if len(example.query) < self.longest]
+        if self.after:
+            taken = set(subsample(range(len(found)), self.after, data.seed))
+            found = [example for i, example in enumerate(found) if i not in taken]
         return subsample(found, n, data.seed)
 
     def check(self, data: EvalData) -> None:

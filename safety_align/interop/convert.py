@@ -56,10 +56,12 @@ def convert(
     tokenizer: pathlib.Path | None = None,
     allow_non_finite: bool = False,
     progress: Callable[[int], None] | None = None,
+    calibration: dict | None = None,
 ) -> Summary:
     """Reads `source` (see `FORMATS`) and writes the Hugging Face directory `target`, which must not exist.
 
-    `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written.
+    `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written. `calibration`:
+    goes into the gate, with its threshold (`evaluation.calibration.read_calibration`).
     """
     check_new_directory(target)
     source = hub.directory(source)
@@ -90,6 +92,11 @@ def convert(
                 (assets / "tokenizer.model").write_bytes(read_llama2c_tokenizer(tokenizer))
         else:
             raise InputError(f"format {source_format!r} is not one of {', '.join(FORMATS)}")
+        if calibration is not None:
+            if signal is None:
+                raise InputError(f"{source} has no safety signal that a calibration could belong to")
+            gate = dataclasses.replace(signal.gate, threshold=calibration["threshold"])
+            signal = dataclasses.replace(signal, gate=gate, calibration=calibration)
         save_pretrained(
             target, config, params, values=values, dtype=dtype, assets=assets, signal=signal, progress=progress,
         )  # fmt: skip

@@ -1,0 +1,84 @@
+"""A calibration: the sets of an evaluation's config, answered once and read at every threshold."""
+
+import dataclasses
+import pathlib
+from collections.abc import Sequence
+
+from jax.sharding import Mesh
+
+from safety_align.attacks import TargetModel
+from safety_align.bundle import Bundle
+from safety_align.decoding import GateConfig, Generator, Request
+from safety_align.evaluation.calibration import SHOWN, CalibrationConfig, accepted, peak, refused, watching
+from safety_align.evaluation.config import EvalConfig
+from safety_align.evaluation.over_refusal import benign_requests
+from safety_align.evaluation.parts import Parts
+from safety_align.training.reference import fingerprint
+
+
+def calibrate(
+    bundle: Bundle,
+    gate: GateConfig,
+    config: EvalConfig,
+    wanted: CalibrationConfig,
+    partial: pathlib.Path | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> dict:
+    """{"threshold", "alarms", "doubt", "n", "gate", "benign", "attacks", "curve"}.
+
+    The threshold is chosen by the answers to all benign sets of `config` together. "benign" and "attacks": of each set the
+    share that is refused at it. "curve": the same at the thresholds of a grid, and each set's "peaks". Attacks that answer in
+    several rounds or draw several answers are read answer by answer. Arguments as of `run.evaluate_variant`.
+    """
+    generator = Generator(bundle, watching(gate), mesh=mesh)
+    answers = config.max_new_tokens, config.batch_size
+    identity = generator.model_config, fingerprint(generator.params, mesh), watching(gate), answers
+    parts = Parts(partial, "calibration", identity, progress)
+
+    def peaks(name: str, requests: Sequence[Request], answer) -> list[float]:
+        def run(advance):
+            results = answer(TargetModel(generator, config.max_new_tokens, config.batch_size, advance))
+            return {"peaks": [peak(result, gate.confirmations) for result in results]}
+
+        ids = [bundle.template.encode(bundle.tokenizer, request.turns).ids.tolist() for request in requests]
+        return parts.measure(name, [*requests, *ids, gate.confirmations], run, len(requests))["peaks"]
+
+    benign, attacked = {}, {}
+    for name, sample in config.measurements.benign.items():
+        requests = benign_requests([e.turns for e in sample.examples(config.benign, config.data)])
+        benign[name] = peaks(f"benign_{name}", requests, lambda target, asked=requests: target.answer(asked))
+    for name, measured in config.measurements.attacks.items():
+        behaviors = measured.load(config.behaviors, config.data)
+        requests = [r for group in measured.attack.requests(behaviors, bundle) for r in group]
+        attacked[name] = peaks(
+            name, requests, lambda target, each=measured.attack, asked=requests: each.answers(asked, target)
+        )
+    pooled = [p for found in benign.values() for p in found]
+    threshold = accepted(pooled, wanted.alarms, wanted.doubt)
+    return {
+        "threshold": threshold,
+        **dataclasses.asdict(wanted),
+        "n": len(pooled),
+        "gate": dataclasses.asdict(gate),
+        "benign": refused(benign, threshold),
+        "attacks": refused(attacked, threshold),
+        "curve": [
+            {"threshold": at, "benign": refused(benign, at), "attacks": refused(attacked, at)}
+            for at in sorted({*SHOWN, threshold})
+        ],
+        "peaks": {"benign": benign, "attacks": attacked},
+    }
+
+
+def calibration_table(found: dict) -> str:
+    """The curve as an aligned Markdown table, in per cent refused; the chosen threshold's row is marked."""
+    groups = [(group, name) for group in ("benign", "attacks") for name in found[group]]
+    rows = [["threshold", *(f"{name}, refused %" for _, name in groups)]]
+    for point in found["curve"]:
+        chosen = point["threshold"] == found["threshold"]
+        cells = [f"{100 * point[group][name]['rate']:.1f}" for group, name in groups]
+        rows.append([f"{point['threshold']:.4g}{' (chosen)' if chosen else ''}", *cells])
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    return "\n".join([lines[0], "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|", *lines[1:]])
