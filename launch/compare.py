@@ -23,7 +23,7 @@ from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation.changed import with_changes
 from safety_align.evaluation.config import check_evaluation_data, to_eval_config
-from safety_align.evaluation.defences import with_system_prompt
+from safety_align.evaluation.defences import Defence, with_system_prompt
 from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
@@ -50,14 +50,25 @@ def compare(
         gate = gate_for(bundle, overrides | variant["gate"]) if variant["gated"] else None
         if variant["gated"] and gate is None:
             raise InputError(f"config.variants: {name} is gated, but {variant['checkpoint']} has no safety signal")
-        input_only = bool(variant.get("input_only"))
+        defence = to_defence(name, variant)
         measured[name] = evaluate_variant(
-            bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh, input_only=input_only
+            bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh, defence=defence
         )
         del bundle  # before the next one is read: it may fill the devices
         say(f"{name}: done")
     ungated = {name: v["ungated"] for name, v in variants.items() if v.get("ungated")}
     return write_report(output, with_changes(measured, ungated), about) if distributed.is_main() else None
+
+
+def to_defence(name: str, variant: dict) -> Defence:
+    """What stands beside a variant's gate; InputError for fields that are none, and for a model without a gate."""
+    try:
+        defence = Defence(**(variant.get("defence") or {}))
+    except (TypeError, InputError) as error:
+        raise InputError(f"config.variants.{name}.defence: {error}") from error
+    if defence != Defence() and not variant["gated"]:
+        raise InputError(f"config.variants.{name}.defence needs a gate; set gated=True")
+    return defence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,6 +175,7 @@ def main() -> int:
         }:
             raise InputError(f"config.variants: {name} lacks {', '.join(sorted(missing))}")
         check_overrides(overrides | variant["gate"])
+        to_defence(name, variant)
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
         runs = [training(entry, values.get("data")) for entry in values["train"]]

@@ -14,6 +14,7 @@ import dataclasses
 import hashlib
 import pathlib
 import sys
+from collections.abc import Iterable
 
 import ml_collections
 from tqdm import tqdm
@@ -22,10 +23,11 @@ from launch import cli, devices
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.claims import locked
-from safety_align.decoding import GateConfig, Generator, Request, Sampling
+from safety_align.decoding import GateConfig, Generator, Piece, Request, Sampling
 from safety_align.decoding.config import differences
 from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests
 from safety_align.errors import InputError
+from safety_align.evaluation.defences import Defence
 from safety_align.files import check_new_file, check_path, make_directory
 from safety_align.interop import hub, load_unrolled
 from safety_align.sizes import check_decoding
@@ -48,6 +50,13 @@ def main() -> int:
     parser.add_argument("--input", metavar="FILE", help="answer the rows of this JSON-lines file")
     parser.add_argument("--output", metavar="FILE", help="where the answers to --input go")
     parser.add_argument("--no-gate", action="store_true", help="decode as if there were no [CLS]")
+    parser.add_argument(
+        "--reconsider",
+        type=cli.number,
+        default=0.0,
+        metavar="P",
+        help="write an answer again that refuses in words though its query's probability of being malicious is below P; default: never",
+    )
     count = cli.integer(1)
     parser.add_argument("--max-new-tokens", type=count, default=128, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="rows at once, default: %(default)s")
@@ -74,6 +83,9 @@ def main() -> int:
         check_new_file(pathlib.Path(arguments.output), pathlib.Path(arguments.input))
     if arguments.no_gate and rest:
         raise InputError(f"{rest[0]} says how to gate, --no-gate not to; give one of them")
+    if arguments.reconsider and arguments.no_gate:
+        raise InputError("--reconsider goes by what the gate says of the query; leave out --no-gate")
+    defence = Defence(reconsider=arguments.reconsider)
     to_gate(GateConfig(), rest)  # before the model is read: a mistake costs no minute
     sampling = Sampling(arguments.temperature, arguments.top_k, arguments.top_p)
     mesh = devices.start(arguments)
@@ -93,7 +105,11 @@ def main() -> int:
         request = Request((Turn("user", arguments.prompt),), arguments.prefill, seed=arguments.seed, sampling=sampling)
         with distributed.agreed():
             generator.encode([request], arguments.max_new_tokens)
-        print_stream(generator, request, arguments.max_new_tokens)
+        if arguments.reconsider:
+            (result,) = defence.target(generator, (arguments.max_new_tokens, 1), bundle, None, mesh).answer([request])
+            print_pieces([Piece(result.response, result.refused, result.query_score, result)], generator)
+        else:
+            print_pieces(generator.stream(request, arguments.max_new_tokens), generator)
     else:
         with contextlib.ExitStack() as held:
             answer_file(generator, bundle, arguments, sampling, rows, held)
@@ -107,14 +123,14 @@ def to_gate(gate: GateConfig, overrides: list[str]) -> GateConfig:
     return GateConfig(**values.to_dict())
 
 
-def print_stream(generator: Generator, request: Request, max_new_tokens: int) -> None:
-    """Prints one answer chunk by chunk on stdout, and what the gate decided on stderr."""
+def print_pieces(pieces: Iterable[Piece], generator: Generator) -> None:
+    """Prints one answer piece by piece on stdout, and what the gate decided on stderr."""
     coloured = sys.stdout.isatty()
 
     def paint(colour: str, text: str) -> str:
         return f"{colour}{text}{RESET}" if coloured and text else text
 
-    for piece in generator.stream(request, max_new_tokens):
+    for piece in pieces:
         if not distributed.is_main():
             continue
         alert = piece.probability >= generator.gate.threshold if generator.gate else False
@@ -156,7 +172,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             "gate_differs": generator.gate and differences(generator.gate, GateConfig()),
             "sampling": dataclasses.asdict(sampling) | {"seed": arguments.seed},
             "max_new_tokens": arguments.max_new_tokens,
-        }
+        } | ({"reconsider": arguments.reconsider} if arguments.reconsider else {})
     distributed.must_equal(about | {"batch_size": arguments.batch_size})
     file, done = None, 0
     with distributed.agreed():
@@ -170,9 +186,9 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
     with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr, disable=silent) as bar:
         # Blocks of several batches: long enough to sort by length, short enough to lose little.
         for block in blocks(rows[done:], 4 * sharding.even_rows(arguments.batch_size, generator.mesh)):
-            results = generator.generate(
-                [row.request for row in block], arguments.max_new_tokens, arguments.batch_size, bar.update
-            )
+            answers = arguments.max_new_tokens, arguments.batch_size, bar.update
+            target = Defence(reconsider=arguments.reconsider).target(generator, answers, bundle, None, generator.mesh)
+            results = target.answer([row.request for row in block])
             if file is not None:
                 file.append(block, results)
             refused += sum(result.refused for result in results)

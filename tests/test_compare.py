@@ -61,6 +61,12 @@ def test_a_comparison_is_checked_before_anything_is_trained(tmp_path, monkeypatc
         "sft lacks checkpoint": lambda c: c.variants.sft.__delattr__("checkpoint"),
         "no_such": lambda c: c.variants.gated.update(gate={"no_such": 1}),
         "threshold": lambda c: c.variants.gated.update(gate={"threshold": 2.0}),
+        "gated.defence: .*no_such": lambda c: c.variants.gated.update(defence={"no_such": 1}),
+        "gated.defence: reconsider": lambda c: c.variants.gated.update(defence={"reconsider": 2}),
+        "gated.defence: .*choose one": lambda c: c.variants.gated.update(
+            defence={"reconsider": 0.1, "input_only": True}
+        ),
+        "sft.defence needs a gate": lambda c: c.variants.sft.update(defence={"input_only": True}),
         "lacks train": lambda c: c.__delattr__("train"),
         "it lacks eval": lambda c: setattr(c, "eval", None),
         "first lacks checkpoint, gate, gated": lambda c: setattr(c.variants, "first", None),

@@ -10,11 +10,11 @@ from launch import cli
 from launch.compare import filled, shorten
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig, Generator, Request, score_queries
+from safety_align.decoding import GateConfig, Generator, Request, Result, score_queries
 from safety_align.decoding.config import FIXED_REFUSAL
 from safety_align.errors import InputError
 from safety_align.evaluation.changed import ANSWERS, with_changes
-from safety_align.evaluation.defences import InputFilter, SystemPrompt, with_system_prompt
+from safety_align.evaluation.defences import OPENING, Defence, InputFilter, SystemPrompt, with_system_prompt
 from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
 
@@ -42,6 +42,47 @@ def test_a_filter_refuses_what_its_check_flags_and_answers_the_rest_as_the_model
             (FIXED_REFUSAL, False) if ours.refused else (theirs.response, True)
         )
     assert {answer.refused for answer in found} == {True, False}
+
+
+class Scripted:
+    """A generator that answers by the request's text and prefill."""
+
+    def __init__(self, answers: dict):
+        self.answers, self.asked = answers, []
+
+    def generate(self, requests, *_):
+        self.asked.append([(r.turns[-1].text, r.prefill) for r in requests])
+        return [self.answers[r.turns[-1].text, r.prefill] for r in requests]
+
+
+def said(response: str, query: float = 0.01, refused: bool = False, status: str = "benign") -> Result:
+    return Result(response, [], refused, query, query, status, None, None, "eos", [])
+
+
+def test_a_refusal_in_words_is_reconsidered_where_the_query_is_clearly_benign_and_nowhere_else():
+    no, yes = "I'm sorry, but I can't help with that.", "Sure, twist the cap off with an opener."
+    generator = Scripted(
+        {
+            ("beer", ""): said(no), ("beer", OPENING): said(yes),
+            ("still no", ""): said(no), ("still no", OPENING): said("Sure. But I cannot help you with this."),
+            ("turns", ""): said(no), ("turns", OPENING): said(yes, refused=True, status="malicious_response"),
+            ("fine", ""): said(yes),
+            ("unsure", ""): said(no, query=0.1),
+            ("gate", ""): said(no, refused=True, status="malicious_query"),
+            ("alert", ""): said(no, status="alert"),
+            ("given", "Sure, "): said(no),
+            ("nan", ""): said(no, query=float("nan")),
+        }
+    )  # fmt: skip
+    requests = [Request((Turn("user", text),), prefill) for text, prefill in generator.answers if prefill != OPENING]
+    found = Defence(reconsider=0.1).target(generator, (9, 4), BUNDLE, GATE, None).answer(requests)
+    expected = [
+        generator.answers[r.turns[-1].text, OPENING if r.turns[-1].text == "beer" else r.prefill] for r in requests
+    ]
+    assert found == expected
+    assert generator.asked[1:] == [[("beer", OPENING), ("still no", OPENING), ("turns", OPENING)]]
+    plain = Defence().target(generator, (9, 4), BUNDLE, GATE, None)
+    assert plain.answer(requests) == [generator.answers[r.turns[-1].text, r.prefill] for r in requests]
 
 
 def test_a_system_prompt_opens_conversations_that_have_none_and_is_no_content():

@@ -53,10 +53,7 @@ def test_an_answer_reaches_the_terminal_without_its_control_characters(capsys):
     class Generator:
         gate = None
 
-        def stream(self, request, max_new_tokens):
-            result = Result("", [], False, 0.0, 0.0, "ungated", None, None, "eos", [])
-            for text in ("one\n\x1b]0;ti", "tle\x07two\u202e", "\t\u200bthree"):
-                yield Piece(text, False, float("nan"), result)
-
-    generate.print_stream(Generator(), None, 9)
+    result = Result("", [], False, 0.0, 0.0, "ungated", None, None, "eos", [])
+    texts = "one\n\x1b]0;ti", "tle\x07two\u202e", "\t\u200bthree"
+    generate.print_pieces([Piece(text, False, float("nan"), result) for text in texts], Generator())
     assert capsys.readouterr().out == "one\n\\x1b]0;title\\x07two\\u202e\t\\u200bthree\n"

@@ -11,7 +11,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.evaluation.asr import attack_success
 from safety_align.evaluation.config import EvalConfig
-from safety_align.evaluation.defences import InputFilter
+from safety_align.evaluation.defences import Defence
 from safety_align.evaluation.example_sets import Sample
 from safety_align.evaluation.gates import gate_report
 from safety_align.evaluation.head import Comparison, Head, measure_head
@@ -31,7 +31,7 @@ def evaluate_variant(
     partial: pathlib.Path | None = None,
     progress: bool = True,
     mesh: Mesh | None = None,
-    input_only: bool = False,
+    defence: Defence | None = None,
 ) -> dict:
     """{"gate", "attacks", "benign_refused", "head", "perplexity", …} of one variant.
 
@@ -45,10 +45,10 @@ def evaluate_variant(
       mesh: where the bundle's parameters are, by the rules table; None for one device. Several processes make the same
         call with a mesh of all their devices: each feeds its rows, all get the result, the first alone writes parts and
         shows bars. What is done already is as the first finds it.
-      input_only: the gate is a filter of queries before the ungated model (`InputFilter`).
+      defence: what stands beside the gate, if anything.
     """
     check_name(name, "variant")
-    variant = _Variant(bundle, gate, config, name, partial, progress, mesh, input_only)
+    variant = _Variant(bundle, gate, config, name, partial, progress, mesh, defence or Defence())
     measured = config.measurements
     result = {
         "gate": gate_report(gate),
@@ -64,14 +64,14 @@ def evaluate_variant(
 class _Variant:
     """The measurements of one variant, each a part."""
 
-    def __init__(self, bundle, gate, config: EvalConfig, name: str, partial, progress: bool, mesh, input_only: bool):
+    def __init__(self, bundle, gate, config: EvalConfig, name: str, partial, progress: bool, mesh, defence: Defence):
         self._bundle, self._gate, self._config, self._mesh = bundle, gate, config, mesh
-        self._input_only = input_only
-        self._generator = Generator(bundle, "off" if gate is None or input_only else gate, mesh=mesh)
+        self._defence = defence
+        self._generator = Generator(bundle, "off" if gate is None or defence.input_only else gate, mesh=mesh)
         # The generator's model: its layers are unrolled on any mesh, and so are the same for every number of devices.
         weights = fingerprint(self._generator.params, mesh)
         answers = config.judge, config.max_new_tokens, config.batch_size
-        self._parts = Parts(partial, name, (self._generator.model_config, weights, gate, answers, input_only), progress)
+        self._parts = Parts(partial, name, (self._generator.model_config, weights, gate, answers, defence), progress)
 
     def attack(self, name: str, measured: AttackMeasurement) -> dict:
         behaviors = measured.load(self._config.behaviors, self._config.data)
@@ -118,10 +118,8 @@ class _Variant:
         return {name if key == "value" else f"{name}_{key}": value for key, value in found.items()}
 
     def _target(self, advance: Callable[[int], None]) -> TargetModel:
-        arguments = self._generator, self._config.max_new_tokens, self._config.batch_size, advance
-        if self._input_only:
-            return InputFilter(*arguments, self._bundle, self._gate, self._mesh)
-        return TargetModel(*arguments)
+        answers = self._config.max_new_tokens, self._config.batch_size, advance
+        return self._defence.target(self._generator, answers, self._bundle, self._gate, self._mesh)
 
     def _asked(self, requests: Sequence[Request]) -> list:
         """What the answers to `requests` depend on, beside the model."""

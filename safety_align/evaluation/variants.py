@@ -1,8 +1,8 @@
 """The columns of a comparison: which checkpoints, decoded how. A config of launch.compare names one of these, or its own.
 
 A variant is {"checkpoint", "gated", "gate"}: a model's directory, whether its gate is in force (False: it is decoded
-without `[CLS]`), and the fields of the gate that are changed. It may have "system", a system prompt; "input_only", True
-where the gate is a filter of queries before the ungated model; and "ungated", the name of the variant that decodes the
+without `[CLS]`), and the fields of the gate that are changed. It may have "system", a system prompt; "defence", the fields of
+`defences.Defence` that are not as by default; and "ungated", the name of the variant that decodes the
 same language model without a gate, with whose answers to benign prompts its own are compared (`changed_answers`).
 """
 
@@ -44,6 +44,10 @@ SYSTEM_PROMPT = (
 """Of the variant that asks the model to be safe, in words."""
 
 
+RECONSIDER = 0.1
+"""Of the variant whose refusals in words are reconsidered: the query's probability below which they are."""
+
+
 def published(model: str, signals: dict[str, str]) -> dict[str, dict]:
     """A published model with a signal beside it, by name: ungated; asked in words; behind a filter of its input; gated.
 
@@ -53,8 +57,9 @@ def published(model: str, signals: dict[str, str]) -> dict[str, dict]:
     found = {
         "ungated": _variant(model, gated=False),
         "system_prompt": _variant(model, gated=False) | {"system": SYSTEM_PROMPT},
-        "input_only": _variant(default) | {"input_only": True},
+        "input_only": _variant(default) | {"defence": {"input_only": True}},
         "gated": _variant(default),
+        "reconsidered": _variant(default) | {"defence": {"reconsider": RECONSIDER}},
         "first": _variant(default, gate=dict(schedule="first")),
         "annealing": _variant(default, gate=dict(schedule="annealing")),
         **{kind: _variant(path) for kind, path in list(signals.items())[1:]},
