@@ -127,6 +127,6 @@ class Defence:
         """What is asked: `answers` are `TargetModel`'s cap, batch size and progress."""
         if self.input_only:
             return InputFilter(generator, *answers, bundle=bundle, gate=gate, mesh=mesh)
-        return (
-            Reconsidering(generator, *answers, self.reconsider) if self.reconsider else TargetModel(generator, *answers)
-        )
+        if self.reconsider:
+            return Reconsidering(generator, *answers, below=self.reconsider)
+        return TargetModel(generator, *answers)
