@@ -19,6 +19,7 @@ import time
 from tqdm import tqdm
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+NEXT_TOKEN = "decoding/test_next_token.py"
 ORACLE, VERDICT, GENERATOR = "decoding/test_decoder_oracle.py", "decoding/test_verdict.py", "decoding/test_generator.py"
 OPTIONS = ("-x", "-m", "not pod", "-p", "no:cacheprovider")  # slow tests too
 SCHEDULES, ROUTING, LOSSES = "decoding/test_schedule_sampling.py", "test_routing.py", "test_losses.py"
@@ -38,19 +39,19 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "an answer may end while an alert is pending", "decoding/next_token.py",
-        "running & ended & (verdict.mode == Mode.ALERT)", "running & ended & (verdict.mode == Mode.QUERY)", (ORACLE,),
+        "running & ended & (verdict.mode == Mode.ALERT)", "running & ended & (verdict.mode == Mode.QUERY)", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "refusals are sampled", "decoding/next_token.py",
-        "jnp.where(refusing, 0.0, batch.temperature)", "batch.temperature", (ORACLE,),
+        "jnp.where(refusing, 0.0, batch.temperature)", "batch.temperature", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "a relapse keeps what nothing vouched for", "decoding/next_token.py",
-        "jnp.where(relapse & running, jnp.minimum(length, kept), length)", "length", (ORACLE,),
+        "jnp.where(relapse & running, jnp.minimum(length, kept), length)", "length", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "a refusal may end within its prefix", "decoding/next_token.py",
-        "& refusing) & ~prefix_left", "& refusing)", (ORACLE,),
+        "& refusing) & ~prefix_left", "& refusing)", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "NaN is benign", "decoding/verdict.py",
