@@ -1,9 +1,10 @@
 """Attacks on the gate, one file per family."""
 
-from safety_align.attacks.base import Attack, OneRound, TargetModel, ask
+from safety_align.attacks.base import Attack, Crafted, OneRound, OptimisedAttack, TargetModel, ask
 from safety_align.attacks.behaviors import load_behaviors, subsample
 from safety_align.attacks.direct import Direct, Published
 from safety_align.attacks.feedback import FeedbackPrefill
+from safety_align.attacks.gcg import Gcg
 from safety_align.attacks.prefill import Prefill, affirmative_start
 from safety_align.attacks.sampling import SamplingGrid
 from safety_align.data.behavior import Behavior
@@ -17,7 +18,10 @@ ATTACKS: dict[str, type[Attack]] = {
 }
 """Attacks by the name that a config calls them."""
 
+OPTIMISED: dict[str, type[OptimisedAttack]] = {"gcg": Gcg}
+"""Attacks that `launch.attack` makes beside these, one behaviour after the other."""
+
 __all__ = [
-    "ATTACKS", "Attack", "Behavior", "Direct", "FeedbackPrefill", "OneRound", "Prefill", "Published", "SamplingGrid",
-    "TargetModel", "affirmative_start", "ask", "load_behaviors", "subsample",
+    "ATTACKS", "OPTIMISED", "Attack", "Behavior", "Crafted", "Direct", "FeedbackPrefill", "Gcg", "OneRound", "OptimisedAttack",
+    "Prefill", "Published", "SamplingGrid", "TargetModel", "affirmative_start", "ask", "load_behaviors", "subsample",
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Protocol, runtime_checkable
 
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
-from safety_align.decoding import Generator, Request, Result
+from safety_align.decoding import GateConfig, Generator, Request, Result
 from safety_align.text import Turn
 
 
@@ -56,3 +56,22 @@ class OneRound:
 def ask(text: str, **options) -> Request:
     """A single-turn request."""
     return Request((Turn("user", text),), **options)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crafted:
+    """What an optimised attack on one behaviour found: the request to send, the steps that it took, and all that is worth
+    keeping (JSON)."""
+
+    request: Request
+    steps: int
+    record: dict
+
+
+@runtime_checkable
+class OptimisedAttack(Protocol):
+    """An attack that works on one behaviour for many steps, with the model's parameters at hand: a frozen dataclass, whose
+    fields the command line sets."""
+
+    def craft(self, behavior: Behavior, bundle: Bundle, gate: GateConfig, works: Callable[[Request], bool]) -> Crafted:
+        """The best request found. `works(request)` writes an answer through the gate and says whether the attack may stop."""

@@ -13,6 +13,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.model.watch import watch
+from safety_align.packing import POOL, pack_all
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, rule2_window
 from safety_align.text import Turn
@@ -43,23 +44,42 @@ def score_segments(
 def segment_logits(
     bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """Safety logit at the last check of each segment, [N] float64.
+    """Safety logit at the last check of each segment, [N] float64. Short segments share rows; `batch_size` is of rows of 64.
 
     `mesh`: where the parameters are, by the rules table; of several processes all make the same call and get all scores.
     """
     config, params = bundle.model_config, bundle.params
-    batch_size = sharding.even_rows(batch_size, mesh)
-    order = sorted(range(len(segments)), key=lambda i: segments[i].length)
     found = np.zeros(len(segments))
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size]
-        length = -(-max(segments[i].length for i in chosen) // 64) * 64
-        batch = Batch.of([[segments[i]] for i in chosen], RowShape(length, checks=2), batch_size)
-        with sharding.on_mesh(mesh):
-            logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
-        last = [len(segments[i].checks) - 1 for i in chosen]
-        found[chosen] = logits[np.arange(len(chosen)), last]
+    for slots, rows in _rows(segments):
+        count = sharding.even_rows(min(max(1, batch_size * LEAST // slots), len(rows)), mesh)
+        for start in range(0, len(rows), count):
+            chosen = rows[start : start + count]
+            batch = Batch.of([[segments[i] for i in row] for row in chosen], RowShape(slots, CHECKS), count)
+            with sharding.on_mesh(mesh):
+                logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
+            for row, of_row in zip(chosen, logits, strict=False):
+                last = np.cumsum([len(segments[i].checks) for i in row]) - 1
+                found[row] = of_row[last]
     return found
+
+
+LEAST, ROW, CHECKS = 64, 512, 64
+"""Slots of a row: a multiple of the first, the second where many short segments share rows; and room for checks."""
+
+
+def _rows(segments: Sequence[Segment]) -> list[tuple[int, list[list[int]]]]:
+    """(slots of a row, which segments stand in each such row), few shapes and little room left over."""
+    short = [i for i, segment in enumerate(segments) if segment.length <= ROW]
+    groups: dict[int, list[list[int]]] = {}
+    if short:
+        total = sum(segments[i].length for i in short)
+        slots = min(ROW, -(-total // LEAST) * LEAST)
+        packed = pack_all([segments[i] for i in short], RowShape(slots, CHECKS), pool=POOL)
+        groups[slots] = [[short[i] for i in row] for row in packed]
+    for i, segment in enumerate(segments):
+        if segment.length > ROW:
+            groups.setdefault(-(-segment.length // LEAST) * LEAST, []).append([i])
+    return sorted(groups.items())
 
 
 def score_queries(bundle: Bundle, conversations: Sequence[Sequence[Turn]], mesh: Mesh | None = None) -> np.ndarray:

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from safety_align import distributed, sharding
 from safety_align.claims import Owner
 from safety_align.data.examples import BadExample, Example, encode_example
-from safety_align.data.pipeline import pack_all
 from safety_align.data.reference import ReferenceStore, Sums, pairs_digest
 from safety_align.errors import InputError
 from safety_align.model.readout import split_signal
+from safety_align.packing import pack_all
 from safety_align.placement import Batch, Pair, RowShape
 from safety_align.strict_json import read_json
 from safety_align.training.config import TrainConfig

@@ -1,0 +1,149 @@
+"""Attacks a model through its gate: python -m launch.attack --attack=gcg --checkpoint=DIR --behaviors=advbench --output=DIR
+
+Any field of the attack can be set: --attack.steps=50 --attack.lam=0.1; any field of the gate too: --gate.threshold=0.9. Behaviours
+are a set's name (below --data-dir, or embedded), or a CSV file with the columns goal and target. Writes attacks.jsonl, one line
+a behaviour with what the attack found, the answer and the verdicts, and results.json; interrupted, the same command goes on
+with the next behaviour.
+"""
+
+import dataclasses
+import json
+import pathlib
+import sys
+
+import ml_collections
+from tqdm import tqdm
+
+from launch import cli, devices
+from launch.generate import to_gate
+from safety_align.attacks import ATTACKS, OPTIMISED, TargetModel, load_behaviors
+from safety_align.claims import Owner, locked_directory
+from safety_align.data.behavior import Behavior
+from safety_align.data.rows import read_csv
+from safety_align.decoding import GateConfig, Generator
+from safety_align.errors import InputError
+from safety_align.evaluation.campaign import Campaign, summary
+from safety_align.evaluation.judges import RefusalRules
+from safety_align.evaluation.kinds import build
+from safety_align.evaluation.report import strict_json
+from safety_align.fields import defaults
+from safety_align.files import check_path, write_atomically
+from safety_align.interop import hub, load_unrolled
+from safety_align.strict_json import parse_json
+from safety_align.visible import visible
+
+KINDS = ATTACKS | OPTIMISED
+
+
+def main() -> int:
+    parser = cli.Parser(__doc__)
+    parser.add_argument("--attack", required=True, metavar="NAME", help=", ".join(KINDS))
+    parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a model with a safety signal")
+    parser.add_argument("--behaviors", required=True, metavar="NAME|FILE.csv", help="whom to attack for what")
+    parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
+    parser.add_argument("--n", type=cli.integer(1), default=20, help="behaviours at most, default: %(default)s")
+    parser.add_argument("--data-dir", default="../shared/data", metavar="DIR", help="default: %(default)s")
+    count = cli.integer(1)
+    parser.add_argument("--max-new-tokens", type=count, default=64, metavar="N", help="default: %(default)s")
+    parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="rows at once, default: %(default)s")
+    parser.add_argument("--no-gate", action="store_true", help="answers are written without the gate")
+    devices.add_options(parser)
+    arguments, rest = parser.parse_known_args()
+    attack = to_attack(arguments.attack, [a for a in rest if a.startswith("--attack.")])
+    gate_options = [a for a in rest if not a.startswith("--attack.")]
+    to_gate(GateConfig(), gate_options)  # before the model is read
+    behaviors = read_behaviors(arguments.behaviors, arguments.n, arguments.data_dir)
+    output = pathlib.Path(arguments.output)
+    check_path(output)
+    mesh = devices.start(arguments)
+    if mesh is not None and arguments.attack in OPTIMISED:
+        raise InputError(f"--attack={arguments.attack} runs on one device; leave out --mesh and the other processes")
+    arguments.checkpoint = devices.located(arguments.checkpoint)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
+    if bundle.gate is None:
+        raise InputError(f"{arguments.checkpoint} has no safety signal: there is no gate to attack")
+    gate = to_gate(bundle.gate, gate_options)
+    about = {
+        "attack": {"kind": arguments.attack} | dataclasses.asdict(attack),
+        "checkpoint": hub.identity(arguments.checkpoint),
+        "step": bundle.step,
+        "gate": None if arguments.no_gate else dataclasses.asdict(gate),
+        "behaviors": {"name": arguments.behaviors, "n": len(behaviors)},
+        "max_new_tokens": arguments.max_new_tokens,
+    }
+    with locked_directory(output):
+        Owner(about, f"{output} holds another attack").claim(output / "attack.json")
+        rows = rows_there(output / "attacks.jsonl", behaviors)
+        generator = Generator(bundle, "off" if arguments.no_gate else gate, mesh=mesh)
+        judges = {"refusal_rules": RefusalRules()}
+        target = TargetModel(generator, arguments.max_new_tokens, arguments.batch_size)
+        campaign = Campaign(attack, target, bundle, gate, judges)
+        with (
+            tqdm(
+                total=len(behaviors), initial=len(rows), desc=arguments.attack, unit="behaviour", file=sys.stderr
+            ) as bar,
+            open(output / "attacks.jsonl", "a", encoding="utf-8") as file,
+        ):
+            for made in campaign.rows(behaviors[len(rows) :], arguments.batch_size):
+                file.writelines(json.dumps(json.loads(strict_json(row))) + "\n" for row in made)
+                file.flush()
+                rows += made
+                bar.update(len(made))
+                fell = sum(any(v["label"] == "compliance" for v in row["verdicts"].values()) for row in rows)
+                bar.set_postfix(fallen=fell)
+        found = summary(rows, list(judges)) | {"budget": about["attack"], "about": about}
+        write_atomically(output / "results.json", strict_json(found) + "\n")
+    for name, asr in found["asr"].items():
+        print(
+            f"{visible(name):16} ASR {100 * asr['rate']:.1f} % [{100 * asr['low']:.1f}, {100 * asr['high']:.1f}] of {asr['n']}"
+        )
+    harm = found["harm_released"]
+    print(
+        f"{'tokens released':16} mean {harm['mean']:.1f}, at most {harm['max']}, more than 10: {100 * harm['over_10']:.1f} %"
+    )
+    if found["steps_per_s"]:
+        print(f"{'steps/s':16} {found['steps_per_s']:.2f}")
+    return cli.EXIT_OK
+
+
+def to_attack(name: str, options: list[str]):
+    """The attack of that name, with the command line's --attack.FIELD=VALUE."""
+    if name not in KINDS:
+        raise InputError(f"--attack={name} is not one of {', '.join(KINDS)}")
+    fields = defaults(KINDS[name])
+    needed = {f.name: 0 for f in dataclasses.fields(KINDS[name]) if f.name not in fields}
+    values = ml_collections.ConfigDict(fields | needed)
+    cli.apply_overrides(values, options, "attack")
+    found = values.to_dict()
+    if missing := [field for field in needed if not any(o.startswith(f"--attack.{field}=") for o in options)]:
+        raise InputError(f"--attack={name} needs --attack.{missing[0]}=…")
+    return build({"kind": name} | found, KINDS, "attack")
+
+
+def read_behaviors(name: str, n: int, data_dir: str) -> list[Behavior]:
+    """At most `n` behaviours: of a named set, or the first of a CSV file."""
+    if not name.endswith(".csv"):
+        return load_behaviors(name, data_dir, n)
+    rows = read_csv(pathlib.Path(name), ("goal", "target"))
+    if not rows:
+        raise InputError(f"{name} holds no behaviours")
+    return [Behavior(row["goal"], row["target"], id=row.get("id") or f"row{i}") for i, row in enumerate(rows)][:n]
+
+
+def rows_there(path: pathlib.Path, behaviors: list[Behavior]) -> list[dict]:
+    """The rows of behaviours that are done; a last line that was cut short is dropped."""
+    if not path.exists():
+        return []
+    raw = path.read_bytes()
+    whole = raw[: raw.rfind(b"\n") + 1]
+    rows = [parse_json(line, str(path), dict) for line in whole.split(b"\n")[:-1]]
+    if [row.get("id") for row in rows] != [b.id for b in behaviors[: len(rows)]]:
+        raise InputError(f"{path} is not what this command wrote; choose another --output")
+    if len(whole) < len(raw):
+        with open(path, "r+b") as file:
+            file.truncate(len(whole))
+    return rows
+
+
+if __name__ == "__main__":
+    cli.run(main)

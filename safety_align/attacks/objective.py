@@ -1,0 +1,151 @@
+"""What an attacker who knows the gate minimises, as a function of the vectors that stand in the query [ours].
+
+    lam * CE(target) + (1 - lam) * softplus(a - logit(threshold) + margin)
+
+`a` is the gate's own statistic of a whole answer, max(z_0, max_i min(z_i, …, z_{i + tau - 1})), over the query's check z_0 and
+the check after each token of the target, made smooth. All of them are copies of `[CLS]` in one row, or checks beside it.
+lam = 1 knows nothing of the gate: plain GCG.
+"""
+
+import dataclasses
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from safety_align.bounds import number
+from safety_align.bundle import Bundle
+from safety_align.decoding import GateConfig
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer, TransformerConfig
+from safety_align.model.watch import watch
+from safety_align.placement import Batch, RowShape, Segment
+from safety_align.routing import Check, Kind, Routing, rule2_window
+from safety_align.text import Turn
+
+
+@dataclasses.dataclass(frozen=True)
+class AttackLoss:
+    """The weights of the loss. Hashable.
+
+    lam: weight of the target's cross entropy; the rest is the gate's. margin: how far below the threshold, in logits, the
+    statistic is pushed. smooth: temperature of the smooth maxima and minima; small is exact.
+    """
+
+    lam: float = 0.5
+    margin: float = 1.0
+    smooth: float = 0.5
+
+    def __post_init__(self):
+        number("attack.lam", self.lam, 0, 1)
+        number("attack.margin", self.margin, -100, 100)
+        number("attack.smooth", self.smooth, 1e-3, 100)
+
+
+@flax.struct.dataclass
+class AttackRow:
+    """One query with a free stretch, and the target behind it, as a row [1, S].
+
+    Attributes:
+      tokens, positions, routing: the row. free: [N] int32, the slots of the free stretch; predicts: [T] int32, the slots
+      whose next token is a target's; targets: [T] int32.
+      tau: confirmations, static.
+    """
+
+    tokens: jax.Array
+    positions: jax.Array
+    routing: Routing
+    free: jax.Array
+    predicts: jax.Array
+    targets: jax.Array
+    tau: int = flax.struct.field(pytree_node=False)
+
+
+def attack_row(
+    bundle: Bundle, gate: GateConfig, goal: str, target: str, free: np.ndarray, slots: int | None = None
+) -> AttackRow:
+    """The row of `goal`, then the ids `free` [N] within the same user turn, then `target` as the answer.
+
+    `slots`: S, by default what it takes, rounded up to 32. InputError where the target is empty or nothing of the goal is
+    content.
+    """
+    prompt = bundle.template.encode(bundle.tokenizer, (Turn("user", goal),))
+    answer = bundle.template.encode_response(bundle.tokenizer, target)
+    if not len(answer) or not prompt.content.any():
+        raise InputError(f"an attack needs a goal and a target, got {goal[:60]!r} and {target[:60]!r}")
+    end = int(np.flatnonzero(prompt.content)[-1]) + 1
+    ids = np.concatenate([prompt.ids[:end], free, prompt.ids[end:]]).astype(np.int32)
+    content = np.concatenate([prompt.content[:end], np.ones(len(free), bool), prompt.content[end:]])
+    size, beside = len(ids), not bundle.model_config.signal.in_stream
+    checks = [Check(Kind.QUERY, 0, size, 1.0, hidden=not gate.visible)]
+    for count in range(1, len(answer) + 1):
+        low, high = (0, count) if gate.reads == "all" else rule2_window(count, gate.r2)
+        checks.append(Check(Kind.WINDOW, size + max(low, 0), size + high, 1.0))
+    segment = Segment(ids, content, answer, np.ones(len(answer), bool), tuple(checks), beside=beside)
+    slots = -(-segment.length // 32) * 32 if slots is None else slots
+    batch = Batch.of([[segment]], RowShape(slots, len(checks)))
+    between = int(gate.visible and not beside)  # the visible [CLS], between prompt and answer
+    first = size + between
+    predicts = np.concatenate([[size - 1], np.arange(first, first + len(answer) - 1)])
+    tokens, positions, routing = batch.inputs
+    if gate.windows_include_query or gate.reads == "all":  # beside the window
+        also = np.where(batch.cls_kinds[..., None] == Kind.WINDOW, np.array([0, size], np.int32), 0)
+        routing = routing.replace(cls_also=also)
+    return AttackRow(
+        tokens, positions, routing, np.arange(end, end + len(free)), predicts, np.asarray(answer), gate.confirmations
+    )
+
+
+def embed(config: TransformerConfig, params: dict, tokens: jax.Array) -> jax.Array:
+    """The vectors [B, S, D] of tokens [B, S] (`[CLS]` among them), from which an attack starts."""
+    return SafetyTransformer(config).apply({"params": params}, tokens, method="embed")
+
+
+def attack_losses(
+    config: TransformerConfig, params: dict, loss: AttackLoss, threshold: float, row: AttackRow, vectors: jax.Array
+) -> dict[str, jax.Array]:
+    """{"loss", "cross_entropy", "statistic"} [B] of rows whose vectors are [B, S, D]; `threshold` is a logit.
+
+    The cross entropy is the mean over the target, in nats; the statistic is the exact one. Differentiable in `vectors`.
+    """
+    count = len(vectors)
+    positions, routing = jax.tree.map(
+        lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), (row.positions, row.routing)
+    )
+    model = SafetyTransformer(config)
+    if config.signal.in_stream:
+        hidden, safety = model.apply({"params": params}, vectors, positions, routing, method=_hidden_and_checks)
+    else:
+        found = watch(config, params, vectors, positions, routing, whole=True)
+        hidden, safety = found.hidden, found.safety_logits
+    logits = model.apply({"params": params}, hidden[:, row.predicts], method="lm_logits")
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), row.targets[None, :, None], axis=-1)[..., 0]
+    cross_entropy = nats.mean(-1)
+    smooth = gate_statistic(safety, row.tau, loss.smooth)
+    total = loss.lam * cross_entropy + (1 - loss.lam) * jax.nn.softplus(smooth - threshold + loss.margin)
+    return {"loss": total, "cross_entropy": cross_entropy, "statistic": gate_statistic(safety, row.tau)}
+
+
+def _hidden_and_checks(model: SafetyTransformer, vectors, positions, routing):
+    hidden, _ = model.hidden(vectors, positions, routing)
+    return hidden, model.read_checks(hidden, routing)
+
+
+def gate_statistic(logits: jax.Array, tau: int, smooth: float = 0.0) -> jax.Array:
+    """The logit at which a gate with `tau` confirmations begins to let an answer pass, [B], from the logits [B, 1 + T] of its
+    query's check and of the one after each token. At the end fewer than `tau` checks in a row are enough, as in the gate.
+
+    `smooth` > 0: a smooth maximum of smooth minima, of that temperature, above the exact value by no more than
+    smooth * (log(1 + T) + log(tau)).
+    """
+    query, rest = logits[:, :1], logits[:, 1:]
+    count = rest.shape[1]
+    padded = jnp.pad(rest, ((0, 0), (0, tau - 1)), constant_values=jnp.inf)
+    windows = jnp.stack([padded[:, i : i + count] for i in range(tau)])  # [tau, B, T]
+    if not smooth:
+        return jnp.concatenate([query, windows.min(0)], axis=1).max(1)
+    # Means in place of sums: of equal logits the smooth minimum is that logit.
+    there = jnp.isfinite(windows)
+    lowest = -smooth * (jax.nn.logsumexp(jnp.where(there, -windows, -jnp.inf) / smooth, axis=0) - jnp.log(there.sum(0)))
+    return smooth * jax.nn.logsumexp(jnp.concatenate([query, lowest], axis=1) / smooth, axis=1)
