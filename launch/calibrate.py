@@ -53,6 +53,8 @@ def main() -> int:
         if distributed.is_main():
             write_atomically(output / "calibration.json", strict_json(found | {"about": about}) + "\n")
             print(calibration_table(found))
+    if found["threshold"] is None:
+        raise InputError(f"no threshold was chosen: {found['why_none']}")
     say(f"threshold {json.dumps(found['threshold'])}: in {output / 'calibration.json'}")
     return cli.EXIT_OK
 

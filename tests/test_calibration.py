@@ -14,9 +14,18 @@ from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.decoding.config import THRESHOLDS
 from safety_align.decoding.requests import CheckResult, Result
 from safety_align.errors import InputError
-from safety_align.evaluation.calibration import accepted, peak, read_calibration, refused, watching
-from safety_align.evaluation.calibration_run import calibration_table
+from safety_align.evaluation.calibration import (
+    CalibrationConfig,
+    accepted,
+    peak,
+    read_calibration,
+    refused,
+    watching,
+)
+from safety_align.evaluation.calibration_run import calibrate, calibration_table
+from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.example_sets import EvalData, HeldOut
+from safety_align.evaluation.measurements import Measurements
 from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
 
@@ -114,6 +123,32 @@ def test_the_table_marks_the_threshold():
     assert len({len(line) for line in lines}) == 1
     assert [cell.strip() for cell in lines[2].split("|")[1:-1]] == ["0.5", "50.0", "50.0"]
     assert [cell.strip() for cell in lines[3].split("|")[1:-1]] == ["0.61 (chosen)", "0.0", "50.0"]
+
+
+@pytest.mark.slow
+def test_a_calibration_answers_once_and_shows_the_curve_though_no_threshold_can_be_had(tmp_path):
+    model = preset("tiny", vocab_size=TOKENIZER.vocab_size)
+    gate = GateConfig(tau=2)
+    bundle = Bundle(model, random_params(model, 1, scale=0.3), TOKENIZER, get_template("plain"), gate)
+    measurements = Measurements.read(
+        {
+            "benign": {
+                "a": {"kind": "embedded", "part": "benign"},
+                "b": {"kind": "embedded", "part": "lookalikes", "n": 3},
+            },
+            "attacks": {"direct": {"kind": "direct", "behaviors": "embedded", "n": 2}},
+        }
+    )
+    config = EvalConfig(measurements, benign=5, max_new_tokens=8, batch_size=4)
+    found = calibrate(bundle, gate, config, CalibrationConfig(0.45, 0.05), tmp_path, progress=False)
+    peaks = found["peaks"]["benign"]
+    assert (found["n"], len(peaks["a"]), len(peaks["b"]), len(found["peaks"]["attacks"]["direct"])) == (8, 5, 3, 2)
+    assert found["threshold"] == accepted([*peaks["a"], *peaks["b"]], 0.45, 0.05) and found["why_none"] is None
+    files = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
+    strict = calibrate(bundle, gate, config, CalibrationConfig(), tmp_path, progress=False)
+    assert strict["threshold"] is None and "that takes 299" in strict["why_none"] and strict["peaks"] == found["peaks"]
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == files  # nothing was answered again
+    assert len(calibration_table(strict).splitlines()) == 2 + len(strict["curve"])
 
 
 def test_a_file_that_is_no_calibration_is_refused(tmp_path):

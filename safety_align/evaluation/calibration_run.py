@@ -9,6 +9,7 @@ from jax.sharding import Mesh
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request
+from safety_align.errors import InputError
 from safety_align.evaluation.calibration import SHOWN, CalibrationConfig, accepted, peak, refused, watching
 from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.over_refusal import benign_requests
@@ -25,9 +26,10 @@ def calibrate(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> dict:
-    """{"threshold", "alarms", "doubt", "n", "gate", "benign", "attacks", "curve"}.
+    """{"threshold", "why_none", "alarms", "doubt", "n", "gate", "benign", "attacks", "curve"}.
 
-    The threshold is chosen by the answers to all benign sets of `config` together. "benign" and "attacks": of each set the
+    The threshold is chosen by the answers to all benign sets of `config` together; where none can be (`accepted`), it is None,
+    and "why_none" says why. "benign" and "attacks": of each set the
     share that is refused at it. "curve": the same at the thresholds of a grid, and each set's "peaks". Attacks that answer in
     several rounds or draw several answers are read answer by answer. Arguments as of `run.evaluate_variant`.
     """
@@ -55,17 +57,23 @@ def calibrate(
             name, requests, lambda target, each=measured.attack, asked=requests: each.answers(asked, target)
         )
     pooled = [p for found in benign.values() for p in found]
-    threshold = accepted(pooled, wanted.alarms, wanted.doubt)
+    threshold, why = None, None
+    try:
+        threshold = accepted(pooled, wanted.alarms, wanted.doubt)
+    except InputError as error:
+        why = str(error)
+    shown = [] if threshold is None else [threshold]
     return {
         "threshold": threshold,
+        "why_none": why,
         **dataclasses.asdict(wanted),
         "n": len(pooled),
         "gate": dataclasses.asdict(gate),
-        "benign": refused(benign, threshold),
-        "attacks": refused(attacked, threshold),
+        "benign": refused(benign, threshold) if shown else {},
+        "attacks": refused(attacked, threshold) if shown else {},
         "curve": [
             {"threshold": at, "benign": refused(benign, at), "attacks": refused(attacked, at)}
-            for at in sorted({*SHOWN, threshold})
+            for at in sorted({*SHOWN, *shown})
         ],
         "peaks": {"benign": benign, "attacks": attacked},
     }
@@ -73,7 +81,7 @@ def calibrate(
 
 def calibration_table(found: dict) -> str:
     """The curve as an aligned Markdown table, in per cent refused; the chosen threshold's row is marked."""
-    groups = [(group, name) for group in ("benign", "attacks") for name in found[group]]
+    groups = [(group, name) for group in ("benign", "attacks") for name in found["curve"][0][group]]
     rows = [["threshold", *(f"{name}, refused %" for _, name in groups)]]
     for point in found["curve"]:
         chosen = point["threshold"] == found["threshold"]
