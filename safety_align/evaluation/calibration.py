@@ -52,8 +52,8 @@ def accepted(peaks: Sequence[float], alarms: float, doubt: float) -> float:
     """
     ordered = np.sort(np.asarray(peaks, float))[::-1]
     n = len(ordered)
-    few = [k for k in range(n) if scipy.stats.binom.cdf(k, n, alarms) <= doubt]
-    if not few:
+    few = np.flatnonzero(scipy.stats.binom.cdf(np.arange(n), n, alarms) <= doubt)  # so many refused are few
+    if not len(few):
         least = int(np.ceil(np.log(doubt) / np.log1p(-alarms)))
         raise InputError(
             f"{n} benign answers cannot show that fewer than {alarms:.2%} are refused: that takes {least}, none of them "
