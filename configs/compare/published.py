@@ -44,6 +44,7 @@ def get_config() -> ConfigDict:
         "eval/measurements/head": None,
         "eval/measurements/benign/xstest_safe/n": 40,
         "eval/max_new_tokens": 40,
+        "eval/batch_size": 8,  # on a CPU a row that only fills a batch costs as much as any other
         **{f"eval/measurements/attacks/{name}": None for name in LEFT_OUT},
         "order": ("ungated", "gated"),
         "train": ((*config.train[0][:2], config.train[0][2] | KEPT),),
