@@ -1,9 +1,8 @@
-"""The threshold of a published model's gate: benign requests that no evaluation of configs/eval draws, and two attacks.
+"""The threshold of a published model's gate: benign requests that no evaluation counts refusals of, and two attacks.
 
     python -m launch.calibrate --config=configs/calibrate.py --checkpoint=runs/signal --output=runs/calibration
 
-About 400 benign answers show that fewer than 1 % are refused, if none is. `lookalikes` (of the package's own forms) is shown
-beside: it is made to be hard, and does not choose the threshold.
+About 400 benign answers show that fewer than 1 % are refused, if none is.
 """
 
 from ml_collections import ConfigDict
@@ -11,8 +10,8 @@ from ml_collections import ConfigDict
 from configs.eval import published as evaluation
 from configs.eval.small import named
 
-TAKEN = 200
-"""Of each source, what is left to evaluations: the first so many that they draw."""
+TAKEN = (20, 100, 200)
+"""Sizes of the samples in which evaluations count refusals: the short comparison's, configs/eval/published.py's and small.py's."""
 
 
 def get_config() -> ConfigDict:
@@ -21,7 +20,7 @@ def get_config() -> ConfigDict:
     config.measurements = dict(
         benign=named(
             alpaca=dict(kind="held_out", source="alpaca", longest=600, after=TAKEN, n=250),
-            gsm8k=dict(kind="held_out", source="gsm8k", after=100, n=100),
+            gsm8k=dict(kind="held_out", source="gsm8k", after=TAKEN[:2], n=100),
             lima=dict(kind="held_out", source="lima", longest=600, n=40),
         ),
         attacks=named(direct=attacks.direct, prefill_20=attacks.prefill_20),

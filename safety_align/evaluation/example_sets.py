@@ -68,16 +68,17 @@ class Goals:
 class HeldOut:
     """The held-out split of a source of the training data (`load_source`).
 
-    longest: characters of a query, which must be fewer; None takes all. after: leaves out those that a sample of so many
-    takes (with the same seed), so that two measurements share none.
+    longest: characters of a query, which must be fewer; None takes all. after: sizes of samples (of the same seed) whose
+    examples are left out, so that this measurement shares none with those. A smaller sample is no part of a larger one:
+    each size counts.
     """
 
     source: str
     longest: int | None = None
-    after: int = 0
+    after: tuple[int, ...] = ()
 
     def __post_init__(self):
-        check_fields(self, longest=1, after=0)
+        check_fields(self, longest=1)
         if self.source not in SOURCES:
             raise InputError(f"source {self.source!r} is not one of {', '.join(SOURCES)}")
 
@@ -88,7 +89,7 @@ class HeldOut:
         if self.longest is not None:
             found = [example for example in found if len(example.query) < self.longest]
         if self.after:
-            taken = set(subsample(range(len(found)), self.after, data.seed))
+            taken = {i for size in self.after for i in subsample(range(len(found)), size, data.seed)}
             found = [example for i, example in enumerate(found) if i not in taken]
         return subsample(found, n, data.seed)
 
