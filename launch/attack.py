@@ -7,7 +7,7 @@ with the next behaviour.
 """
 
 import dataclasses
-import json
+import os
 import pathlib
 import sys
 
@@ -22,12 +22,12 @@ from safety_align.data.behavior import Behavior
 from safety_align.data.rows import read_csv
 from safety_align.decoding import GateConfig, Generator
 from safety_align.errors import InputError
-from safety_align.evaluation.campaign import Campaign, summary
+from safety_align.evaluation.campaign import Campaign, fell, summary
 from safety_align.evaluation.judges import RefusalRules
 from safety_align.evaluation.kinds import build
 from safety_align.evaluation.report import strict_json
 from safety_align.fields import defaults
-from safety_align.files import check_path, write_atomically
+from safety_align.files import check_path, complete_lines, write_atomically
 from safety_align.interop import hub, load_unrolled
 from safety_align.strict_json import parse_json
 from safety_align.visible import visible
@@ -85,12 +85,11 @@ def main() -> int:
             open(output / "attacks.jsonl", "a", encoding="utf-8") as file,
         ):
             for made in campaign.rows(behaviors[len(rows) :], arguments.batch_size):
-                file.writelines(json.dumps(json.loads(strict_json(row))) + "\n" for row in made)
+                file.writelines(strict_json(row, indent=None) + "\n" for row in made)
                 file.flush()
                 rows += made
                 bar.update(len(made))
-                fell = sum(any(v["label"] == "compliance" for v in row["verdicts"].values()) for row in rows)
-                bar.set_postfix(fallen=fell)
+                bar.set_postfix(fallen=sum(map(fell, rows)))
         found = summary(rows, list(judges)) | {"budget": about["attack"], "about": about}
         write_atomically(output / "results.json", strict_json(found) + "\n")
     for name, asr in found["asr"].items():
@@ -134,14 +133,11 @@ def rows_there(path: pathlib.Path, behaviors: list[Behavior]) -> list[dict]:
     """The rows of behaviours that are done; a last line that was cut short is dropped."""
     if not path.exists():
         return []
-    raw = path.read_bytes()
-    whole = raw[: raw.rfind(b"\n") + 1]
-    rows = [parse_json(line, str(path), dict) for line in whole.split(b"\n")[:-1]]
+    lines, size = complete_lines(path)
+    rows = [parse_json(line, str(path), dict) for line in lines]
     if [row.get("id") for row in rows] != [b.id for b in behaviors[: len(rows)]]:
         raise InputError(f"{path} is not what this command wrote; choose another --output")
-    if len(whole) < len(raw):
-        with open(path, "r+b") as file:
-            file.truncate(len(whole))
+    os.truncate(path, size)
     return rows
 
 

@@ -71,6 +71,14 @@ def read_lines(path: pathlib.Path, longest: int = MAX_LINE) -> Iterator[tuple[in
                 yield number, line
 
 
+def complete_lines(path: pathlib.Path) -> tuple[list[bytes], int]:
+    """The lines of a file that is appended to, and their size in bytes: what is behind it is a line that was cut short. Whose
+    file it is goes on with `os.truncate(path, size)`."""
+    raw = path.read_bytes()
+    size = raw.rfind(b"\n") + 1
+    return raw[:size].split(b"\n")[:-1], size
+
+
 @contextlib.contextmanager
 def _opened(path: pathlib.Path) -> Iterator[IO[bytes]]:
     """A regular file, open; what goes wrong while it is read is an InputError that names it."""

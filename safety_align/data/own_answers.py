@@ -9,6 +9,7 @@ the judge's, null for a benign prompt.
 """
 
 import json
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Literal, TypedDict
@@ -18,6 +19,7 @@ import msgspec
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
+from safety_align.files import complete_lines
 from safety_align.strict_json import parse_json, read_json, read_json_lines
 from safety_align.text import Turn
 
@@ -74,9 +76,9 @@ def rows_done(path: pathlib.Path, ids: Sequence[str]) -> int:
 
     Raises InputError, naming the line, for a file that holds others.
     """
-    raw = path.read_bytes() if path.exists() else b""
-    whole = raw[: raw.rfind(b"\n") + 1]
-    lines = whole.split(b"\n")[:-1]
+    if not path.exists():
+        return 0
+    lines, size = complete_lines(path)
     if len(lines) > len(ids):
         raise InputError(f"{path} has {len(lines)} answers, {len(ids)} are wanted; choose another --output")
     for number, (line, identity) in enumerate(zip(lines, ids, strict=False), 1):
@@ -84,9 +86,7 @@ def rows_done(path: pathlib.Path, ids: Sequence[str]) -> int:
             raise InputError(
                 f"{path}, line {number}: {found!r} stands in place of {identity!r}; choose another --output"
             )
-    if len(whole) < len(raw):
-        with path.open("r+b") as file:
-            file.truncate(len(whole))
+    os.truncate(path, size)
     return len(lines)
 
 

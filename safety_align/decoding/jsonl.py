@@ -16,7 +16,7 @@ from safety_align.claims import Owner
 from safety_align.decoding.config import Sampling
 from safety_align.decoding.requests import Request, Result
 from safety_align.errors import InputError
-from safety_align.files import check_new_file
+from safety_align.files import check_new_file, complete_lines
 from safety_align.strict_json import parse_json, read_json_lines
 from safety_align.text import Turn
 
@@ -116,9 +116,7 @@ class ResultsFile:
 
     def done(self, rows: Sequence[Row]) -> int:
         """How many of `rows` the file already holds; drops a line that was cut short."""
-        raw = self.path.read_bytes()
-        whole = raw[: raw.rfind(b"\n") + 1]
-        lines = whole.split(b"\n")[:-1]
+        lines, size = complete_lines(self.path)
         for line, row in zip(lines, rows, strict=False):
             try:
                 same = parse_json(line, str(self.path), dict[str, Any]).get("id") == row.id
@@ -130,9 +128,7 @@ class ResultsFile:
                 )
         if len(lines) > len(rows):
             raise InputError(f"{self.path} has {len(lines)} rows, the input {len(rows)}; choose another --output")
-        if len(whole) < len(raw):
-            with open(self.path, "r+b") as file:
-                file.truncate(len(whole))
+        os.truncate(self.path, size)
         return len(lines)
 
     def append(self, rows: Sequence[Row], results: Sequence[Result]) -> None:

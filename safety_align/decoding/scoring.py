@@ -13,7 +13,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import GateConfig
 from safety_align.model import SafetyTransformer, TransformerConfig
 from safety_align.model.watch import watch
-from safety_align.packing import POOL, pack_all
+from safety_align.packing import pack_all
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, rule2_window
 from safety_align.text import Turn
@@ -74,7 +74,7 @@ def _rows(segments: Sequence[Segment]) -> list[tuple[int, list[list[int]]]]:
     if short:
         total = sum(segments[i].length for i in short)
         slots = min(ROW, -(-total // LEAST) * LEAST)
-        packed = pack_all([segments[i] for i in short], RowShape(slots, CHECKS), pool=POOL)
+        packed = pack_all([segments[i] for i in short], RowShape(slots, CHECKS))
         groups[slots] = [[short[i] for i in row] for row in packed]
     for i, segment in enumerate(segments):
         if segment.length > ROW:

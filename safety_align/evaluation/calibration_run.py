@@ -13,7 +13,8 @@ from safety_align.errors import InputError
 from safety_align.evaluation.calibration import SHOWN, CalibrationConfig, accepted, peak, refused, watching
 from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.over_refusal import benign_requests
-from safety_align.evaluation.parts import Parts
+from safety_align.evaluation.parts import Parts, asked
+from safety_align.evaluation.report import aligned
 from safety_align.training.reference import fingerprint
 
 
@@ -29,9 +30,9 @@ def calibrate(
     """{"threshold", "why_none", "alarms", "doubt", "n", "gate", "benign", "attacks", "curve"}.
 
     The threshold is chosen by the answers to all benign sets of `config` together; where none can be (`accepted`), it is None,
-    and "why_none" says why. "benign" and "attacks": of each set the
-    share that is refused at it. "curve": the same at the thresholds of a grid, and each set's "peaks". Attacks that answer in
-    several rounds or draw several answers are read answer by answer. Arguments as of `run.evaluate_variant`.
+    and "why_none" says why. "benign" and "attacks": of each set the share that is refused at it. "curve": the same at the
+    thresholds of a grid, and each set's "peaks". Attacks that answer in several rounds or draw several answers are read answer
+    by answer. Arguments as of `run.evaluate_variant`.
     """
     generator = Generator(bundle, watching(gate), mesh=mesh)
     answers = config.max_new_tokens, config.batch_size
@@ -43,8 +44,7 @@ def calibrate(
             results = answer(TargetModel(generator, config.max_new_tokens, config.batch_size, advance))
             return {"peaks": [peak(result, gate.confirmations) for result in results]}
 
-        ids = [bundle.template.encode(bundle.tokenizer, request.turns).ids.tolist() for request in requests]
-        return parts.measure(name, [*requests, *ids, gate.confirmations], run, len(requests))["peaks"]
+        return parts.measure(name, [*asked(bundle, requests), gate.confirmations], run, len(requests))["peaks"]
 
     benign, attacked = {}, {}
     for name, sample in config.measurements.benign.items():
@@ -87,6 +87,4 @@ def calibration_table(found: dict) -> str:
         chosen = point["threshold"] == found["threshold"]
         cells = [f"{100 * point[group][name]['rate']:.1f}" for group, name in groups]
         rows.append([f"{point['threshold']:.4g}{' (chosen)' if chosen else ''}", *cells])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
-    return "\n".join([lines[0], "|" + "|".join("-" * (w + 1) + ":" for w in widths) + "|", *lines[1:]])
+    return aligned(rows)

@@ -9,13 +9,16 @@ import hashlib
 import json
 import pathlib
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from tqdm import tqdm
 
 import safety_align
 from safety_align import distributed
+from safety_align.bundle import Bundle
+from safety_align.decoding import Request
 from safety_align.files import write_atomically
+from safety_align.text import Turn
 
 
 @functools.cache
@@ -34,6 +37,16 @@ def digest(items: Iterable) -> str:
     for item in items:
         found.update(hashlib.sha256(repr(item).encode("utf-8", "surrogatepass")).digest())
     return found.hexdigest()
+
+
+def prompt_ids(bundle: Bundle, conversations: Iterable[Sequence[Turn]]) -> list[list[int]]:
+    """Prompts as this model's tokenizer and template encode them."""
+    return [bundle.template.encode(bundle.tokenizer, turns).ids.tolist() for turns in conversations]
+
+
+def asked(bundle: Bundle, requests: Sequence[Request]) -> list:
+    """What the answers to `requests` depend on, beside the model."""
+    return [*requests, *prompt_ids(bundle, (request.turns for request in requests))]
 
 
 class Parts:

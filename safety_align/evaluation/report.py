@@ -3,6 +3,7 @@
 import html
 import json
 import pathlib
+from collections.abc import Sequence
 
 from safety_align.decoding.config import GateConfig, describe
 from safety_align.evaluation.plots import bars, is_number, known_checks, timeline
@@ -70,7 +71,7 @@ def rows_of(variants: dict[str, dict]) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def strict_json(value) -> str:
+def strict_json(value, indent: int | None = 1) -> str:
     """JSON that every reader takes: null where there is no number, no halves of surrogate pairs."""
 
     def plain(part):
@@ -82,13 +83,17 @@ def strict_json(value) -> str:
             return part.encode("utf-8", "backslashreplace").decode()
         return None if isinstance(part, float) and not is_number(part) else part
 
-    return json.dumps(plain(value), indent=1, allow_nan=False)
+    return json.dumps(plain(value), indent=indent, allow_nan=False)
 
 
 def markdown_table(variants: dict[str, dict]) -> str:
     """An aligned Markdown table, one column a variant."""
-    body = [(label, *cells) for label, cells in rows_of(variants)]
-    table = [[visible(cell).replace("|", "\\|") for cell in row] for row in [("", *variants), *body]]
+    return aligned([("", *variants), *((label, *cells) for label, cells in rows_of(variants))])
+
+
+def aligned(rows: list[Sequence[str]]) -> str:
+    """Rows of cells, the head first, as a Markdown table whose columns align: the first to the left, the others to the right."""
+    table = [[visible(cell).replace("|", "\\|") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in table) for i in range(len(table[0]))]
     lines = [
         "| " + " | ".join(c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(row, widths))) + " |"

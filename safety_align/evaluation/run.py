@@ -2,13 +2,13 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 
 from jax.sharding import Mesh
 
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig, Generator, Request
+from safety_align.decoding import GateConfig, Generator
 from safety_align.evaluation.asr import attack_success
 from safety_align.evaluation.config import EvalConfig
 from safety_align.evaluation.defences import Defence
@@ -17,9 +17,8 @@ from safety_align.evaluation.gates import gate_report
 from safety_align.evaluation.head import Comparison, Head, measure_head
 from safety_align.evaluation.measurements import AttackMeasurement, HeadMeasurement, UtilityMeasurement
 from safety_align.evaluation.over_refusal import benign_refused, benign_requests
-from safety_align.evaluation.parts import Parts
+from safety_align.evaluation.parts import Parts, asked, prompt_ids
 from safety_align.files import check_name
-from safety_align.text import Turn
 from safety_align.training.reference import fingerprint
 
 
@@ -79,7 +78,7 @@ class _Variant:
         requests = [request for group in groups for request in group]
         return self._parts.measure(
             name,
-            [measured.attack, *behaviors, *self._asked(requests)],
+            [measured.attack, *behaviors, *asked(self._bundle, requests)],
             lambda advance: attack_success(
                 measured.attack, behaviors, groups, self._target(advance), self._config.judge
             ),
@@ -91,7 +90,7 @@ class _Variant:
         requests = benign_requests([example.turns for example in examples])
         return self._parts.measure(
             f"benign_{name}",
-            self._asked(requests),
+            asked(self._bundle, requests),
             lambda advance: benign_refused(requests, self._target(advance), self._config.judge),
             len(requests),
         )
@@ -104,7 +103,7 @@ class _Variant:
         }
         read = (e.turns for compared in comparisons.values() for e in (*compared.malicious, *compared.benign))
         head = Head(self._bundle, self._gate, self._mesh, config.seed)
-        inputs = [*comparisons.items(), config.seed, *self._ids(dict.fromkeys(read))]
+        inputs = [*comparisons.items(), config.seed, *prompt_ids(self._bundle, dict.fromkeys(read))]
         return self._parts.measure("head", inputs, lambda _: measure_head(comparisons, head))
 
     def utility(self, name: str, measured: UtilityMeasurement) -> dict:
@@ -112,7 +111,7 @@ class _Variant:
         examples = measured.examples.examples(self._config.benign, self._config.data)
         found = self._parts.measure(
             name,
-            [measured.utility, *examples, *self._ids(example.turns for example in examples)],
+            [measured.utility, *examples, *prompt_ids(self._bundle, (example.turns for example in examples))],
             lambda _: measured.utility.measure(self._bundle, self._gate, examples, self._mesh),
         )
         return {name if key == "value" else f"{name}_{key}": value for key, value in found.items()}
@@ -120,12 +119,3 @@ class _Variant:
     def _target(self, advance: Callable[[int], None]) -> TargetModel:
         answers = self._config.max_new_tokens, self._config.batch_size, advance
         return self._defence.target(self._generator, answers, self._bundle, self._gate, self._mesh)
-
-    def _asked(self, requests: Sequence[Request]) -> list:
-        """What the answers to `requests` depend on, beside the model."""
-        return [*requests, *self._ids(request.turns for request in requests)]
-
-    def _ids(self, conversations: Iterable[Sequence[Turn]]) -> list[list[int]]:
-        """Prompts as this tokenizer and this template encode them."""
-        template, tokenizer = self._bundle.template, self._bundle.tokenizer
-        return [template.encode(tokenizer, turns).ids.tolist() for turns in conversations]
