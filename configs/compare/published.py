@@ -19,7 +19,7 @@ LEFT_OUT = (
 """Attacks of the long version alone."""
 
 KEPT = {"kept_batches": 110, "steps": 660, "data.validation_examples": 25}
-"""Of the training: what a CPU can do, six epochs over the states of 450,000 tokens."""
+"""Of the training: what a CPU can do, six epochs over the states of 450,000 slots."""
 
 
 def get_config() -> ConfigDict:
