@@ -97,6 +97,13 @@ def test_the_statistic_by_brute_force_and_how_far_the_smooth_one_is_off(tau):
         exact = [max(row[0], *(min(row[1 + i : 1 + min(i + tau, length)]) for i in range(length))) for row in logits]
         np.testing.assert_allclose(gate_statistic(jnp.asarray(logits), tau), exact, rtol=1e-5)
         smooth = gate_statistic(jnp.asarray(logits), tau, 0.1)
+        room = np.concatenate([logits, rng.normal(9, 3, (4, 6))], axis=1)  # behind the end stands what is no check
+        used = np.broadcast_to(np.arange(room.shape[1]) < logits.shape[1], room.shape)
+        np.testing.assert_allclose(gate_statistic(jnp.asarray(room), tau, used=jnp.asarray(used)), exact, rtol=1e-5)
+        padded = gate_statistic(jnp.asarray(room), tau, 0.1, jnp.asarray(used))
+        np.testing.assert_allclose(padded, smooth, rtol=1e-5)
+        slopes = jax.grad(lambda x: gate_statistic(x, tau, 0.1, jnp.asarray(used)).sum())(jnp.asarray(room))  # noqa: B023
+        assert np.isfinite(slopes).all() and not np.asarray(slopes)[~used].any() and (np.asarray(slopes) >= -1e-6).all()
         above = np.asarray(smooth) - exact
         assert (above > -1e-4).all() and (above <= 0.1 * (np.log(1 + length) + np.log(tau)) + 1e-4).all()
 
@@ -155,6 +162,17 @@ def test_lam_says_whom_the_suffix_is_for():
     )
     assert target.curve[-1][1] < min(checks.curve[-1][1], target.curve[0][1])
     assert checks.curve[-1][2] < min(target.curve[-1][2], checks.curve[0][2])
+
+
+def test_goals_and_targets_of_about_one_length_share_a_program():
+    bundle, gate = bundle_of("row"), GATES["row"]
+    suffix = np.array(TOKENIZER.encode(" x y z", "text"), np.int32)
+    rows = [
+        attack_row(bundle, gate, goal, target, suffix)
+        for goal, target in ((GOAL, TARGET), (f"{GOAL} and bake", "Sure, here is how: take a small"))
+    ]
+    shapes = [jax.tree.map(np.shape, row) for row in rows]
+    assert shapes[0] == shapes[1] and rows[0].weights.sum() < rows[1].weights.sum()
 
 
 def test_what_cannot_be_attacked_is_named():

@@ -19,7 +19,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig
-from safety_align.model.watch import watch
+from safety_align.model.watch import used_checks, watch
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, Routing, rule2_window
 from safety_align.text import Turn
@@ -49,7 +49,7 @@ class AttackRow:
 
     Attributes:
       tokens, positions, routing: the row. free: [N] int32, the slots of the free stretch; predicts: [T] int32, the slots
-      whose next token is a target's; targets: [T] int32.
+      whose next token is a target's; targets: [T] int32; weights: [T] float32, 0 behind the target's end.
       tau: confirmations, static.
     """
 
@@ -59,6 +59,7 @@ class AttackRow:
     free: jax.Array
     predicts: jax.Array
     targets: jax.Array
+    weights: jax.Array
     tau: int = flax.struct.field(pytree_node=False)
 
 
@@ -67,7 +68,8 @@ def attack_row(
 ) -> AttackRow:
     """The row of `goal`, then the ids `free` [N] within the same user turn, then `target` as the answer.
 
-    `slots`: S, by default what it takes, rounded up to 32. InputError where the target is empty or nothing of the goal is
+    `slots`: S, by default what it takes, rounded up to 64; checks and target are rounded up too, so that goals and targets of
+    about one length share a compiled program. InputError where the target is empty or nothing of the goal is
     content.
     """
     prompt = bundle.template.encode(bundle.tokenizer, (Turn("user", goal),))
@@ -83,8 +85,9 @@ def attack_row(
         low, high = (0, count) if gate.reads == "all" else rule2_window(count, gate.r2)
         checks.append(Check(Kind.WINDOW, size + max(low, 0), size + high, 1.0))
     segment = Segment(ids, content, answer, np.ones(len(answer), bool), tuple(checks), beside=beside)
-    slots = -(-segment.length // 32) * 32 if slots is None else slots
-    batch = Batch.of([[segment]], RowShape(slots, len(checks)))
+    slots = -(-segment.length // 64) * 64 if slots is None else slots
+    room = -(-len(answer) // 16) * 16
+    batch = Batch.of([[segment]], RowShape(slots, 1 + room))
     between = int(gate.visible and not beside)  # the visible [CLS], between prompt and answer
     first = size + between
     predicts = np.concatenate([[size - 1], np.arange(first, first + len(answer) - 1)])
@@ -92,9 +95,12 @@ def attack_row(
     if gate.windows_include_query or gate.reads == "all":  # beside the window
         also = np.where(batch.cls_kinds[..., None] == Kind.WINDOW, np.array([0, size], np.int32), 0)
         routing = routing.replace(cls_also=also)
-    return AttackRow(
-        tokens, positions, routing, np.arange(end, end + len(free)), predicts, np.asarray(answer), gate.confirmations
+    predicts, targets, weights = (
+        np.pad(part, (0, room - len(answer)))
+        for part in (predicts, np.asarray(answer), np.ones(len(answer), np.float32))
     )
+    free_slots = np.arange(end, end + len(free))
+    return AttackRow(tokens, positions, routing, free_slots, predicts, targets, weights, gate.confirmations)
 
 
 def embed(config: TransformerConfig, params: dict, tokens: jax.Array) -> jax.Array:
@@ -121,10 +127,11 @@ def attack_losses(
         hidden, safety = found.hidden, found.safety_logits
     logits = model.apply({"params": params}, hidden[:, row.predicts], method="lm_logits")
     nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), row.targets[None, :, None], axis=-1)[..., 0]
-    cross_entropy = nats.mean(-1)
-    smooth = gate_statistic(safety, row.tau, loss.smooth)
+    cross_entropy = jnp.sum(nats * row.weights, axis=-1) / jnp.sum(row.weights)
+    used = used_checks(routing)
+    smooth = gate_statistic(safety, row.tau, loss.smooth, used)
     total = loss.lam * cross_entropy + (1 - loss.lam) * jax.nn.softplus(smooth - threshold + loss.margin)
-    return {"loss": total, "cross_entropy": cross_entropy, "statistic": gate_statistic(safety, row.tau)}
+    return {"loss": total, "cross_entropy": cross_entropy, "statistic": gate_statistic(safety, row.tau, used=used)}
 
 
 def _hidden_and_checks(model: SafetyTransformer, vectors, positions, routing):
@@ -132,20 +139,24 @@ def _hidden_and_checks(model: SafetyTransformer, vectors, positions, routing):
     return hidden, model.read_checks(hidden, routing)
 
 
-def gate_statistic(logits: jax.Array, tau: int, smooth: float = 0.0) -> jax.Array:
+def gate_statistic(logits: jax.Array, tau: int, smooth: float = 0.0, used: jax.Array | None = None) -> jax.Array:
     """The logit at which a gate with `tau` confirmations begins to let an answer pass, [B], from the logits [B, 1 + T] of its
     query's check and of the one after each token. At the end fewer than `tau` checks in a row are enough, as in the gate.
 
-    `smooth` > 0: a smooth maximum of smooth minima, of that temperature, above the exact value by no more than
-    smooth * (log(1 + T) + log(tau)).
+    `used` [B, 1 + T]: which checks there are, the first ones; None: all. `smooth` > 0: a smooth maximum of smooth minima, of
+    that temperature, above the exact value by no more than smooth * (log(1 + T) + log(tau)).
     """
     query, rest = logits[:, :1], logits[:, 1:]
-    count = rest.shape[1]
-    padded = jnp.pad(rest, ((0, 0), (0, tau - 1)), constant_values=jnp.inf)
-    windows = jnp.stack([padded[:, i : i + count] for i in range(tau)])  # [tau, B, T]
+    count, there = rest.shape[1], jnp.ones(rest.shape, bool) if used is None else used[:, 1:]
+    ahead = ((0, 0), (0, tau - 1))
+    present = jnp.stack([jnp.pad(there, ahead)[:, i : i + count] for i in range(tau)])  # [tau, B, T]
+    present = present.at[0].set(True)  # so that none is of nothing; those behind the end are left out below
+    windows = jnp.stack([jnp.pad(rest, ahead)[:, i : i + count] for i in range(tau)])
     if not smooth:
-        return jnp.concatenate([query, windows.min(0)], axis=1).max(1)
+        lowest = jnp.where(present, windows, jnp.inf).min(0)
+        return jnp.concatenate([query, jnp.where(there, lowest, -jnp.inf)], axis=1).max(1)
     # Means in place of sums: of equal logits the smooth minimum is that logit.
-    there = jnp.isfinite(windows)
-    lowest = -smooth * (jax.nn.logsumexp(jnp.where(there, -windows, -jnp.inf) / smooth, axis=0) - jnp.log(there.sum(0)))
-    return smooth * jax.nn.logsumexp(jnp.concatenate([query, lowest], axis=1) / smooth, axis=1)
+    summed = jax.nn.logsumexp(-windows / smooth, axis=0, b=present)
+    lowest = smooth * (jnp.log(jnp.maximum(present.sum(0), 1)) - summed)
+    every = jnp.concatenate([jnp.ones_like(query, bool), there], axis=1)
+    return smooth * jax.nn.logsumexp(jnp.concatenate([query, lowest], axis=1) / smooth, axis=1, b=every)
