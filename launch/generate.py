@@ -184,10 +184,10 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
     done = distributed.from_main(done)
     refused, silent = 0, not distributed.is_main()
     with tqdm(total=len(rows), initial=done, desc="answers", unit="row", file=sys.stderr, disable=silent) as bar:
+        answers = arguments.max_new_tokens, arguments.batch_size, bar.update
+        target = Defence(reconsider=arguments.reconsider).target(generator, answers, bundle, None, generator.mesh)
         # Blocks of several batches: long enough to sort by length, short enough to lose little.
         for block in blocks(rows[done:], 4 * sharding.even_rows(arguments.batch_size, generator.mesh)):
-            answers = arguments.max_new_tokens, arguments.batch_size, bar.update
-            target = Defence(reconsider=arguments.reconsider).target(generator, answers, bundle, None, generator.mesh)
             results = target.answer([row.request for row in block])
             if file is not None:
                 file.append(block, results)

@@ -11,7 +11,7 @@ from make import TINY, random_params, random_segment
 
 from launch import cli
 from safety_align import sharding
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
 from safety_align.model.readout import SignalConfig, split_signal
 from safety_align.placement import Batch, RowShape
 from safety_align.training import kept
@@ -55,7 +55,9 @@ def test_kept_states_train_as_a_forward_pass_does(tmp_path, seed):
     np.testing.assert_allclose(same, loss, rtol=1e-6)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), equal, gradient)
     assert jax.tree.map(float, counted).keys() == metrics.keys()
-    found = kept.StateStore(tmp_path, OBJECTIVE, params, MESH).read(batch)
+    store = kept.StateStore(tmp_path, OBJECTIVE, params, MESH)
+    store.fill(params, [batch], "rows", progress=False)
+    found = store.read(batch)
     assert found.states.dtype == jnp.bfloat16 and found.states.shape == (2, 32, 2, PROBE.width)
     np.testing.assert_allclose(np.float32(found.states), states, rtol=2**-8, atol=1e-6)  # as bfloat16 rounds
     (near, _), rounded = loss_and_gradient(OBJECTIVE, params, found)
@@ -68,7 +70,7 @@ def test_files_are_of_one_model_and_one_batch(tmp_path):
     """Not of the signal, which changes while it is trained; a broken file is made anew, a good one is not."""
     params, batch, other = random_params(PROBE, 0), random_batch(0), random_batch(1)
     store = kept.StateStore(tmp_path, OBJECTIVE, params, MESH)
-    store.fill([batch, other, batch], "rows", progress=False)
+    store.fill(params, [batch, other, batch], "rows", progress=False)
     files = sorted(store.directory.iterdir())
     assert len(files) == 2 and all(f.stat().st_size > store.bytes_of(batch) for f in files)
     trained = {name: value + 1 for name, value in split_signal(params)[0].items()}
@@ -86,10 +88,13 @@ def test_files_are_of_one_model_and_one_batch(tmp_path):
     broken = store._path(batch)
     broken.write_bytes(broken.read_bytes()[:200])
     whole = store._path(other).stat().st_mtime_ns
+    with pytest.raises(RunFailed, match="gone or broken"):
+        store.read(batch)
+    store.fill(params, [batch, other], "rows", progress=False)
     np.testing.assert_array_equal(store.read(batch).states, expected)
     assert store._path(other).stat().st_mtime_ns == whole
     broken.unlink()
-    store.fill([batch], "rows", progress=False, stop=lambda: True)
+    store.fill(params, [batch], "rows", progress=False, stop=lambda: True)
     assert not broken.exists()
 
 

@@ -161,6 +161,7 @@ def _start(bundle: Bundle, goal: str, config: Gcg) -> np.ndarray:
     return suffix
 
 
+@functools.lru_cache(maxsize=1)  # a large vocabulary takes a second, for each behaviour
 def _plain_tokens(tokenizer, size: int) -> np.ndarray:
     """[V] bool: tokens whose text is printable ASCII, no control token among them."""
     found = np.zeros(size, bool)

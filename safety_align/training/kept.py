@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from safety_align import sharding
-from safety_align.errors import InputError
+from safety_align.errors import InputError, RunFailed
 from safety_align.files import make_directory, not_writable, written_whole
 from safety_align.model.readout import split_signal
 from safety_align.placement import Batch
@@ -47,9 +47,9 @@ class StateStore:
         identity = [plain, config.signal.depths_of(config.layers), fingerprint(split_signal(params)[1], mesh)]
         self.directory = root / hashlib.sha256(json.dumps(identity, default=str).encode()).hexdigest()[:20]
         make_directory(self.directory, "data.cache_dir")
-        self._objective, self._params, self._mesh = objective.on(mesh), params, mesh
+        self._mesh, on_mesh = mesh, objective.on(mesh)
         self._states = jax.jit(
-            lambda params, batch: self._objective.states(params, batch).astype(jnp.bfloat16),
+            lambda params, batch: on_mesh.states(params, batch).astype(jnp.bfloat16),
             out_shardings=sharding.batch_sharding(mesh),
         )
 
@@ -58,10 +58,16 @@ class StateStore:
         return 2 * int(np.prod((*batch.tokens.shape, *self._shape)))
 
     def fill(
-        self, batches: Sequence[Batch], what: str, progress: bool, stop: Callable[[], bool] = lambda: False
+        self,
+        params: dict,
+        batches: Sequence[Batch],
+        what: str,
+        progress: bool,
+        stop: Callable[[], bool] = lambda: False,
     ) -> None:
         """Computes the states of `batches` that are not there, until `stop()`, asked before each of them. `what` they are
-        stands before the bar on stderr."""
+        stands before the bar on stderr. `params` are those that the store was made for: it does not keep them, as a training
+        step gives them away."""
         missing = [batch for batch in batches if not self._is_there(batch)]
         if not missing:
             return
@@ -75,14 +81,14 @@ class StateStore:
             for batch in missing:
                 if stop():
                     return
-                states = self._states(self._params, sharding.place_rows(batch, self._mesh, len(batch.tokens)))
+                states = self._states(params, sharding.place_rows(batch, self._mesh, len(batch.tokens)))
                 self._write(self._path(batch), np.asarray(states).view(np.uint16))
                 bar.update()
 
     def read(self, batch: Batch) -> Batch:
-        """The batch with its states, bfloat16; computed again where their file has gone."""
+        """The batch with its states, bfloat16. RunFailed where their file is not there, or broken."""
         if not self._is_there(batch):
-            self.fill([batch], "states", progress=False)
+            raise RunFailed(f"{self._path(batch)} is gone or broken; the same command computes it again and goes on")
         return batch.replace(states=np.load(self._path(batch)).view(jnp.bfloat16))
 
     def _path(self, batch: Batch) -> pathlib.Path:

@@ -232,8 +232,8 @@ def _kept(config: TrainConfig, params, pipeline: Pipeline, validation, mesh, don
     root = expanded(config.data.cache_dir, "data.cache_dir") / "states"
     store = StateStore(root, config.objective, params, mesh)
     batches = [next(pipeline) for _ in range(config.kept_batches)]
-    store.fill(batches, "rows", progress, stopping.requested)
-    store.fill(validation, "validation rows", progress, stopping.requested)
+    store.fill(params, batches, "rows", progress, stopping.requested)
+    store.fill(params, validation, "validation rows", progress, stopping.requested)
     if stopping.requested():
         return pipeline, validation
     pipeline.close()
