@@ -2,7 +2,7 @@
 
 The language model is frozen and does not feel the signal (`routing.visible=False`, and the gate's with it): its answers are
 the plain model's until the decoder acts. Shape, tokenizer, chat template and dtype are the model's own (docs/interop.md).
-Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`. A step reads 8 rows of 512
+Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`. A step reads 4 rows of 1,024
 tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model take two minutes on one H100.
 
     python -m launch.train --config=configs/signal.py --workdir=runs/signal --config.init_from=Qwen/Qwen2.5-0.5B-Instruct
@@ -24,9 +24,9 @@ def get_config() -> ConfigDict:
             data=dict(
                 data_dir="../shared/data",
                 cache_dir="~/.cache/safety_align",
-                sequence_length=512,
-                batch_size=8,
-                checks_per_row=64,
+                sequence_length=1024,
+                batch_size=4,
+                checks_per_row=128,
                 seed=0,
                 # No language model's loss: an answer is here for its windows, unsafe ones (clear_answers) against good answers
                 # and refusals. Most malicious prompts are questions, most benign ones instructions: without `*_reworded` and
@@ -34,8 +34,9 @@ def get_config() -> ConfigDict:
                 # only what is plainly so (data/clear.py): the rest teaches it to refuse what sounds alike.
                 mixture=recipe.balanced(
                     dict(
-                        alpaca=2.5, lima=0.3, dolly=1.2, gsm8k=0.6, clear_prompts=0.8, safe_answers=0.8, clear_answers=3.5,
-                        clear_queries=2.5, clear_reworded=4.0, benign_reworded=2.5, dolly_queries=2.0, contrast=4.0,
+                        alpaca=2.5, lima=0.5, lima_queries=2.0, dolly=1.2, gsm8k=0.6, clear_prompts=0.8, safe_answers=0.8,
+                        clear_answers=3.5, clear_queries=3.5, clear_reworded=4.5, benign_reworded=2.5, dolly_queries=2.0,
+                        contrast=5.0,
                     ),
                     by="benign_queries",
                 ),

@@ -45,7 +45,7 @@ def serve(devices):
     """Prefill and decode on a tensor mesh, and the cache's bytes on a chip."""
     config = to_train_config(align_llama2_7b.get_config().to_dict())
     model = dataclasses.replace(config.model, layers=2, width=WIDTH, heads=4, kv_heads=4, mlp_width=1024)
-    serving = Serving(rows=8, prompt=1024, tokens=208)
+    serving = Serving(rows=8, prompt=4096, tokens=208)
     mesh = sharding.make_mesh(data=1, tensor=4, devices=devices)
     lowered = lower_prefill(model, serving, mesh)
     state = jax.tree.leaves(lowered.out_info.cache)

@@ -39,7 +39,7 @@ def test_there_are_hundreds_of_forms_in_a_dozen_kinds():
     assert len(contrast_pairs("train")) > 300 and len(contrast_pairs("test")) > 60
     for split in SPLITS:
         kinds = collections.Counter(pair.category for pair in contrast_pairs(split))
-        assert len(kinds) == 13 and min(kinds.values()) >= 4
+        assert len(kinds) == 15 and min(kinds.values()) >= 4
     assert len(contrast_examples("train")) > 8000
 
 

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow_datasets as tfds
 
-from safety_align.data import examples, refusals, rewording, rows, specs
+from safety_align.data import clear, examples, refusals, rewording, rows, specs
 from safety_align.data.examples import Example
 from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
@@ -137,7 +137,8 @@ def load(
 @functools.cache
 def _code() -> str:
     """Of the modules that make examples of rows: what they prepared before they were changed is prepared anew."""
-    files = (__file__, examples.__file__, refusals.__file__, rewording.__file__, rows.__file__, specs.__file__)
+    modules = (clear, examples, refusals, rewording, rows, specs)
+    files = (__file__, *(module.__file__ for module in modules))
     return hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in files)).hexdigest()
 
 

@@ -15,7 +15,7 @@ SOURCES = {
     "beavertails": SEVERE,
     "catqa": (
         "Malware Viruses", "Physical Harm", "Economic Harm", "Fraud/Deception", "Privacy Violation Activity",
-        "Illegal Activity", "Hate/Harass/Violence",
+        "Illegal Activity", "Hate/Harass/Violence", "Political Campaigning",
     ),
     "trustllm_misuse": (
         "Illegal Activity", "Fraud", "Hate Speech", "Malware", "Physical Harm", "Privacy Violence", "Economic Harm",

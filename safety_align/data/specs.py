@@ -61,6 +61,10 @@ def _instruction(row: dict) -> list[Draft]:
     return [((*turns, _user(query)), require_text(row["output"]))]
 
 
+def _unanswered(row: dict) -> list[Draft]:
+    return [(turns, "") for turns, _ in _instruction(row)]
+
+
 def _bare_instruction(row: dict) -> list[Draft]:
     return [((_user(row["instruction"]),), "")] if not row["input"].strip() else []
 
@@ -126,6 +130,8 @@ SPECS = {
         train_lm=False,
     ),
     "benign_queries": SourceSpec("train/alpaca.jsonl.gz", _INSTRUCTION, _bare_instruction, BENIGN, train_lm=False),
+    # Questions of a forum, long and without a form: their answers do not fit a short row.
+    "lima_queries": SourceSpec("train/lima.jsonl.gz", _INSTRUCTION, _unanswered, BENIGN, train_lm=False),
     "dolly_queries": SourceSpec("train/dolly.jsonl.gz", _INSTRUCTION, _bare_instruction, BENIGN, train_lm=False),
     # The same goals in other forms.
     "malicious_reworded": SourceSpec(

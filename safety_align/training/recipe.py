@@ -15,7 +15,8 @@ MALICIOUS = 0.5
 
 LABELLED = {
     **dict.fromkeys(
-        ("alpaca", "lima", "dolly", "gsm8k", "benign_queries", "dolly_queries", "benign_reworded"), (1.0, 0.0)
+        ("alpaca", "lima", "lima_queries", "dolly", "gsm8k", "benign_queries", "dolly_queries", "benign_reworded"),
+        (1.0, 0.0),
     ),
     **dict.fromkeys(("malicious_prompts", "safe_responses", "malicious_queries", "malicious_reworded"), (1.0, 1.0)),
     **dict.fromkeys(("clear_prompts", "clear_queries", "clear_reworded", "clear_answers"), (1.0, 1.0)),

@@ -1,6 +1,6 @@
 """All contrast pairs, in a fixed order."""
 
-from safety_align.data.grammar.contrast import care, contexts, facts, figures, health, people, persons, things, words
+from safety_align.data.grammar.contrast import care, claims, contexts, facts, figures, health, people, persons, things, words, works
 
 PAIRS = (
     *words.PAIRS,
@@ -16,4 +16,6 @@ PAIRS = (
     *care.PREVENTION,
     *care.OWN,
     *persons.PAIRS,
+    *works.PAIRS,
+    *claims.PAIRS,
 )
