@@ -1,6 +1,18 @@
 """All contrast pairs, in a fixed order."""
 
-from safety_align.data.grammar.contrast import care, claims, contexts, facts, figures, health, people, persons, things, words, works
+from safety_align.data.grammar.contrast import (
+    care,
+    claims,
+    contexts,
+    facts,
+    figures,
+    health,
+    people,
+    persons,
+    things,
+    words,
+    works,
+)
 
 PAIRS = (
     *words.PAIRS,
