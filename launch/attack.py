@@ -23,7 +23,7 @@ from safety_align.data.rows import read_csv
 from safety_align.decoding import GateConfig, Generator
 from safety_align.errors import InputError
 from safety_align.evaluation.campaign import Campaign, fell, summary
-from safety_align.evaluation.judges import RefusalRules
+from safety_align.evaluation.judges import load_judge
 from safety_align.evaluation.kinds import build
 from safety_align.evaluation.report import strict_json
 from safety_align.fields import defaults
@@ -46,6 +46,12 @@ def main() -> int:
     count = cli.integer(1)
     parser.add_argument("--max-new-tokens", type=count, default=64, metavar="N", help="default: %(default)s")
     parser.add_argument("--batch-size", type=count, default=16, metavar="N", help="rows at once, default: %(default)s")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="rules|DIR",
+        help="who judges, as --judge of launch.judge; may be given again. The first is asked while an attack runs, default: rules",
+    )
     parser.add_argument("--no-gate", action="store_true", help="answers are written without the gate")
     devices.add_options(parser)
     arguments, rest = parser.parse_known_args()
@@ -53,6 +59,10 @@ def main() -> int:
     gate_options = [a for a in rest if not a.startswith("--attack.")]
     to_gate(GateConfig(), gate_options)  # before the model is read
     behaviors = read_behaviors(arguments.behaviors, arguments.n, arguments.data_dir)
+    names = arguments.judge or ["rules"]
+    if len(set(names)) < len(names):
+        raise InputError(f"--judge={names[-1]} is given twice")
+    judges = {name: load_judge(name) for name in names}
     output = pathlib.Path(arguments.output)
     check_path(output)
     mesh = devices.start(arguments)
@@ -68,6 +78,7 @@ def main() -> int:
         "checkpoint": hub.identity(arguments.checkpoint),
         "step": bundle.step,
         "gate": None if arguments.no_gate else dataclasses.asdict(gate),
+        "judges": {name: repr(judge) for name, judge in judges.items()},
         "behaviors": {"name": arguments.behaviors, "n": len(behaviors)},
         "max_new_tokens": arguments.max_new_tokens,
     }
@@ -75,7 +86,6 @@ def main() -> int:
         Owner(about, f"{output} holds another attack").claim(output / "attack.json")
         rows = rows_there(output / "attacks.jsonl", behaviors)
         generator = Generator(bundle, "off" if arguments.no_gate else gate, mesh=mesh)
-        judges = {"refusal_rules": RefusalRules()}
         target = TargetModel(generator, arguments.max_new_tokens, arguments.batch_size)
         campaign = Campaign(attack, target, bundle, gate, judges)
         with (
@@ -93,9 +103,12 @@ def main() -> int:
         found = summary(rows, list(judges)) | {"budget": about["attack"], "about": about}
         write_atomically(output / "results.json", strict_json(found) + "\n")
     for name, asr in found["asr"].items():
+        low, high = 100 * asr["low"], 100 * asr["high"]
         print(
-            f"{visible(name):16} ASR {100 * asr['rate']:.1f} % [{100 * asr['low']:.1f}, {100 * asr['high']:.1f}] of {asr['n']}"
+            f"{visible(pathlib.Path(name).name):16} ASR {100 * asr['rate']:.1f} % [{low:.1f}, {high:.1f}] of {asr['n']}"
         )
+    for pair, kappa in found["agreement"].items():
+        print(f"{'kappa':16} {'-' if kappa is None else f'{kappa:.2f}'} ({visible(pair)})")
     harm = found["harm_released"]
     print(
         f"{'tokens released':16} mean {harm['mean']:.1f}, at most {harm['max']}, more than 10: {100 * harm['over_10']:.1f} %"

@@ -25,7 +25,7 @@ from safety_align.bundle import Bundle
 from safety_align.claims import locked
 from safety_align.decoding import GateConfig, Generator, Piece, Request, Sampling
 from safety_align.decoding.config import differences
-from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests
+from safety_align.decoding.jsonl import ResultsFile, Row, blocks, read_requests, to_json
 from safety_align.errors import InputError
 from safety_align.evaluation.defences import Defence
 from safety_align.files import check_new_file, check_path, make_directory
@@ -190,7 +190,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
         for block in blocks(rows[done:], 4 * sharding.even_rows(arguments.batch_size, generator.mesh)):
             results = target.answer([row.request for row in block])
             if file is not None:
-                file.append(block, results)
+                file.append([to_json(row.id, result) for row, result in zip(block, results, strict=True)])
             refused += sum(result.refused for result in results)
             distributed.stop_if_requested()
     if distributed.is_main():

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 from safety_align.data.contrast import contrast_examples
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
+from safety_align.data.exchanges import EXCHANGES, judged_examples
 from safety_align.data.refusals import explained_refusal
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
@@ -58,7 +59,7 @@ OWN_ANSWERS = "own_answers"
 MADE = {LABELLED: ("labelled", "launch.label"), OWN_ANSWERS: ("own_answers", "launch.answers")}
 """Sources that a command of ours makes: name → (the field of a run's data that names its directory, the command)."""
 
-SOURCES = (*SPECS, *DERIVED, *GENERATED)
+SOURCES = (*SPECS, *DERIVED, *GENERATED, *EXCHANGES)
 
 
 def load_source(
@@ -86,6 +87,8 @@ def load_source(
         return contrast_examples(split)
     if name in EMBEDDED:
         return _load_embedded(name, split)
+    if name in EXCHANGES:
+        return judged_examples(name, split, pathlib.Path(data_dir))
     if name in DERIVED:
         base, make = DERIVED[name]
         options = dict(data_dir=data_dir, cache_dir=cache_dir, max_bad_fraction=max_bad_fraction)

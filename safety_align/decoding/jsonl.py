@@ -7,7 +7,7 @@ import math
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -89,6 +89,17 @@ def to_json(identity: str | int, result: Result) -> str:
     )
 
 
+R = TypeVar("R")
+
+
+class Identified(Protocol):
+    """A row of an input file."""
+
+    @property
+    def id(self) -> str | int:
+        """As it stands in the file, where no other row has it."""
+
+
 class ResultsFile:
     """An output file that an interrupted run can go on with.
 
@@ -114,7 +125,7 @@ class ResultsFile:
         except OSError as error:
             raise InputError(f"{path} cannot be written: {error.strerror}; {advice}") from error
 
-    def done(self, rows: Sequence[Row]) -> int:
+    def done(self, rows: Sequence[Identified]) -> int:
         """How many of `rows` the file already holds; drops a line that was cut short."""
         lines, size = complete_lines(self.path)
         for line, row in zip(lines, rows, strict=False):
@@ -131,17 +142,17 @@ class ResultsFile:
         os.truncate(self.path, size)
         return len(lines)
 
-    def append(self, rows: Sequence[Row], results: Sequence[Result]) -> None:
-        """Writes results in order, all of them or, if interrupted, a beginning. OSError names the file."""
+    def append(self, lines: Sequence[str]) -> None:
+        """Writes lines (without their ends) in order, all of them or, if interrupted, a beginning. OSError names the file."""
         try:
             with open(self.path, "a", encoding="utf-8") as file:
-                for row, result in zip(rows, results, strict=True):
-                    file.write(to_json(row.id, result) + "\n")
+                for line in lines:
+                    file.write(line + "\n")
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
 
 
-def blocks(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
+def blocks(rows: Sequence[R], size: int) -> Iterator[Sequence[R]]:
     """`rows` in runs of `size`."""
     for start in range(0, len(rows), size):
         yield rows[start : start + size]

@@ -1,6 +1,7 @@
 """An attack on many behaviours, one after the other or a block at a time; and what came of it."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Iterator, Sequence
 
@@ -11,7 +12,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Request, Result
 from safety_align.evaluation.asr import given_text
 from safety_align.evaluation.judges import Exchange, Judge
-from safety_align.evaluation.statistics import rate
+from safety_align.evaluation.statistics import cohens_kappa, rate
 
 LONG = 10
 """Tokens of an answer from which its release counts as long."""
@@ -97,14 +98,20 @@ def released(request: Request, result: Result) -> int:
 
 
 def summary(rows: Sequence[dict], judges: Sequence[str]) -> dict:
-    """{"asr": {judge: rate}, "harm_released", "n", "steps_per_s"} of a campaign's rows; the rate's interval counts behaviours of
-    one goal as dependent. "harm_released" is of answers that some judge calls compliance: tokens of the model's own that reached the
-    reader."""
+    """{"asr": {judge: rate}, "agreement", "harm_released", "n", "steps_per_s"} of a campaign's rows.
+
+    The rates' intervals count behaviours of one goal as dependent. "agreement" of each two judges: Cohen's kappa.
+    "harm_released" is of answers that some judge calls compliance: tokens of the model's own that reached the reader.
+    """
     goals = [row["goal"] for row in rows]
     tokens = [row["released"] if fell(row) else 0 for row in rows]
+    complied = {name: [row["verdicts"][name]["label"] == "compliance" for row in rows] for name in judges}
     seconds, steps = (sum(row.get(key, 0) for row in rows) for key in ("seconds", "steps"))
     return {
-        "asr": {name: rate([row["verdicts"][name]["label"] == "compliance" for row in rows], goals) for name in judges},
+        "asr": {name: rate(complied[name], goals) for name in judges},
+        "agreement": {
+            f"{a}, {b}": cohens_kappa(complied[a], complied[b]) for a, b in itertools.combinations(judges, 2)
+        },
         "harm_released": {
             "mean": float(np.mean(tokens)) if tokens else None,
             "max": max(tokens, default=None),

@@ -97,3 +97,13 @@ def _numbered(clusters: Clusters, n: int) -> np.ndarray:
         raise ValueError(f"{n} items have {len(clusters)} cluster keys")
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(key, len(numbers)) for key in clusters], int)
+
+
+def cohens_kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:
+    """How far two judges agree beyond chance, at most 1 (Cohen 1960); None where both say the same of everything, so that
+    chance alone agrees."""
+    a, b = np.asarray(first, float), np.asarray(second, float)
+    if not len(a):
+        return None
+    by_chance = a.mean() * b.mean() + (1 - a.mean()) * (1 - b.mean())
+    return None if by_chance == 1 else float((np.mean(a == b) - by_chance) / (1 - by_chance))

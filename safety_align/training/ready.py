@@ -6,7 +6,8 @@ from collections.abc import Collection
 import jax
 
 from safety_align import sharding, sizes
-from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES
+from safety_align.data.exchanges import EXCHANGES
+from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES, load_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
@@ -53,6 +54,11 @@ def check_names(config: TrainConfig) -> None:
     for name, _ in config.pipeline.mixture:
         if name not in (*SOURCES, *MADE):
             raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
+    judged = [name in EXCHANGES for name, _ in config.pipeline.mixture]
+    if any(judged) and not all(judged):
+        raise InputError(
+            f"{', '.join(EXCHANGES)} are for judges (configs/judge.py) and train nothing that is judged: no other source beside them"
+        )
 
 
 def _check_files(config: TrainConfig, name: str) -> None:
@@ -65,6 +71,8 @@ def _check_files(config: TrainConfig, name: str) -> None:
             check_file(pathlib.Path(getattr(config.data, field)) / "about.json")
         except InputError as error:
             raise InputError(f"data.{field}: {error}; give the directory of {command}") from error
+    if name in EXCHANGES:
+        load_source(name, "test", data_dir=data_dir, cache_dir="")
     base = DERIVED[name][0] if name in DERIVED else name
     if base in SPECS:
         if not (data_dir / SPECS[base].file).is_file():

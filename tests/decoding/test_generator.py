@@ -283,12 +283,13 @@ def test_an_output_file_resumes_and_refuses_another_run(tmp_path):
     results = make().generate([r.request for r in rows], 8)
     file = ResultsFile(output, {"gate": 1})
     assert file.done(rows) == 0
-    file.append(rows[:2], results[:2])
+    lines = [to_json(row.id, result) for row, result in zip(rows, results, strict=True)]
+    file.append(lines[:2])
     with output.open("a") as cut:
-        cut.write(to_json(rows[2].id, results[2])[:30])
+        cut.write(lines[2][:30])
     again = ResultsFile(output, {"gate": 1})
     assert again.done(rows) == 2
-    again.append(rows[2:], results[2:])
+    again.append(lines[2:])
     assert [json.loads(line)["id"] for line in output.read_text().splitlines()] == [0, 1, 2, 3]
     before = output.read_bytes()
     for line in ("[" * 9999, "[0]", '{"id": 0, "id": 0}'):
@@ -320,15 +321,15 @@ def test_a_disk_that_is_full_keeps_what_was_answered(tmp_path):
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     source.write_text("".join(f'{{"id": {i}, "prompt": "ask {i}"}}\n' for i in range(4)))
     rows = read_requests(source, Sampling(), 0)
-    results = [RESULT] * 4
+    lines = [to_json(row.id, RESULT) for row in rows]
     file = ResultsFile(output, {})
-    file.append(rows[:2], results[:2])
+    file.append(lines[:2])
     before = output.read_bytes()
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 30, limits[1]))
     try:
         with pytest.raises(OSError, match=r"File too large: .*out\.jsonl"):
-            file.append(rows[2:], results[2:])
+            file.append(lines[2:])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert ResultsFile(output, {}).done(rows) == 2 and output.read_bytes() == before
