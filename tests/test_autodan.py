@@ -30,17 +30,20 @@ SHORT = (("x y", f"Bake {TEMPLATE_SLOT}"), (f"{TEMPLATE_SLOT}, x y z", "take a p
 """Templates that this tokenizer writes in few tokens."""
 
 
-def check_fitness(name: str) -> None:
+LONG = ("x y z " * 30, f"Bake {TEMPLATE_SLOT}")
+
+
+def check_fitness(name: str, templates) -> None:
     """One batch is the rows one by one, each of its own length: 1e-4, sums in other order."""
     bundle, gate, loss = bundle_of(name), GATES[name], AttackLoss(0.3)
-    prompts = [with_goal(template, GOAL) for template in (*SHORT, ("x y z " * 30, SHORT[0][1]))]
+    prompts = [with_goal(template, GOAL) for template in templates]
     rows = [attack_row(bundle, gate, prompt, TARGET, NOTHING) for prompt in prompts]
     assert len({row.tokens.shape[1] for row in rows}) > 1 and len({int(row.predicts[0]) for row in rows}) > 1
     expected = [losses_of(bundle, row, loss) for row in rows]
     assert len({round(e["statistic"], 3) for e in expected}) == len(prompts)
     expected = [[e[key] for key in ("loss", "cross_entropy", "statistic")] for e in expected]
     np.testing.assert_allclose(Fitness(bundle, gate, GOAL, TARGET, loss)(prompts), expected, atol=1e-4)
-    if name == "row":
+    if len(prompts) > 2:
         fitness = Fitness(bundle, gate, GOAL, TARGET, loss, batch=2)
         np.testing.assert_allclose(fitness(prompts[:2]), expected[:2], atol=1e-4)  # before any is long
         np.testing.assert_allclose(fitness(prompts), expected, atol=1e-4)
@@ -48,13 +51,13 @@ def check_fitness(name: str) -> None:
 
 
 def test_prompts_are_measured_together_as_one_by_one():
-    check_fitness("row")
+    check_fitness("row", (SHORT[0], LONG))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(GATES.keys() - {"row"}))
+@pytest.mark.parametrize("name", GATES)
 def test_prompts_are_measured_together_as_one_by_one_through_every_gate(name):
-    check_fitness(name)
+    check_fitness(name, (*SHORT, LONG))
 
 
 def test_a_whole_prompt_is_the_row_of_its_request():
@@ -146,11 +149,14 @@ def test_the_next_population_keeps_the_elite_and_draws_the_fit():
 @pytest.mark.slow
 def test_a_search_never_gets_worse_and_is_the_same_again():
     bundle, gate = bundle_of("row"), GATES["row"]
-    config = AutoDan(generations=5, population=12, mutation=0.3, batch=4, seed=FRESH % 1000, look_every=2)
+    config = AutoDan(generations=5, population=12, mutation=0.3, batch=4, seed=1, look_every=2)
+    curve = autodan(bundle, gate, GOAL, TARGET, config).curve
+    assert curve[-1][0] < curve[0][0] - 0.05
+    config = dataclasses.replace(config, seed=FRESH % 1000)  # of which some find nothing better in five generations
     found = autodan(bundle, gate, GOAL, TARGET, config)
     losses = [point[0] for point in found.curve]
     assert len(losses) == 6 and losses == sorted(losses, reverse=True), config
-    assert found.loss == losses[-1] and losses[-1] < losses[0], config
+    assert found.loss == losses[-1], config
     row = attack_row(bundle, gate, with_goal(found.template, GOAL), TARGET, NOTHING)
     assert losses_of(bundle, row, config.loss)["loss"] == pytest.approx(found.loss, abs=1e-4)
     assert autodan(bundle, gate, GOAL, TARGET, config) == found
