@@ -117,7 +117,7 @@ def test_a_campaign_has_a_row_for_each_behaviour(kind):
             assert again.response == row["response"]
         else:
             assert row["prefill"]
-    assert set(OPTIMISED) == {"gcg"}
+    assert set(OPTIMISED) == {"gcg", "autodan"}
 
 
 @pytest.mark.slow

@@ -18,6 +18,15 @@ from safety_align.strict_json import read_json, read_json_lines
 TEMPLATE_SLOT = "[INSERT PROMPT HERE]"
 """Where a template of GPTFuzzer has the goal."""
 
+
+def read_templates(path: pathlib.Path) -> list[str]:
+    """The column `text` of a CSV file of templates; InputError for one without `TEMPLATE_SLOT`."""
+    templates = [row["text"] for row in read_csv(path, ("text",))]
+    if missing := [text for text in templates if TEMPLATE_SLOT not in text]:
+        raise InputError(f"{path}: a template lacks {TEMPLATE_SLOT!r}: {missing[0][:60]!r}")
+    return templates
+
+
 _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 """Text that is not blank."""
 
@@ -101,11 +110,7 @@ def _gcg(folder: pathlib.Path) -> list[Behavior]:
 
 def _gptfuzzer(folder: pathlib.Path) -> list[Behavior]:
     """AdvBench's goals, each in one of GPTFuzzer's templates, one template after the other."""
-    templates = [row["text"] for row in read_csv(folder / "gptfuzzer_templates.csv", ("text",))]
-    if missing := [text for text in templates if TEMPLATE_SLOT not in text]:
-        raise InputError(
-            f"{folder / 'gptfuzzer_templates.csv'}: a template lacks {TEMPLATE_SLOT!r}: {missing[0][:60]!r}"
-        )
+    templates = read_templates(folder / "gptfuzzer_templates.csv")
     return [
         dataclasses.replace(b, id=f"gptfuzzer{i}", prompt=templates[i % len(templates)].replace(TEMPLATE_SLOT, b.goal))
         for i, b in enumerate(_advbench(folder))

@@ -8,6 +8,7 @@ lam = 1 knows nothing of the gate: plain GCG.
 """
 
 import dataclasses
+from collections.abc import Sequence
 
 import flax.struct
 import jax
@@ -103,6 +104,15 @@ def attack_row(
     return AttackRow(tokens, positions, routing, free_slots, predicts, targets, weights, gate.confirmations)
 
 
+def stacked(rows: Sequence[AttackRow]) -> AttackRow:
+    """Rows of different prompts as one, to be measured together; all of one shape (`attack_row` with `slots`)."""
+
+    def joined(*parts):
+        return np.stack(parts) if np.ndim(parts[0]) == 1 else np.concatenate(parts)
+
+    return jax.tree.map(joined, *rows)
+
+
 def embed(config: TransformerConfig, params: dict, tokens: jax.Array) -> jax.Array:
     """The vectors [B, S, D] of tokens [B, S] (`[CLS]` among them), from which an attack starts."""
     return SafetyTransformer(config).apply({"params": params}, tokens, method="embed")
@@ -113,11 +123,15 @@ def attack_losses(
 ) -> dict[str, jax.Array]:
     """{"loss", "cross_entropy", "statistic"} [B] of rows whose vectors are [B, S, D]; `threshold` is a logit.
 
-    The cross entropy is the mean over the target, in nats; the statistic is the exact one. Differentiable in `vectors`.
+    `row` is one that all share, or `stacked`, one for each. The cross entropy is the mean over the target, in nats; the
+    statistic is the exact one. Differentiable in `vectors`.
     """
     count = len(vectors)
     positions, routing = jax.tree.map(
         lambda x: jnp.broadcast_to(x, (count, *x.shape[1:])), (row.positions, row.routing)
+    )
+    predicts, targets, weights = (
+        jnp.broadcast_to(x, (count, x.shape[-1])) for x in (row.predicts, row.targets, row.weights)
     )
     model = SafetyTransformer(config)
     if config.signal.in_stream:
@@ -125,9 +139,10 @@ def attack_losses(
     else:
         found = watch(config, params, vectors, positions, routing, whole=True)
         hidden, safety = found.hidden, found.safety_logits
-    logits = model.apply({"params": params}, hidden[:, row.predicts], method="lm_logits")
-    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), row.targets[None, :, None], axis=-1)[..., 0]
-    cross_entropy = jnp.sum(nats * row.weights, axis=-1) / jnp.sum(row.weights)
+    before = jnp.take_along_axis(hidden, predicts[..., None], axis=1)
+    logits = model.apply({"params": params}, before, method="lm_logits")
+    nats = -jnp.take_along_axis(jax.nn.log_softmax(logits), targets[..., None], axis=-1)[..., 0]
+    cross_entropy = jnp.sum(nats * weights, axis=-1) / jnp.sum(weights, axis=-1)
     used = used_checks(routing)
     smooth = gate_statistic(safety, row.tau, loss.smooth, used)
     total = loss.lam * cross_entropy + (1 - loss.lam) * jax.nn.softplus(smooth - threshold + loss.margin)
