@@ -47,7 +47,16 @@ def seen(result):
 PREFILL = "Sure, here is how: take a small pin"
 ANSWERS = [
     ("row", ""),
-    *(pytest.param(name, prefill, marks=pytest.mark.slow) for name in GATES for prefill in ("", PREFILL)),
+    *(
+        pytest.param(name, prefill, marks=pytest.mark.slow)
+        for name, prefill in (
+            ("row", PREFILL),
+            ("unseen", PREFILL),
+            ("probe", ""),
+            ("probe", PREFILL),
+            ("everything", PREFILL),
+        )
+    ),
 ]
 
 
