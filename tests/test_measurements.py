@@ -201,7 +201,7 @@ def test_a_judge_is_swapped_by_its_name(monkeypatch):
 def test_parts_that_another_measurement_leaves_as_they_are_are_not_measured_again(tmp_path, monkeypatch):
     """Of what is kept, a changed attack, judge or cap takes nothing; all else is taken."""
     monkeypatch.setitem(judges.JUDGES, "suspicious", Suspicious)
-    feedback = {"kind": "feedback_prefill", "behaviors": "embedded", "tokens": 3, "new_tokens": 4, "rounds": 2}
+    feedback = {"kind": "feedback", "behaviors": "embedded", "tokens": 3, "new_tokens": 4, "rounds": 2}
     attacks = {"direct": DIRECT, "feedback": feedback}
     head = {
         "head": {

@@ -14,8 +14,8 @@ from configs.eval.small import named
 def get_config() -> ConfigDict:
     config = embedded.get_config()
     config.measurements.attacks = named(
-        at_once=dict(kind="feedback_prefill", behaviors="embedded", tokens=5, new_tokens=40, rounds=1),
-        feedback_10=dict(kind="feedback_prefill", behaviors="embedded", tokens=5, new_tokens=10, rounds=4),
-        feedback_4=dict(kind="feedback_prefill", behaviors="embedded", tokens=5, new_tokens=4, rounds=10),
+        at_once=dict(kind="feedback", behaviors="embedded", tokens=5, new_tokens=40, rounds=1),
+        feedback_10=dict(kind="feedback", behaviors="embedded", tokens=5, new_tokens=10, rounds=4),
+        feedback_4=dict(kind="feedback", behaviors="embedded", tokens=5, new_tokens=4, rounds=10),
     )
     return config

@@ -35,18 +35,28 @@ class FeedbackPrefill:
 
     def answers(self, requests: Sequence[Request], target: TargetModel) -> list[Result]:
         """See `Attack.answers`."""
-        requests, results = list(requests), target.answer(requests, self.new_tokens)
-        going = range(len(requests))
-        for _ in range(self.rounds - 1):
-            going = [i for i in going if _goes_on(requests[i], results[i])]
-            if not going:
-                break
-            for i in going:
-                requests[i] = dataclasses.replace(requests[i], prefill="", prefill_ids=tuple(results[i].token_ids))
-            answered = target.answer([requests[i] for i in going], self.new_tokens)
-            for i, result in zip(going, answered, strict=True):
-                results[i] = result
-        return results
+        return ask_on(requests, target, self.new_tokens, self.rounds)[0]
+
+
+def ask_on(
+    requests: Sequence[Request], target: TargetModel, new_tokens: int, rounds: int, behind: tuple[int, ...] = ()
+) -> tuple[list[Result], list[list[int]]]:
+    """Answers of `rounds` rounds of `new_tokens` each, every one behind what was released and then the ids `behind`: the result of
+    each request's last round, and the places of its answer at which `behind` stands."""
+    requests, results = list(requests), target.answer(requests, new_tokens)
+    going, places = range(len(requests)), [[] for _ in requests]
+    for _ in range(rounds - 1):
+        going = [i for i in going if _goes_on(requests[i], results[i])]
+        if not going:
+            break
+        for i in going:
+            released = tuple(results[i].token_ids)
+            requests[i] = dataclasses.replace(requests[i], prefill="", prefill_ids=(*released, *behind))
+            places[i].append(len(released))
+        answered = target.answer([requests[i] for i in going], new_tokens)
+        for i, result in zip(going, answered, strict=True):
+            results[i] = result
+    return results, places
 
 
 def _goes_on(request: Request, result: Result) -> bool:

@@ -77,15 +77,13 @@ def attack_row(
     answer = bundle.template.encode_response(bundle.tokenizer, target)
     if not len(answer) or not prompt.content.any():
         raise InputError(f"an attack needs a goal and a target, got {goal[:60]!r} and {target[:60]!r}")
-    end = int(np.flatnonzero(prompt.content)[-1]) + 1
-    ids = np.concatenate([prompt.ids[:end], free, prompt.ids[end:]]).astype(np.int32)
-    content = np.concatenate([prompt.content[:end], np.ones(len(free), bool), prompt.content[end:]])
-    size, beside = len(ids), not bundle.model_config.signal.in_stream
+    prompt, end = prompt.insert(free)
+    size, beside = len(prompt.ids), not bundle.model_config.signal.in_stream
     checks = [Check(Kind.QUERY, 0, size, 1.0, hidden=not gate.visible)]
     for count in range(1, len(answer) + 1):
         low, high = (0, count) if gate.reads == "all" else rule2_window(count, gate.r2)
         checks.append(Check(Kind.WINDOW, size + max(low, 0), size + high, 1.0))
-    segment = Segment(ids, content, answer, np.ones(len(answer), bool), tuple(checks), beside=beside)
+    segment = Segment(prompt.ids, prompt.content, answer, np.ones(len(answer), bool), tuple(checks), beside=beside)
     slots = -(-segment.length // 64) * 64 if slots is None else slots
     room = -(-len(answer) // 16) * 16
     batch = Batch.of([[segment]], RowShape(slots, 1 + room))

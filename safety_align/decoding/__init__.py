@@ -6,12 +6,12 @@ from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.generator import Generator, Piece
 from safety_align.decoding.loop import decode
-from safety_align.decoding.requests import CheckResult, Request, Result
+from safety_align.decoding.requests import CheckResult, Request, Result, SoftTokens
 from safety_align.decoding.schedule import parse_schedule
 from safety_align.decoding.scoring import score_queries, score_segments, score_windows
 from safety_align.decoding.state import Layout
 
 __all__ = [
     "FIXED_REFUSAL", "REFUSAL_PREFIX", "CheckResult", "Decoder", "GateConfig", "Generator", "Layout", "Piece", "Request", "Result",
-    "Sampling", "decode", "parse_schedule", "prefill", "score_queries", "score_segments", "score_windows",
+    "Sampling", "SoftTokens", "decode", "parse_schedule", "prefill", "score_queries", "score_segments", "score_windows",
 ]  # fmt: skip

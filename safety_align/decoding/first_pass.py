@@ -17,6 +17,12 @@ from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 @functools.partial(jax.jit, static_argnums=0)
 def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
     """Reads prompts and prefilled answers, makes the first checks, draws each row's first token."""
+    state, logits, refuse = read(decoder, params, batch)
+    return next_token(decoder, batch, state, logits, refuse, jnp.zeros_like(refuse))
+
+
+def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax.Array, jax.Array]:
+    """`prefill` without the draw: (state, logits [B, V] of the first token, [B] bool "a refusal starts now")."""
     layout, gate = decoder.layout, decoder.gate
     rows = batch.prompt.shape[0]
     last, logits, cache = _read_prompt(decoder, params, batch)
@@ -49,8 +55,7 @@ def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
             state, inside, window = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
             state, end = _check_prefill_end(decoder, params, batch, state, inside, window)
             refuse |= inside | end
-    logits = apply(decoder, params, "lm_logits", last)
-    return next_token(decoder, batch, state, logits, refuse, jnp.zeros(rows, bool))
+    return state, apply(decoder, params, "lm_logits", last), refuse
 
 
 def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
@@ -87,6 +92,10 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
     at_cls = layout.prompt - 1 if decoder.beside else layout.prompt if visible else layout.prompt + layout.prefill
     routing = Routing(segments, content, *_check_slots(decoder, window, used, first, at_cls))
     positions = jnp.where(ordinary, jnp.cumsum(ordinary, axis=1), 0)
+    if batch.soft is not None:
+        at = jnp.arange(rows)[:, None], batch.soft.slots
+        vectors = apply(decoder, params, "embed", tokens)
+        tokens = vectors.at[at].set(batch.soft.vectors.astype(vectors.dtype), mode="drop")
     if not decoder.beside:
         hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
         logits = apply(decoder, params, "read_checks", hidden, routing)

@@ -1,5 +1,6 @@
 """The host's side of the decoder: buckets, batches, streaming."""
 
+import copy
 import dataclasses
 import hashlib
 import secrets
@@ -16,7 +17,7 @@ from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
 from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results, shown_ids
-from safety_align.decoding.state import DecodeState, Layout, Stop
+from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.model import unroll
@@ -37,6 +38,16 @@ class Piece:
     refusing: bool
     probability: float
     result: Result | None = None
+
+
+Writer = Callable[[Decoder, dict, PromptBatch], DecodeState]
+"""(decoder, parameters, batch) → the state in which every row has stopped."""
+
+
+def write(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
+    """The `Writer` of the model's own answers."""
+    state = prefill(decoder, params, batch)
+    return decode(decoder, params, batch.replace(soft=None), state, np.int32(decoder.layout.steps))
 
 
 class Generator:
@@ -75,11 +86,18 @@ class Generator:
         self.model_config, self.params = unroll(bundle.model_config, bundle.params, mesh)
         self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh
+        self._write: Writer = write
         # By the path of the answers that the model was trained on, or its refusal begins in pieces that it never saw.
         paths = () if self.gate is None else (self.template.encode_response, self.template.encode_continuation)
         self.refusals = tuple(
             tuple(int(i) for i in encode(self.tokenizer, self.gate.refusal_text)) for encode in paths
         ) or ((), ())
+
+    def writing(self, write: Writer) -> "Generator":
+        """This generator, but `write` writes its batches, as one who steers decoding would; not its streams."""
+        other = copy.copy(self)
+        other._write = write
+        return other
 
     def generate(
         self,
@@ -104,8 +122,7 @@ class Generator:
         for batch in _batches(order, encoded, batch_size):
             decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
             with sharding.on_mesh(self.mesh):
-                state = prefill(decoder, self.params, arrays)
-                state = decode(decoder, self.params, arrays, state, np.int32(decoder.layout.steps))
+                state = self._write(decoder, self.params, arrays)
             host = self._fetch(state)
             for i, result in zip(batch, read_results(host, len(batch), decoder, self.tokenizer), strict=True):
                 results[i] = result
@@ -124,6 +141,7 @@ class Generator:
         text, released, begun = StreamDecoder(self.tokenizer), 0, False
         with sharding.on_mesh(self.mesh):
             state = prefill(decoder, self.params, arrays)
+        arrays = arrays.replace(soft=None)  # they are read: one loop serves all
         while True:
             host = self._fetch(state)
             done = int(host.stop[0]) != Stop.RUNNING
@@ -152,7 +170,10 @@ class Generator:
         """Raises InputError if the processes of the mesh were asked different things: they would wait for ever."""
         if self.mesh is None or not self.mesh.is_multi_process:
             return
-        shown = [(e.prompt.ids.tolist(), e.prefill.tolist(), e.request.seed, e.request.sampling) for e in encoded]
+        shown = [
+            (e.prompt.ids.tolist(), e.prefill.tolist(), e.request.seed, e.request.sampling, _soft_bytes(e))
+            for e in encoded
+        ]
         digest = hashlib.sha256(repr((shown, max_new_tokens, batch_size)).encode()).hexdigest()
         distributed.must_equal({"requests": digest})
 
@@ -166,6 +187,11 @@ class Generator:
                 item = encode_request(request, self.tokenizer, self.template, number)
             except InputError as error:
                 raise InputError(f"request {number}: {error}") from error
+            soft = request.soft
+            if soft is not None and soft.vectors.shape[1] != self.model_config.width:
+                raise InputError(
+                    f"request {number}: soft tokens of {soft.vectors.shape[1]} numbers each; this model's have {self.model_config.width}"
+                )
             prompt, prefilled = len(item.prompt.ids), len(item.prefill)
             if (size := prompt + prefilled + max_new_tokens) > self.max_length:
                 raise InputError(
@@ -210,6 +236,10 @@ def _differences(gate: GateConfig | None, trained: GateConfig | None) -> list[st
         for name in WIDTHS
         if name in found
     ]
+
+
+def _soft_bytes(encoded: Encoded) -> bytes | None:
+    return None if encoded.request.soft is None else encoded.request.soft.vectors.tobytes()
 
 
 def _prompt_bucket(encoded: Encoded) -> int:

@@ -36,6 +36,14 @@ def decode(decoder: Decoder, params, batch: PromptBatch, state: DecodeState, unt
 
 def step(decoder: Decoder, params, batch: PromptBatch, state: DecodeState) -> DecodeState:
     """Processes each row's pending token, checks where due, draws the next token."""
+    return next_token(decoder, batch, *advance(decoder, params, batch, state))
+
+
+def advance(
+    decoder: Decoder, params, batch: PromptBatch, state: DecodeState
+) -> tuple[DecodeState, jax.Array, jax.Array, jax.Array]:
+    """`step` without the draw: (state, logits [B, V] of the next token, and what `next_token` takes of the check: [B] bool "a
+    refusal starts now", "this refusal turned malicious")."""
     layout, gate = decoder.layout, decoder.gate
     running = state.stop == Stop.RUNNING
     index = layout.prefill + state.step
@@ -58,7 +66,7 @@ def step(decoder: Decoder, params, batch: PromptBatch, state: DecodeState) -> De
 
     if not decoder.checks_generated:
         logits, _, cache = plain(state.cache)
-        return next_token(decoder, batch, state.replace(cache=cache), logits, none, none)
+        return state.replace(cache=cache), logits, none, none
 
     due = running & _due(gate, state, batch)
     window = read_window(state.verdict, state.length, gate)
@@ -95,8 +103,7 @@ def step(decoder: Decoder, params, batch: PromptBatch, state: DecodeState) -> De
         gate,
     )
     trace = record(state.trace, decoder.column(state.step), due, logit, window.start, window.stop)
-    state = state.replace(verdict=verdict, trace=trace, cache=cache)
-    return next_token(decoder, batch, state, logits, refuse, relapse)
+    return state.replace(verdict=verdict, trace=trace, cache=cache), logits, refuse, relapse
 
 
 def _either(condition: jax.Array, then, otherwise, cache):

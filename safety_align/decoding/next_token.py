@@ -8,14 +8,19 @@ from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, start_refusal
 
 
-def next_token(decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse) -> DecodeState:
+def next_token(
+    decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse, steered=None
+) -> DecodeState:
     """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done: refusals that turned malicious
-    (`relapse` [B]), and those that ended or are full."""
+    (`relapse` [B]), and those that ended or are full. `steered` [B]: what an attacker puts in the place of the draws; a refusal is
+    drawn all the same."""
     gate = decoder.gate
     refusing = state.verdict.mode == Mode.REFUSING
     # Greedy while refusing: sampling tricks must not walk a refusal back into compliance.
     temperature = jnp.where(refusing, 0.0, batch.temperature)
     drawn = sample(logits, temperature, batch.top_k, batch.top_p, batch.seed, state.step)
+    if steered is not None:
+        drawn = jnp.where(refusing, drawn, steered)
     ended = jnp.isin(drawn, jnp.asarray(decoder.eos, jnp.int32))
     running = state.stop == Stop.RUNNING
     verdict, length, limit, prefix_left = state.verdict, state.length, state.limit, jnp.zeros_like(running)

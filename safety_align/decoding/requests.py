@@ -9,10 +9,27 @@ import numpy as np
 from safety_align.bounds import check_text, integer
 from safety_align.decoding.config import GateConfig, Sampling
 from safety_align.decoding.decoder import Decoder
-from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
+from safety_align.decoding.state import NO_SLOT, DecodeState, Layout, PromptBatch, SoftRows, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.text import ChatTemplate, Prompt, Tokenizer, Turn
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SoftTokens:
+    """A soft prompt: vectors [N, D] of the embedding space, which no text encodes to. They stand behind the last content of a
+    request's turns, and are content themselves. Equal to itself alone.
+
+    Raises InputError for what is no such matrix, or holds a number that is not finite.
+    """
+
+    vectors: np.ndarray
+
+    def __post_init__(self):
+        vectors = np.asarray(self.vectors, np.float32)
+        if vectors.ndim != 2 or not vectors.size or not np.isfinite(vectors).all():
+            raise InputError(f"soft tokens must be finite vectors [N, D], got an array of {vectors.shape}")
+        object.__setattr__(self, "vectors", vectors)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +43,7 @@ class Request:
       seed: of this row's sampling, 0 … 2³² - 1; None: one that follows from the request's place
         in the call, so that equal requests draw different tokens and the same call the same.
       sampling: how to draw tokens.
+      soft: vectors behind the text of the turns, as only an attacker with the weights can have them.
 
     Raises InputError for a seed that is none, and for text that no UTF-8 can hold.
     """
@@ -35,6 +53,7 @@ class Request:
     prefill_ids: tuple[int, ...] | None = None
     seed: int | None = None
     sampling: Sampling = Sampling()
+    soft: SoftTokens | None = None
 
     def __post_init__(self):
         if self.prefill and self.prefill_ids is not None:
@@ -91,11 +110,12 @@ class Result:
 
 @dataclasses.dataclass(frozen=True)
 class Encoded:
-    """A request as ids; it has a seed."""
+    """A request as ids; it has a seed. Where soft tokens stand, from `soft_start` on, the ids mean nothing."""
 
     request: Request
     prompt: Prompt
     prefill: np.ndarray
+    soft_start: int = 0
 
 
 def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplate, number: int = 0) -> Encoded:
@@ -103,7 +123,9 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
 
     Raises InputError for an empty prompt or ids outside the vocabulary.
     """
-    prompt = template.encode(tokenizer, request.turns)
+    prompt, soft_start = template.encode(tokenizer, request.turns), 0
+    if request.soft is not None:
+        prompt, soft_start = prompt.insert(np.zeros(len(request.soft.vectors), np.int32))
     if request.prefill_ids is None:
         prefill = np.asarray(template.encode_response(tokenizer, request.prefill) if request.prefill else [], np.int32)
     else:
@@ -115,7 +137,7 @@ def encode_request(request: Request, tokenizer: Tokenizer, template: ChatTemplat
     if request.seed is None:
         digest = hashlib.sha256(f"request {number}".encode()).digest()
         request = dataclasses.replace(request, seed=int.from_bytes(digest[:4]))
-    return Encoded(request, prompt, prefill.astype(np.int32))
+    return Encoded(request, prompt, prefill.astype(np.int32), soft_start)
 
 
 def make_batch(
@@ -151,7 +173,28 @@ def make_batch(
         full[name] = np.zeros(rows, dtype)
         full[name][: len(values)] = values
     drawn = check_seeds.integers(0, 2**32, rows, np.uint32)
-    return PromptBatch(prompt=prompt, prompt_content=content, prefill=prefill, check_seed=drawn, **full)
+    return PromptBatch(
+        prompt=prompt,
+        prompt_content=content,
+        prefill=prefill,
+        check_seed=drawn,
+        soft=_soft_rows(encoded, rows, layout),
+        **full,
+    )
+
+
+def _soft_rows(encoded: Sequence[Encoded], rows: int, layout: Layout) -> SoftRows | None:
+    soft = {row: item for row, item in enumerate(encoded) if item.request.soft is not None}
+    if not soft:
+        return None
+    most, width = np.max([item.request.soft.vectors.shape for item in soft.values()], axis=0)
+    vectors = np.zeros((rows, most, width), np.float32)
+    slots = np.full((rows, most), NO_SLOT, np.int32)
+    for row, item in soft.items():
+        count = len(item.request.soft.vectors)
+        vectors[row, :count] = item.request.soft.vectors
+        slots[row, :count] = layout.prompt - len(item.prompt.ids) + item.soft_start + np.arange(count)
+    return SoftRows(vectors, slots)
 
 
 def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int], int]:

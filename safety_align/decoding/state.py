@@ -68,6 +68,19 @@ class Stop:
 
 
 @flax.struct.dataclass
+class SoftRows:
+    """Vectors that stand in place of tokens: vectors [B, N, D] float32; slots [B, N] int32, the prompt's slots in which they stand,
+    `NO_SLOT` for those that only fill the batch."""
+
+    vectors: jax.Array
+    slots: jax.Array
+
+
+NO_SLOT = 2**31 - 1
+"""Behind every slot that there is."""
+
+
+@flax.struct.dataclass
 class PromptBatch:
     """The encoded requests of one batch. Prompts are padded on the left.
 
@@ -75,7 +88,7 @@ class PromptBatch:
     prefill [B, F] int32, padded on the right, prefill_length [B] int32; limit [B] int32 cap on new tokens, 0 for a row that only fills the
     batch; threshold [B] float32, the safety logit from which a check is malicious; temperature [B] float32, top_k [B] int32,
     top_p [B] float32, seed [B] uint32; check_seed [B] uint32, of a random schedule: the decoder's own, which no request can
-    choose or guess.
+    choose or guess; soft: vectors among the prompts' tokens, None (no arrays at all) where no row has any.
     """
 
     prompt: jax.Array
@@ -90,6 +103,7 @@ class PromptBatch:
     top_p: jax.Array
     seed: jax.Array
     check_seed: jax.Array
+    soft: SoftRows | None = None
 
 
 @flax.struct.dataclass

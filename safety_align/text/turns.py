@@ -44,6 +44,16 @@ class Prompt:
     ids: np.ndarray
     content: np.ndarray
 
+    def insert(self, ids: np.ndarray) -> tuple["Prompt", int]:
+        """The prompt with `ids` [N] as more content behind its last, and the place of the first of them. InputError for a prompt
+        without content."""
+        if not self.content.any():
+            raise InputError("nothing of the prompt is content: there is nothing to stand behind")
+        end = int(np.flatnonzero(self.content)[-1]) + 1
+        inserted = np.concatenate([self.ids[:end], ids, self.ids[end:]]).astype(np.int32)
+        content = np.concatenate([self.content[:end], np.ones(len(ids), bool), self.content[end:]])
+        return Prompt(inserted, content), end
+
 
 def check_turns(turns: Sequence[Turn]) -> None:
     """Raises InputError unless `turns` is a conversation that an answer can follow."""

@@ -80,16 +80,16 @@ def run(decoder: Decoder, params, batch: PromptBatch):
     return jax.device_get(state.replace(cache=()))
 
 
-def draw(values, row, step: int, greedy: bool) -> int:
-    """The next token after `step` drawn ones, by the Gumbel trick."""
+def draw(values, row, step: int, greedy: bool, response=()) -> int:
+    """The next token after `step` drawn ones, by the Gumbel trick; `response`: the tokens before it."""
     if greedy or not temperature(row):
         return int(np.argmax(values))
     key = jax.random.fold_in(jax.random.key(own_seed(row)), step)
     return int(np.argmax(values / temperature(row) + np.asarray(jax.random.gumbel(key, values.shape))))
 
 
-def simulate(params, gate: GateConfig | None, row, limit: int):
-    """One row by full forwards only. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
+def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw):
+    """One row by full forwards only, its tokens chosen by `draw`. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
     prompt, content, fill = row
     forward = GrowingForward(CONFIG, params, size=96)
     entries = []
@@ -150,7 +150,9 @@ def simulate(params, gate: GateConfig | None, row, limit: int):
     refused_at_step = 0 if auto and auto.state == "refusing" else None
     while True:
         # Choose the next token from `values`.
-        token = draw(values, row, step, greedy=bool(auto) and auto.state == "refusing")
+        token = draw(
+            values, row, step, greedy=bool(auto) and auto.state == "refusing", response=[t for _, t in response]
+        )
         ended = token in EOS
         if auto:
             if auto.halted:
