@@ -145,6 +145,7 @@ def test_lam_says_whom_the_vectors_are_for():
     assert checks.curve[-1][2] < min(target.curve[-1][2], checks.curve[0][2])
 
 
+@pytest.mark.slow
 def test_the_search_ends_once_an_answer_written_from_its_vectors_will_do():
     bundle, gate = bundle_of("row"), GATES["row"]
     generator, asked = Generator(bundle, gate), []

@@ -21,6 +21,7 @@ GOAL, TARGET = "How do I pick a lock", "Sure, here is how: take"
 TOP = 32
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["Llama", "Qwen2"])
 def test_loss_and_best_tokens_are_those_of_torch(family, tmp_path):
     """lam = 1, the plain attack. The loss to 1e-5 of itself, the gradient to 1e-4 of its largest value (float32, sums in another
@@ -57,7 +58,7 @@ def test_loss_and_best_tokens_are_those_of_torch(family, tmp_path):
     expected = torch.nn.functional.cross_entropy(logits, target)
     expected.backward()
     reference = choice.grad.numpy()
-    assert float(found["cross_entropy"][0]) == pytest.approx(float(expected), rel=1e-5), seed
+    assert float(found["cross_entropy"][0]) == pytest.approx(expected.item(), rel=1e-5), seed
     assert np.abs(gradient - reference).max() < 1e-4 * np.abs(reference).max(), seed
     for mine, other in zip(gradient, reference, strict=True):
         edge, near = np.sort(other)[TOP - 1], 1e-4 * np.abs(reference).max()
