@@ -14,10 +14,11 @@ from configs import embedded_gated
 from launch.compile_pod import check_report
 from safety_align.errors import InputError
 from safety_align.model import preset
+from safety_align.model.readout import SignalConfig
 from safety_align.pod.analysis import collectives, copied_parameters
-from safety_align.pod.report import counted_flops
+from safety_align.pod.report import counted_flops, layers_read
 from safety_align.pod.topology import topology
-from safety_align.training.flops import train_flops
+from safety_align.training.flops import signal_flops, train_flops
 from safety_align.training.from_dict import to_train_config
 
 
@@ -41,6 +42,27 @@ def test_flops_of_the_formula_are_those_that_xla_counts():
     data = config.pipeline
     formula = train_flops(model, data.batch_size, data.sequence_length, data.checks_per_row, square=True)
     assert counted_flops(config) == pytest.approx(formula, rel=0.02)
+
+
+@pytest.mark.parametrize("kind", ["probe", "row_deep"])
+def test_flops_beside_a_frozen_model_are_those_that_xla_counts(kind):
+    """A probe's within 3 %: norms, softmax, the signal's own products and the optimizer are not in the formula, and the step is
+    short. With rows that are checked the formula is a bound, and the pass without them one from below."""
+    config = to_train_config(embedded_gated.get_config().to_dict())
+    model = preset("small", layers=6, width=512, heads=8, kv_heads=2, head_dim=64, mlp_width=1536)
+    probe, rows = (dataclasses.replace(model, signal=SignalConfig(k, depths=(1, 2, 4))) for k in ("probe", "row_deep"))
+    frozen = dict(trainable="signal", init_from="unread", gate=dataclasses.replace(config.gate, visible=False))
+    routing = dataclasses.replace(config.routing, visible=False, beside=True)
+    data = config.pipeline
+    shape = data.batch_size, data.sequence_length, data.checks_per_row
+    config = dataclasses.replace(config, model=probe if kind == "probe" else rows, routing=routing, **frozen)
+    plain, most = (signal_flops(m, *shape, square=True) for m in (probe, rows))
+    if kind == "probe":
+        assert counted_flops(config) == pytest.approx(plain, rel=0.03)
+    else:
+        assert plain < counted_flops(config) < most
+    assert layers_read(config) == 4 < model.layers
+    assert most < 0.6 * train_flops(model, *shape, square=True)
 
 
 def test_collectives_are_read_from_the_text():

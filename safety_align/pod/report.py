@@ -6,6 +6,7 @@ import jax
 
 from safety_align import sharding
 from safety_align.errors import InputError
+from safety_align.model import TransformerConfig
 from safety_align.pod.analysis import (
     activation_bytes,
     collectives,
@@ -16,12 +17,24 @@ from safety_align.pod.analysis import (
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
 from safety_align.training.config import TrainConfig
-from safety_align.training.flops import forward_flops, peak_flops, train_flops
+from safety_align.training.flops import forward_flops, peak_flops, signal_flops, train_flops
 
 STEPS = ("train", "prefill", "decode")
 
 # Products of sharded matrices as plain collectives and whole products, not as loops, whose bodies XLA counts once.
 NO_LOOPS = {"xla_jf_spmd_threshold_for_windowed_einsum_mib": "1000000"}
+
+
+def layers_read(config: TrainConfig) -> int:
+    """The layers that a training step runs through."""
+    model = config.model
+    return model.signal.depths_of(model.layers)[-1] if config.beside else model.layers
+
+
+def shallow(model: TransformerConfig, layers: int, **changes) -> TransformerConfig:
+    """The model with so many layers, unrolled; a signal that reads at several depths reads after the last one."""
+    signal = model.signal if model.signal.kind == "row" else dataclasses.replace(model.signal, depths=(layers,))
+    return dataclasses.replace(model, layers=layers, scan_layers=False, signal=signal, **changes)
 
 
 def counted_flops(config: TrainConfig) -> float:
@@ -35,11 +48,11 @@ def counted_flops(config: TrainConfig) -> float:
     whole = dataclasses.replace(config.objective, logits_length=config.pipeline.sequence_length)
 
     def count(layers: int) -> float:
-        model = dataclasses.replace(config.model, layers=layers, scan_layers=False, remat="none", attention="dense")
+        model = shallow(config.model, layers, remat="none", attention="dense")
         return lower_train(config, mesh, dataclasses.replace(whole, model=model)).cost_analysis()["flops"]
 
     one, two = count(1), count(2)
-    return one + (config.model.layers - 1) * (two - one)
+    return one + (layers_read(config) - 1) * (two - one)
 
 
 def link_bytes(config: TrainConfig, mesh) -> float:
@@ -49,13 +62,13 @@ def link_bytes(config: TrainConfig, mesh) -> float:
     """
 
     def count(layers: int) -> float:
-        model = dataclasses.replace(config.model, layers=layers, scan_layers=False)
+        model = shallow(config.model, layers)
         objective = dataclasses.replace(config.objective, model=model)
         compiled = lower_train(config, mesh, objective).compile(compiler_options=NO_LOOPS)
         return sum(kind["bytes"] for kind in collectives(compiled.as_text()).values())
 
     one, two = count(1), count(2)
-    return one + (config.model.layers - 1) * (two - one)
+    return one + (layers_read(config) - 1) * (two - one)
 
 
 def report(config: TrainConfig, name: str, step: str = "train", serving: Serving | None = None) -> dict:
@@ -109,13 +122,15 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
     if step == "train":
         data = config.pipeline
         shape = data.batch_size, data.sequence_length, data.checks_per_row
-        flops = train_flops(config.model, *shape)
+        beside = config.beside
+        formula = signal_flops if beside else train_flops
+        flops = formula(config.model, *shape)
         found["counted_flops"] = counted_flops(config)
-        found["counted_over_formula"] = found["counted_flops"] / train_flops(config.model, *shape, square=True)
-        # What the step reads and writes at the least: parameters and optimizer, once each.
-        moved = {"hbm": 2 * used["arguments"], "links": link_bytes(config, mesh)}
+        found["counted_over_formula"] = found["counted_flops"] / formula(config.model, *shape, square=True)
+        # What the step reads and writes at the least: parameters and optimizer, once each; frozen ones are only read.
+        moved = {"hbm": (1 if beside else 2) * used["arguments"], "links": link_bytes(config, mesh)}
         # Whole blocks are computed once more in the backward pass.
-        done = flops * (4 / 3 if config.model.remat == "full" else 1)
+        done = flops * (4 / 3 if config.model.remat == "full" and not beside else 1)
         found["tokens"] = config.pipeline.batch_size * config.pipeline.sequence_length
     else:
         m, slots = config.model, serving.prompt + serving.tokens

@@ -32,7 +32,10 @@ def topology(name: str):
     kind, _, shape = name.partition(":")
     if kind not in CHIPS or not re.fullmatch(r"\d+(x\d+){1,2}", shape):
         raise InputError(f"topology {name!r} is not of the form KIND:AxB or KIND:AxBxC with KIND in {', '.join(CHIPS)}")
-    chips = int(np.prod([int(n) for n in shape.split("x")]))
+    sizes = [int(n) for n in shape.split("x")]
+    chips = int(np.prod(sizes))
+    # A single chip is a host of its own; libtpu takes hosts for four chips.
+    options = {"chips_per_host_bounds": (1, 1, 1)} if chips == 1 else {}
     cores = 2 * chips if kind == "v5p" else chips  # v5p slices are named by their cores
     os.environ.setdefault("TPU_WORKER_HOSTNAMES", "localhost")
     os.environ.setdefault("TPU_ACCELERATOR_TYPE", f"{CHIPS[kind].slice_name}-{cores}")
@@ -41,7 +44,7 @@ def topology(name: str):
     try:
         from jax.experimental import topologies
 
-        return CHIPS[kind], topologies.get_topology_desc(platform="tpu", topology_name=name).devices
+        return CHIPS[kind], topologies.get_topology_desc(platform="tpu", topology_name=name, **options).devices
     except Exception as error:  # libtpu raises what it likes
         reason = str(error).strip().split("\n")[0][:200]
         raise InputError(f"topology {name!r} cannot be compiled for ({reason}); is libtpu installed?") from error

@@ -4,6 +4,7 @@ Convention: a multiply-add is two FLOPs; matrices and attention scores count, no
 causal attention counts once (half the square); what is recomputed in the backward pass does not count.
 """
 
+import dataclasses
 import re
 
 from safety_align.model import TransformerConfig
@@ -41,3 +42,16 @@ def train_flops(model: TransformerConfig, rows: int, length: int, checks: int = 
     forward = forward_flops(model, tokens, length / (1 if square else 2), tokens)
     copies = rows * checks * length * model.layers * 2 * model.heads * model.head_dim
     return 3 * (forward + 2 * copies)
+
+
+def signal_flops(model: TransformerConfig, rows: int, length: int, checks: int = 0, square: bool = False) -> float:
+    """Model FLOPs of a step that trains a signal beside a frozen language model: a forward pass without logits, no deeper than
+    the signal reads; of check rows, `checks` a row, also twice that backward, which is a bound: frozen weights get no gradient.
+    A probe has no such rows.
+
+    The signal's own products are left out. `square`: see `train_flops`.
+    """
+    read = dataclasses.replace(model, layers=model.signal.depths_of(model.layers)[-1], safety_signal=False)
+    keys = length / (1 if square else 2)
+    forward = forward_flops(read, rows * length, keys, 0)
+    return forward + (0 if model.signal.kind == "probe" else 3 * forward_flops(read, rows * checks, length, 0))
