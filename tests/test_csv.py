@@ -117,6 +117,15 @@ def test_suffixes_and_harmbench(tmp_path):
     (folder / "harmbench_targets.json").write_text('{"x": "Sure"}')
     (behavior,) = load_behaviors("harmbench", str(tmp_path), 9)
     assert (behavior.goal, behavior.target) == ("seen\n\nDo X", "Sure")
+    with pytest.raises(InputError, match="FunctionalCategory"):
+        load_behaviors("harmbench_standard", str(tmp_path), 9)
+    (folder / "harmbench_behaviors.csv").write_text(
+        "Behavior,FunctionalCategory,SemanticCategory,ContextString,BehaviorID\nDo X,standard,c,,x\nSing Y,copyright,d,,y\n"
+    )
+    for part, goals in (("standard", ["Do X"]), ("copyright", ["Sing Y"])):
+        assert [b.goal for b in load_behaviors(f"harmbench_{part}", str(tmp_path), 9)] == goals
+    with pytest.raises(InputError, match="harmbench_contextual.*empty"):
+        load_behaviors("harmbench_contextual", str(tmp_path), 9)
     for text, named in (('{"x": 3}', "expected `str`"), ('{"x": "a", "x": "b"}', "twice"), ("[]", "object")):
         (folder / "harmbench_targets.json").write_text(text)
         with pytest.raises(InputError, match="harmbench_targets.json.*" + named):

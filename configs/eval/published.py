@@ -17,10 +17,20 @@ PREFILLS = (5, 10, 20, 40, 100)
 
 def get_config() -> ConfigDict:
     config = small.get_config()
-    config.measurements = dict(attacks=attacks(), benign=benign(), head=small.head())
+    config.measurements = dict(attacks=attacks(), benign=benign(), head=head())
     config.behaviors = 100
     config.benign = 100
     return config
+
+
+def head() -> ConfigDict:
+    """With HarmBench's parts one by one: a request for a song's text is harmful there, and looks like any other request."""
+    alpaca = dict(kind="held_out", source="alpaca")
+    parts = {
+        f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
+        for name in ("harmbench_standard", "harmbench_contextual", "harmbench_copyright")
+    }
+    return named(**small.head(), **parts)
 
 
 def attacks() -> ConfigDict:

@@ -1,6 +1,7 @@
 """Sets of harmful behaviours: the published files, and the embedded corpus."""
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
@@ -34,8 +35,8 @@ _Text = Annotated[str, msgspec.Meta(pattern=r"\S")]
 def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Behavior]:
     """At most `n` behaviours of the set `name`, a deterministic sample.
 
-    Names: advbench, harmbench, malicious_instruct, deepinception, gcg, gptfuzzer (files below `data_dir`/eval); embedded,
-    embedded_nested, embedded_suffix.
+    Names: advbench, harmbench (and its parts harmbench_standard, harmbench_contextual, harmbench_copyright), malicious_instruct,
+    deepinception, gcg, gptfuzzer (files below `data_dir`/eval); embedded, embedded_nested, embedded_suffix.
     """
     if name not in _LOADERS:
         raise InputError(f"behaviour set {name!r} is not one of {', '.join(_LOADERS)}")
@@ -60,10 +61,18 @@ def _advbench(folder: pathlib.Path) -> list[Behavior]:
     return [Behavior(r["goal"], r["target"], id=f"advbench{i}") for i, r in enumerate(rows)]
 
 
-def _harmbench(folder: pathlib.Path) -> list[Behavior]:
+HARMBENCH = ("standard", "contextual", "copyright")
+"""HarmBench's functional categories: a request alone, one behind a text, and one for a protected work."""
+
+
+def _harmbench(folder: pathlib.Path, part: str | None = None) -> list[Behavior]:
+    """All behaviours, or those of one of `HARMBENCH`."""
     targets = read_json(folder / "harmbench_targets.json", dict[str, str])
     made = []
-    for row in read_csv(folder / "harmbench_behaviors.csv", ("Behavior", "BehaviorID", "SemanticCategory")):
+    columns = ("Behavior", "BehaviorID", "SemanticCategory", *(("FunctionalCategory",) if part else ()))
+    for row in read_csv(folder / "harmbench_behaviors.csv", columns):
+        if part and row["FunctionalCategory"] != part:
+            continue
         goal, context = row["Behavior"], row.get("ContextString")
         prompt = f"{context}\n\n{goal}" if context else goal
         made.append(
@@ -145,6 +154,7 @@ def _embedded_suffix(folder: pathlib.Path) -> list[Behavior]:
 _LOADERS = {
     "advbench": _advbench,
     "harmbench": _harmbench,
+    **{f"harmbench_{part}": functools.partial(_harmbench, part=part) for part in HARMBENCH},
     "malicious_instruct": _malicious_instruct,
     "deepinception": _deepinception,
     "gcg": _gcg,
