@@ -18,21 +18,19 @@ from tqdm import tqdm
 
 from launch import cli
 from safety_align import distributed
-from safety_align.bounds import shown
 from safety_align.claims import locked
-from safety_align.decoding.jsonl import ResultsFile, blocks
+from safety_align.decoding.jsonl import ResultsFile, blocks, read_identified
 from safety_align.errors import InputError
 from safety_align.evaluation.judges import Exchange, Judge, load_judge
 from safety_align.files import check_new_file, check_path, make_directory
-from safety_align.strict_json import read_json_lines
 from safety_align.visible import visible
 
 BLOCK = 256
 """Exchanges that are judged, and written, at once."""
 
 
-class _Line(msgspec.Struct, forbid_unknown_fields=True):
-    """A line as it stands in the file."""
+class Row(msgspec.Struct, forbid_unknown_fields=True):
+    """A line as it stands in the file; see `Exchange`."""
 
     id: str | int
     goal: str
@@ -40,28 +38,21 @@ class _Line(msgspec.Struct, forbid_unknown_fields=True):
     answer: str
     given: str = ""
 
-
-@dataclasses.dataclass(frozen=True)
-class Row:
-    """An input line: its id, as it stands in the file, and what is judged."""
-
-    id: str | int
-    exchange: Exchange
+    @property
+    def exchange(self) -> Exchange:
+        """What is judged."""
+        return Exchange(self.goal, self.prompt, self.answer, self.given)
 
 
 def read_exchanges(path: pathlib.Path) -> list[Row]:
     """The rows of a (gzipped) file; InputError, naming the line, for any that is not right."""
-    rows: dict[str | int, Row] = {}
-    for number, line in read_json_lines(path, _Line):
-        where = f"{path}, line {number}"
-        if line.id in rows:
-            raise InputError(f"{where}: id {shown(line.id)} is already used")
-        if not line.goal.strip():
+
+    def checked(row: Row, where: str) -> Row:
+        if not row.goal.strip():
             raise InputError(f"{where}: goal is empty: what was wanted, in plain words")
-        rows[line.id] = Row(line.id, Exchange(line.goal, line.prompt, line.answer, line.given))
-    if not rows:
-        raise InputError(f"input file {path} has no rows")
-    return list(rows.values())
+        return row
+
+    return read_identified(path, Row, checked)
 
 
 def to_judge(name: str, options: list[str]) -> Judge:

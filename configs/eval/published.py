@@ -25,11 +25,7 @@ def get_config() -> ConfigDict:
 
 def head() -> ConfigDict:
     """With HarmBench's parts one by one: a request for a song's text is harmful there, and looks like any other request."""
-    alpaca = dict(kind="held_out", source="alpaca")
-    parts = {
-        f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
-        for name in ("harmbench_standard", "harmbench_contextual", "harmbench_copyright")
-    }
+    parts = small.against_alpaca("harmbench_standard", "harmbench_contextual", "harmbench_copyright")
     return named(**small.head(), **parts)
 
 

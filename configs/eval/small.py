@@ -61,15 +61,20 @@ def questions() -> dict:
     return dict(kind="held_out", source="alpaca", longest=600)
 
 
+def against_alpaca(*sets: str) -> dict:
+    """First checks of the goals of sets of behaviours, against those of held-out Alpaca."""
+    alpaca = dict(kind="held_out", source="alpaca")
+    return {
+        f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
+        for name in sets
+    }
+
+
 def head() -> ConfigDict:
     alpaca = dict(kind="held_out", source="alpaca")
     unsafe = dict(kind="judged", is_safe=False)
-    published = {
-        f"{name}_vs_alpaca": dict(kind="queries", malicious=dict(kind="goals", behaviors=name), benign=alpaca)
-        for name in ("advbench", "harmbench", "malicious_instruct")
-    }
     return named(
-        **published,
+        **against_alpaca("advbench", "harmbench", "malicious_instruct"),
         xstest_unsafe_vs_safe=dict(
             kind="queries",
             malicious=dict(kind="xstest", label="unsafe", n=450),  # all there are

@@ -21,7 +21,7 @@ import numpy as np
 
 from safety_align.attacks.base import Crafted, ask
 from safety_align.attacks.behaviors import TEMPLATE_SLOT
-from safety_align.attacks.objective import AttackLoss, AttackRow, attack_losses, attack_row, embed, stacked
+from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed, stacked
 from safety_align.attacks.prototypes import PROTOTYPES, SYNONYMS
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
@@ -44,7 +44,7 @@ _STEP = 128
 
 
 @dataclasses.dataclass(frozen=True)
-class AutoDan:
+class AutoDan(Minimises):
     """The search's budget and loss.
 
     generations; population: prompts in each; elite: how many of the best stay as they are; crossover: probability that a child
@@ -59,9 +59,6 @@ class AutoDan:
     crossover: float = 0.5
     mutation: float = 0.1
     batch: int = 0
-    lam: float = 0.5
-    margin: float = 1.0
-    smooth: float = 0.5
     look_every: int = 5
     seed: int = 0
 
@@ -73,12 +70,7 @@ class AutoDan:
             raise InputError(f"attack.elite ({self.elite}) must be less than attack.population ({self.population})")
         if self.batch and self.population % self.batch:
             raise InputError(f"attack.population ({self.population}) must be a multiple of attack.batch ({self.batch})")
-        _ = self.loss  # raises for a weight that is none
-
-    @property
-    def loss(self) -> AttackLoss:
-        """What is minimised."""
-        return AttackLoss(self.lam, self.margin, self.smooth)
+        super().__post_init__()
 
     def craft(self, behavior: Behavior, bundle: Bundle, gate: GateConfig, works: Callable[[Request], bool]) -> Crafted:
         """See `OptimisedAttack.craft`."""

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align.attacks.base import Crafted, ask
-from safety_align.attacks.objective import AttackLoss, AttackRow, attack_losses, attack_row, embed
+from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import GateConfig, Request
@@ -25,7 +25,7 @@ from safety_align.text import Turn
 
 
 @dataclasses.dataclass(frozen=True)
-class Gcg:
+class Gcg(Minimises):
     """The attack's budget and loss; the defaults of the budget are nanoGCG's.
 
     steps; width: candidates a step; top_k: tokens a place; tokens: length of the suffix; start: what it is filled with; batch:
@@ -39,9 +39,6 @@ class Gcg:
     tokens: int = 20
     start: str = "x"
     batch: int = 64
-    lam: float = 0.5
-    margin: float = 1.0
-    smooth: float = 0.5
     look_every: int = 10
     seed: int = 0
 
@@ -50,12 +47,7 @@ class Gcg:
         check_fields(self, "attack.", seed=0, look_every=0, **dict.fromkeys(sizes, 1))
         if self.width % self.batch:
             raise InputError(f"attack.width ({self.width}) must be a multiple of attack.batch ({self.batch})")
-        _ = self.loss  # raises for a weight that is none
-
-    @property
-    def loss(self) -> AttackLoss:
-        """What is minimised."""
-        return AttackLoss(self.lam, self.margin, self.smooth)
+        super().__post_init__()
 
     def craft(self, behavior: Behavior, bundle: Bundle, gate: GateConfig, works: Callable[[Request], bool]) -> Crafted:
         """See `OptimisedAttack.craft`."""

@@ -44,6 +44,23 @@ class AttackLoss:
         number("attack.smooth", self.smooth, 1e-3, 100)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Minimises:
+    """Base of the attacks that minimise an `AttackLoss`: its weights are fields of theirs. InputError for one that is none."""
+
+    lam: float = AttackLoss.lam
+    margin: float = AttackLoss.margin
+    smooth: float = AttackLoss.smooth
+
+    def __post_init__(self):
+        _ = self.loss  # raises
+
+    @property
+    def loss(self) -> AttackLoss:
+        """What is minimised."""
+        return AttackLoss(self.lam, self.margin, self.smooth)
+
+
 @flax.struct.dataclass
 class AttackRow:
     """One query with a free stretch, and the target behind it, as a row [1, S].

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 
 from safety_align.attacks.base import Crafted, ask
-from safety_align.attacks.objective import AttackLoss, AttackRow, attack_losses, attack_row, embed
+from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
@@ -29,7 +29,7 @@ SCAN = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class SoftPrompt:
+class SoftPrompt(Minimises):
     """The attack's budget and loss.
 
     steps: gradients; tokens: N, vectors; learning_rate: of Adam, in root mean squares of the token embeddings' numbers, so that it
@@ -42,20 +42,12 @@ class SoftPrompt:
     tokens: int = 20
     learning_rate: float = 0.05
     start: str = "x"
-    lam: float = 0.5
-    margin: float = 1.0
-    smooth: float = 0.5
     look_every: int = 32
 
     def __post_init__(self):
         check_fields(self, "attack.", steps=1, tokens=1, look_every=0)
         number("attack.learning_rate", self.learning_rate, 1e-6, 100)
-        _ = self.loss  # raises for a weight that is none
-
-    @property
-    def loss(self) -> AttackLoss:
-        """What is minimised."""
-        return AttackLoss(self.lam, self.margin, self.smooth)
+        super().__post_init__()
 
     def craft(self, behavior: Behavior, bundle: Bundle, gate: GateConfig, works: Callable[[Request], bool]) -> Crafted:
         """See `OptimisedAttack.craft`. The record has the curve, not the vectors."""

@@ -62,6 +62,15 @@ MADE = {LABELLED: ("labelled", "launch.label"), OWN_ANSWERS: ("own_answers", "la
 SOURCES = (*SPECS, *DERIVED, *GENERATED, *EXCHANGES)
 
 
+def check_source(name: str, data_dir: str | os.PathLike) -> None:
+    """Raises InputError where a file that source `name` is read from is not there; a generated one needs none."""
+    base = DERIVED[name][0] if name in DERIVED else name
+    if base in SPECS and not (path := pathlib.Path(data_dir) / SPECS[base].file).is_file():
+        raise InputError(f"data file {path} does not exist; put it there or set data.data_dir")
+    if name in EXCHANGES:
+        judged_examples(name, "test", pathlib.Path(data_dir))
+
+
 def load_source(
     name: str,
     split: str = "train",

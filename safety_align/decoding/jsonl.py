@@ -6,7 +6,7 @@ import json
 import math
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -19,6 +19,8 @@ from safety_align.errors import InputError
 from safety_align.files import check_new_file, complete_lines
 from safety_align.strict_json import parse_json, read_json_lines
 from safety_align.text import Turn
+
+L, R = TypeVar("L"), TypeVar("R")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,10 +46,17 @@ def read_requests(path: pathlib.Path, sampling: Sampling, seed: int) -> list[Row
     history is a list of earlier [user, assistant] exchanges. A row's sampling seed is drawn from `seed` and its id, so
     it does not depend on the other rows. Raises InputError, naming the line, for any row that is not right.
     """
-    rows, seen = [], {}
-    for number, line in read_json_lines(path, _Line):
+    return read_identified(path, _Line, lambda line, where: _row(line, where, sampling, seed))
+
+
+def read_identified(path: pathlib.Path, schema: type[L], make: Callable[[L, str], R]) -> list[R]:
+    """What `make(line, where)` makes of each line of a (gzipped) file; lines are of `schema`, with an `id` that no other has.
+    Raises InputError, naming the line, for any that is not right, and for a file without lines."""
+    rows: list[R] = []
+    seen: dict[str | int, int] = {}
+    for number, line in read_json_lines(path, schema):
         where = f"{path}, line {number}"
-        rows.append(_row(line, where, sampling, seed))
+        rows.append(make(line, where))
         if line.id in seen:
             raise InputError(f"{where}: id {shown(line.id)} is already used in line {seen[line.id]}")
         seen[line.id] = number
@@ -87,9 +96,6 @@ def to_json(identity: str | int, result: Result) -> str:
             "checks": [[check.step, number(check.probability)] for check in result.checks],
         }
     )
-
-
-R = TypeVar("R")
 
 
 class Identified(Protocol):

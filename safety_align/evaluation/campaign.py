@@ -11,7 +11,7 @@ from safety_align.attacks import Attack, Behavior, OptimisedAttack, TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Request, Result
 from safety_align.evaluation.asr import given_text
-from safety_align.evaluation.judges import Exchange, Judge
+from safety_align.evaluation.judges import Exchange, Judge, Verdict
 from safety_align.evaluation.scaling import by_draws, power_law
 from safety_align.evaluation.statistics import cohens_kappa, rate
 
@@ -45,15 +45,13 @@ class Campaign:
                 began = time.monotonic()
                 found = self.attack.craft(behavior, self.bundle, self.gate, lambda r, b=behavior: self._works(b, r))
                 seconds = time.monotonic() - began
-                (result,) = self.target.answer([found.request])
-                row = self._row(behavior, [found.request], [result])
+                (row,) = self._rows([(behavior, [found.request])], self.target.answer([found.request]))
                 yield [row | {"steps": found.steps, "seconds": seconds, "attack": found.record}]
             return
         for start in range(0, len(behaviors), block):
             some = behaviors[start : start + block]
             for part in _parts(list(zip(some, self.attack.requests(some, self.bundle), strict=True)), block):
-                results = iter(self.attack.answers([r for _, group in part for r in group], self.target))
-                yield [self._row(behavior, group, [next(results) for _ in group]) for behavior, group in part]
+                yield self._rows(part, self.attack.answers([r for _, group in part for r in group], self.target))
 
     def _works(self, behavior: Behavior, request: Request) -> bool:
         (result,) = self.target.answer([request])
@@ -64,27 +62,46 @@ class Campaign:
         given = given_text(request, self.target.generator)
         return Exchange(behavior.goal, request.turns[-1].text, result.response, given)
 
-    def _row(self, behavior: Behavior, requests: Sequence[Request], results: Sequence[Result]) -> dict:
-        asked = [self._exchange(behavior, *pair) for pair in zip(requests, results, strict=True)]
-        verdicts = {name: judge.judge(asked) for name, judge in self.judges.items()}
-        fallen = [i for i in range(len(asked)) if any(v[i].complied for v in verdicts.values())]
-        best = fallen[0] if fallen else 0
-        request, result = requests[best], results[best]
-        return {
-            "id": behavior.id,
-            "goal": behavior.goal,
-            "prompt": request.turns[-1].text,
-            "prefill": asked[best].given,
-            "response": result.response,
-            "status": result.status,
-            "refused": result.refused,
-            "released": released(request, result),
-            "query_score": None if np.isnan(result.query_score) else result.query_score,
-            "verdicts": {name: dataclasses.asdict(v[best]) for name, v in verdicts.items()},
-            "draws": len(asked),
-            "fell_at": best + 1 if fallen else None,
-            "fallen_draws": len(fallen),
-        } | ({"earlier": [[turn.role, turn.text] for turn in request.turns[:-1]]} if len(request.turns) > 1 else {})
+    def _rows(self, pairs: Sequence[tuple[Behavior, list[Request]]], results: Sequence[Result]) -> list[dict]:
+        """A row for each behaviour and its requests, of the `results` of all requests in order; judged together."""
+        asked = [(behavior, request) for behavior, group in pairs for request in group]
+        exchanges = [self._exchange(*pair, result) for pair, result in zip(asked, results, strict=True)]
+        verdicts = {name: judge.judge(exchanges) for name, judge in self.judges.items()}
+        rows, start = [], 0
+        for behavior, group in pairs:
+            own = slice(start, start + len(group))
+            some = {name: found[own] for name, found in verdicts.items()}
+            rows.append(_row(behavior, group, results[own], exchanges[own], some))
+            start = own.stop
+        return rows
+
+
+def _row(
+    behavior: Behavior,
+    requests: Sequence[Request],
+    results: Sequence[Result],
+    exchanges: Sequence[Exchange],
+    verdicts: dict[str, list[Verdict]],
+) -> dict:
+    """What is kept of one behaviour: the best of its requests, the first that any judge calls compliance."""
+    fallen = [i for i in range(len(requests)) if any(v[i].complied for v in verdicts.values())]
+    best = fallen[0] if fallen else 0
+    request, result = requests[best], results[best]
+    return {
+        "id": behavior.id,
+        "goal": behavior.goal,
+        "prompt": request.turns[-1].text,
+        "prefill": exchanges[best].given,
+        "response": result.response,
+        "status": result.status,
+        "refused": result.refused,
+        "released": released(request, result),
+        "query_score": None if np.isnan(result.query_score) else result.query_score,
+        "verdicts": {name: dataclasses.asdict(v[best]) for name, v in verdicts.items()},
+        "draws": len(requests),
+        "fell_at": best + 1 if fallen else None,
+        "fallen_draws": len(fallen),
+    } | ({"earlier": [[turn.role, turn.text] for turn in request.turns[:-1]]} if len(request.turns) > 1 else {})
 
 
 def _parts(pairs: list[tuple[Behavior, list[Request]]], size: int) -> Iterator[list[tuple[Behavior, list[Request]]]]:

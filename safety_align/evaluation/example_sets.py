@@ -8,10 +8,8 @@ from typing import Protocol, TypedDict, runtime_checkable
 from safety_align.attacks import load_behaviors, subsample
 from safety_align.data import embedded
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
-from safety_align.data.exchanges import EXCHANGES
 from safety_align.data.rows import read_csv
-from safety_align.data.sources import DERIVED, GENERATED, SOURCES, load_source
-from safety_align.data.specs import SPECS
+from safety_align.data.sources import SOURCES, check_source, load_source
 from safety_align.errors import InputError
 from safety_align.evaluation.kinds import Kinded
 from safety_align.fields import check_fields
@@ -96,11 +94,7 @@ class HeldOut:
 
     def check(self, data: EvalData) -> None:
         """See `ExampleSet.check`."""
-        if self.source in EXCHANGES:
-            load_source(self.source, "test", data_dir=data.data_dir, cache_dir="")
-        elif self.source not in GENERATED:
-            base = DERIVED[self.source][0] if self.source in DERIVED else self.source
-            check_file(pathlib.Path(data.data_dir) / SPECS[base].file)
+        check_source(self.source, data.data_dir)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ import jax
 
 from safety_align import sharding, sizes
 from safety_align.data.exchanges import EXCHANGES
-from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES, load_source
+from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES, check_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
@@ -71,14 +71,8 @@ def _check_files(config: TrainConfig, name: str) -> None:
             check_file(pathlib.Path(getattr(config.data, field)) / "about.json")
         except InputError as error:
             raise InputError(f"data.{field}: {error}; give the directory of {command}") from error
-    if name in EXCHANGES:
-        load_source(name, "test", data_dir=data_dir, cache_dir="")
+    check_source(name, data_dir)
     base = DERIVED[name][0] if name in DERIVED else name
-    if base in SPECS:
-        if not (data_dir / SPECS[base].file).is_file():
-            raise InputError(
-                f"data file {data_dir / SPECS[base].file} does not exist; put it there or set data.data_dir"
-            )
     holds_queries = (base in SPECS and not base.startswith("text_")) or name == OWN_ANSWERS
     if config.data.drop_leaks and holds_queries and not (data_dir / "eval").is_dir():
         raise InputError(f"{data_dir / 'eval'} does not exist: its prompts are left out of training (data.drop_leaks)")
