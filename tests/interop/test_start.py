@@ -128,8 +128,8 @@ def test_a_start_that_is_elsewhere_does_not_keep_a_run_from_its_pod(directory, t
     with pytest.raises(InputError, match="no_such"):
         check.check_config("configs/signal.py", [f"--config.init_from={directory}", "--config.template=no_such"])
     with pytest.raises(InputError, match="layers is 2 there, 3"):
-        config = training.load("configs/signal.py", [f"--config.init_from={directory}", "--config.model.layers=3"])
-        train(dataclasses.replace(config, data=config.data), tmp_path / "run", progress=False, load=load_model)
+        config = to_train_config(with_start(values(directory, layers=3)))  # of the embedded corpus: no file is missing
+        train(config, tmp_path / "run", progress=False, load=load_model)
 
 
 def test_decoding_is_in_float32_on_a_cpu_unless_asked_otherwise(directory, capsys):
