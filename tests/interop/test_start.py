@@ -13,7 +13,7 @@ import pytest
 from make import random_params
 
 from configs import signal
-from launch import check, cli, training
+from launch import check, cli
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.start import with_start
