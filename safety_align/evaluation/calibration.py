@@ -5,6 +5,7 @@ any threshold follows from its checks, so that one pass shows the whole trade-of
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Mapping, Sequence
 
@@ -52,20 +53,27 @@ def accepted(peaks: Sequence[float], alarms: float, doubt: float) -> float:
     """
     ordered = np.sort(np.asarray(peaks, float))[::-1]
     n = len(ordered)
-    few = np.flatnonzero(scipy.stats.binom.cdf(np.arange(n), n, alarms) <= doubt)  # so many refused are few
-    if not len(few):
+    most = _most(n, alarms, doubt)
+    if most is None:
         least = int(np.ceil(np.log(doubt) / np.log1p(-alarms)))
         raise InputError(
             f"{n} benign answers cannot show that fewer than {alarms:.2%} are refused: that takes {least}, none of them "
             "refused; measure more, or set config.alarms higher"
         )
-    first_too_many = ordered[few[-1]]
+    first_too_many = ordered[most]
     if first_too_many >= THRESHOLDS[1]:
         raise InputError(
             f"even at the highest threshold, {THRESHOLDS[1]}, {(ordered >= THRESHOLDS[1]).sum()} of {n} benign answers are "
-            f"refused, where {few[-1]} may be; the signal cannot be had at config.alarms={alarms:g}"
+            f"refused, where {most} may be; the signal cannot be had at config.alarms={alarms:g}"
         )
     return float(np.clip(np.nextafter(np.float32(first_too_many), np.float32(2)), *THRESHOLDS))
+
+
+@functools.cache
+def _most(n: int, alarms: float, doubt: float) -> int | None:
+    """How many of `n` refused answers are still few; None where even none of them is not."""
+    few = np.flatnonzero(scipy.stats.binom.cdf(np.arange(n), n, alarms) <= doubt)
+    return int(few[-1]) if len(few) else None
 
 
 def refused(peaks: Mapping[str, Sequence[float]], threshold: float) -> dict[str, dict]:
