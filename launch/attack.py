@@ -7,29 +7,24 @@ with the next behaviour.
 """
 
 import dataclasses
-import os
 import pathlib
-import sys
 
 import ml_collections
-from tqdm import tqdm
 
 from launch import cli, devices
 from launch.generate import to_gate
 from safety_align.attacks import ATTACKS, OPTIMISED, TargetModel, load_behaviors
-from safety_align.claims import Owner, locked_directory
 from safety_align.data.behavior import Behavior
 from safety_align.data.rows import read_csv
 from safety_align.decoding import GateConfig, Generator
 from safety_align.errors import InputError
-from safety_align.evaluation.campaign import Campaign, fell, summary
+from safety_align.evaluation.campaign import Campaign
+from safety_align.evaluation.campaign_run import run_campaign
 from safety_align.evaluation.judges import load_judge
 from safety_align.evaluation.kinds import build
-from safety_align.evaluation.report import strict_json
 from safety_align.fields import defaults
-from safety_align.files import check_path, complete_lines, write_atomically
+from safety_align.files import check_path
 from safety_align.interop import hub, load_unrolled
-from safety_align.strict_json import parse_json
 from safety_align.visible import visible
 
 KINDS = ATTACKS | OPTIMISED
@@ -82,26 +77,10 @@ def main() -> int:
         "behaviors": {"name": arguments.behaviors, "n": len(behaviors)},
         "max_new_tokens": arguments.max_new_tokens,
     }
-    with locked_directory(output):
-        Owner(about, f"{output} holds another attack").claim(output / "attack.json")
-        rows = rows_there(output / "attacks.jsonl", behaviors)
-        generator = Generator(bundle, "off" if arguments.no_gate else gate, mesh=mesh)
-        target = TargetModel(generator, arguments.max_new_tokens, arguments.batch_size)
-        campaign = Campaign(attack, target, bundle, gate, judges)
-        with (
-            tqdm(
-                total=len(behaviors), initial=len(rows), desc=arguments.attack, unit="behaviour", file=sys.stderr
-            ) as bar,
-            open(output / "attacks.jsonl", "a", encoding="utf-8") as file,
-        ):
-            for made in campaign.rows(behaviors[len(rows) :], arguments.batch_size):
-                file.writelines(strict_json(row, indent=None) + "\n" for row in made)
-                file.flush()
-                rows += made
-                bar.update(len(made))
-                bar.set_postfix(fallen=sum(map(fell, rows)))
-        found = summary(rows, list(judges)) | {"budget": about["attack"], "about": about}
-        write_atomically(output / "results.json", strict_json(found) + "\n")
+    generator = Generator(bundle, "off" if arguments.no_gate else gate, mesh=mesh)
+    target = TargetModel(generator, arguments.max_new_tokens, arguments.batch_size)
+    campaign = Campaign(attack, target, bundle, gate, judges)
+    found = run_campaign(campaign, behaviors, output, about, arguments.batch_size, arguments.attack)
     for name, asr in found["asr"].items():
         low, high = 100 * asr["low"], 100 * asr["high"]
         print(
@@ -140,18 +119,6 @@ def read_behaviors(name: str, n: int, data_dir: str) -> list[Behavior]:
     if not rows:
         raise InputError(f"{name} holds no behaviours")
     return [Behavior(row["goal"], row["target"], id=row.get("id") or f"row{i}") for i, row in enumerate(rows)][:n]
-
-
-def rows_there(path: pathlib.Path, behaviors: list[Behavior]) -> list[dict]:
-    """The rows of behaviours that are done; a last line that was cut short is dropped."""
-    if not path.exists():
-        return []
-    lines, size = complete_lines(path)
-    rows = [parse_json(line, str(path), dict) for line in lines]
-    if [row.get("id") for row in rows] != [b.id for b in behaviors[: len(rows)]]:
-        raise InputError(f"{path} is not what this command wrote; choose another --output")
-    os.truncate(path, size)
-    return rows
 
 
 if __name__ == "__main__":

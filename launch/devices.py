@@ -9,19 +9,24 @@ AXES = ("data", "fsdp", "tensor")
 
 
 def add_options(parser: cli.Parser) -> None:
-    """--mesh and --distributed, for `start`; --dtype, for `load_unrolled`."""
+    """--mesh and --distributed, for `start`; --dtype."""
     parser.add_argument(
         "--mesh",
         metavar="AXIS=N,…",
         help="devices along data (rows; what is left), fsdp (rows and parameters), tensor (heads, MLP, vocabulary); "
         "default: a copy of the model on every device. A model too large for one: --mesh=tensor=4, say",
     )
+    add_dtype(parser)
+    cli.add_distributed(parser)
+
+
+def add_dtype(parser: cli.Parser) -> None:
+    """--dtype, for `load_unrolled`."""
     parser.add_argument(
         "--dtype",
         choices=("float32", "bfloat16"),
         help="of parameters and activations; default: a run's activations; what a Hugging Face directory stores, on a CPU float32",
     )
-    cli.add_distributed(parser)
 
 
 def start(arguments):

@@ -7,9 +7,9 @@ conversations of one turn is given those turns [ours]: both classes, in the same
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Sequence
 
+from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
 from safety_align.errors import InputError
 from safety_align.text import Turn
@@ -120,7 +120,7 @@ def give_roles(example: Example, roles: Roles) -> Example:
     """The example in the turns that `roles` gives it."""
     if len(example.turns) != 1:
         return example
-    draw = _Draws(f"{example.source}/{example.id}")
+    draw = Draws(f"{example.source}/{example.id}")
     turns = example.turns
     if draw.share() < roles.elsewhere and example.query_label is not None:
         turns = _FORMS[draw.below(len(_FORMS))](example.query, draw)
@@ -142,34 +142,17 @@ class _WithRoles(Sequence):
         return give_roles(self._examples[index], self._roles)
 
 
-def _in_system(query: str, draw: "_Draws") -> tuple[Turn, ...]:
+def _in_system(query: str, draw: Draws) -> tuple[Turn, ...]:
     return Turn("system", draw.one_of(GIVEN).format(query=query)), Turn("user", draw.one_of(FOLLOW))
 
 
-def _in_user(query: str, draw: "_Draws") -> tuple[Turn, ...]:
+def _in_user(query: str, draw: Draws) -> tuple[Turn, ...]:
     return Turn("user", query), Turn("assistant", draw.one_of(WAITING)), Turn("user", draw.one_of(FOLLOW))
 
 
-def _in_assistant(query: str, draw: "_Draws") -> tuple[Turn, ...]:
+def _in_assistant(query: str, draw: Draws) -> tuple[Turn, ...]:
     stated = draw.one_of(STATED).format(query=query)
     return Turn("user", draw.one_of(OPENING)), Turn("assistant", stated), Turn("user", draw.one_of(FOLLOW))
 
 
 _FORMS = (_in_system, _in_user, _in_assistant)
-
-
-class _Draws:
-    """Random numbers that depend on a name alone, in every process and every version of numpy."""
-
-    def __init__(self, name: str):
-        self._bytes = hashlib.sha256(name.encode("utf-8", "surrogatepass")).digest()
-
-    def below(self, n: int) -> int:
-        number, self._bytes = int.from_bytes(self._bytes[:4]), hashlib.sha256(self._bytes).digest()
-        return number * n >> 32
-
-    def share(self) -> float:
-        return self.below(2**32) / 2**32
-
-    def one_of(self, texts: Sequence[str]) -> str:
-        return texts[self.below(len(texts))]

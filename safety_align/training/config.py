@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+from safety_align.data.disguised import check_share
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.data.system_turns import Roles
 from safety_align.decoding.config import GateConfig
@@ -14,6 +15,7 @@ from safety_align.routing import RoutingConfig
 from safety_align.training.dpo import DpoConfig
 from safety_align.training.objective import Objective
 from safety_align.training.optimizer import OptimizerConfig
+from safety_align.training.perturbation import Perturbation
 
 SHOWN = ("r1", "r2", "r3", "visible")
 """Fields that a run's routing and its gate share: a decoder must show what training showed."""
@@ -27,7 +29,8 @@ class DataConfig:
     leave out queries that are, nearly, evaluation prompts; max_bad_fraction: of raw rows; validation_examples: per
     source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
-    of a share of the conversations, see `data.system_turns.Roles`.
+    of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
+    data/disguised.py.
     """
 
     data_dir: str = "../shared/data"
@@ -40,9 +43,11 @@ class DataConfig:
     system_turns: float = 0.0
     other_roles: float = 0.0
     system_prompt: str = ""
+    disguised: float = 0.0
 
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
+        check_share(self.disguised)
         Roles(self.system_turns, self.other_roles)  # raises for a share that is none
 
     @property
@@ -79,6 +84,7 @@ class TrainConfig:
       optimizer: AdamW and its schedule.
       lambda_cls: weight of L_cls.
       dpo: train on preference pairs by DPO, from the reference model `init_from`; None: by the language model's loss.
+      perturbation: adversarial training of the checks (training/perturbation.py); None: none.
       trainable: "all", or "signal": the language model is frozen.
       steps: optimizer steps.
       accumulation: microbatches per step.
@@ -101,6 +107,7 @@ class TrainConfig:
     tokenizer_texts: int = 5000
     lambda_cls: float = 0.1
     dpo: DpoConfig | None = None
+    perturbation: Perturbation | None = None
     trainable: str = "all"
     steps: int = 1000
     accumulation: int = 1
@@ -131,6 +138,10 @@ class TrainConfig:
                 f"routing.windows ({self.routing.windows}) must not exceed data.checks_per_row "
                 f"({self.pipeline.checks_per_row}): no conversation would fit a row"
             )
+        if self.perturbation is not None and self.kept_batches:
+            raise InputError(
+                "perturbation changes what the language model reads, so that no state of it can be kept: set kept_batches=0"
+            )
         if (self.dpo is not None) != (self.pipeline.pairs_per_row is not None):
             raise InputError("data.pairs_per_row is given if and only if dpo is: preference pairs need both")
         if self.dpo is not None and (self.model.safety_signal or not self.init_from):
@@ -139,7 +150,7 @@ class TrainConfig:
     @property
     def objective(self) -> Objective:
         """What the run minimises."""
-        return Objective(self.model, self.lambda_cls, self.trainable, self.dpo, self.beside)
+        return Objective(self.model, self.lambda_cls, self.trainable, self.dpo, self.beside, self.perturbation)
 
     @property
     def beside(self) -> bool:

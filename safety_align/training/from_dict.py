@@ -13,6 +13,7 @@ from safety_align.routing import RoutingConfig
 from safety_align.training.config import SHOWN, DataConfig, MeshConfig, TrainConfig
 from safety_align.training.dpo import DpoConfig
 from safety_align.training.optimizer import OptimizerConfig
+from safety_align.training.perturbation import Perturbation
 
 
 def to_train_config(values: dict[str, Any]) -> TrainConfig:
@@ -41,9 +42,11 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         if not model.safety_signal:
             pipeline["checks_per_row"] = 0
         dpo = values.pop("dpo", None)
+        perturbation = values.pop("perturbation", None)
         return TrainConfig(
             model=model,
             dpo=DpoConfig(**dpo) if dpo else None,
+            perturbation=Perturbation(**perturbation) if perturbation else None,
             routing=routing,
             gate=gate,
             pipeline=PipelineConfig(mixture=mixture, **pipeline),
@@ -84,7 +87,8 @@ def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
             "gate": defaults(GateConfig) | {"visible": None},
             "signal": defaults(SignalConfig),
         }
-    if values.get("dpo"):
-        groups["dpo"] = defaults(DpoConfig)
-    run = {name: value for name, value in defaults(TrainConfig).items() if name not in ("gate", "dpo")}
+    for name, kind in (("dpo", DpoConfig), ("perturbation", Perturbation)):
+        if values.get(name):
+            groups[name] = defaults(kind)
+    run = {n: value for n, value in defaults(TrainConfig).items() if n not in ("gate", "dpo", "perturbation")}
     return run | groups

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from safety_align import distributed
 from safety_align.claims import read_mark
+from safety_align.data.disguised import with_disguises
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import drop_leaks, evaluation_prompts, leak_index, remembered_drop_leaks
@@ -25,9 +26,10 @@ from safety_align.training.config import TrainConfig
 
 
 def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
-    """One source's "train" or "test" split, in the turns that the config wants; `progress` says on stderr what was left
-    out."""
-    return with_roles(_load(config, name, split, progress), config.data.roles)
+    """One source's "train" or "test" split, in the form and the turns that the config wants; `progress` says on stderr
+    what was left out."""
+    found = with_disguises(_load(config, name, split, progress), config.data.disguised)
+    return with_roles(found, config.data.roles)
 
 
 def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:

@@ -12,6 +12,7 @@ from safety_align.model.watch import probe_logits, state_scores, watch
 from safety_align.placement import Batch
 from safety_align.training.dpo import DpoConfig, dpo_loss, pair_counts, pair_logprobs
 from safety_align.training.losses import LOGITS_LENGTH, Totals, cls_loss, lm_loss, safety_counts, token_nats
+from safety_align.training.perturbation import Perturbation, moves
 
 TRAINABLE = ("all", "signal")
 """What is trained: the whole model (the paper), or the safety signal beside a frozen language model."""
@@ -28,6 +29,7 @@ class Objective:
       beside: the checks stand beside a language model that does not feel them (model/watch.py): then there is no loss of
         the language model, whose outputs nothing that is trained can change.
       dpo: the loss of preference pairs in place of the language model's; None: no preferences.
+      perturbation: of the queries that the checks are trained on; None: none.
       logits_length: slots of a row whose logits are in memory at once.
     """
 
@@ -36,6 +38,7 @@ class Objective:
     trainable: str = "all"
     dpo: DpoConfig | None = None
     beside: bool = False
+    perturbation: Perturbation | None = None
     logits_length: int = LOGITS_LENGTH
 
     def __post_init__(self):
@@ -43,7 +46,8 @@ class Objective:
             raise InputError(f"trainable {self.trainable!r} is not one of {', '.join(TRAINABLE)}")
         if self.beside and self.trainable != "signal":
             raise InputError('a signal beside the language model is trained alone: set trainable="signal"')
-
+        if self.perturbation is not None and not self.model.safety_signal:
+            raise InputError("perturbation moves what checks read: it needs model.safety_signal")
         if self.model.safety_signal and not (self.model.signal.in_stream or self.beside):
             raise InputError(
                 f"a signal of kind {self.model.signal.kind!r} (rank {self.model.signal.rank}) stands beside a frozen language "
@@ -63,6 +67,8 @@ class Objective:
 
         Metrics: lm_loss; of the safety signal cls_loss and `safety_counts`; of DPO dpo_loss and `pair_counts`.
         """
+        if self.perturbation is not None:
+            batch = self._perturbed(params, batch, totals)
         if self.beside:
             safety_logits = self._beside(params, batch)
             cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
@@ -94,6 +100,19 @@ class Objective:
     def states(self, params: dict, batch: Batch) -> jax.Array:
         """What a probe reads of a batch's tokens, [B, S, n, D]: no parameter of the signal changes it."""
         return watch(self.model, params, *batch.inputs).states
+
+    def _perturbed(self, params: dict, batch: Batch, totals: Totals) -> Batch:
+        """The batch with vectors in place of tokens, some of them moved; gradients flow to what they were moved from."""
+        model = SafetyTransformer(self.model)
+        vectors = model.apply({"params": params}, batch.tokens, method="embed")
+
+        def loss(vectors):
+            there = batch.replace(tokens=vectors)
+            safety_logits = self._beside(params, there) if self.beside else self._read(params, there)[2]
+            return cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
+
+        found = moves(self.perturbation, params["embedding"], jax.lax.stop_gradient(vectors), batch, loss)
+        return batch.replace(tokens=vectors + found.astype(vectors.dtype))
 
     def _beside(self, params: dict, batch: Batch) -> jax.Array:
         """Safety logits [B, M] of checks beside the language model, which does not run where its states are at hand."""

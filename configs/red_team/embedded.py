@@ -1,0 +1,32 @@
+"""Every family of attacks on a model of the quickstart, with its gate and without; the searches have small budgets.
+
+Ten minutes a model on two slow cores. What to expect is in docs/results.md.
+
+python -m launch.red_team --config=configs/red_team/embedded.py --checkpoint=runs/quickstart/gated --output=runs/red_team
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    return ConfigDict(
+        dict(
+            attacks=dict(
+                direct=dict(kind="direct", count=60),
+                prefill_10=dict(kind="prefill", tokens=10, count=60),
+                feedback=dict(kind="feedback", count=60),
+                schedule_aware=dict(kind="schedule_aware", count=60),
+                rap=dict(kind="rap", count=20, gate_off=False),
+                disguise=dict(kind="disguise", count=20),
+                templates=dict(kind="templates", count=20),
+                best_of_16=dict(kind="best_of_n", n=16, count=20),
+                autodan=dict(kind="autodan", generations=10, count=10),
+                gcg=dict(kind="gcg", steps=60, width=64, count=10),
+                gcg_lam_0_1=dict(kind="gcg", steps=60, width=64, lam=0.1, count=10, gate_off=False),
+                soft_prompt=dict(kind="soft_prompt", steps=128, count=10),
+            ),
+            data_dir="../shared/data",
+            max_new_tokens=40,
+            batch_size=60,
+        )
+    )

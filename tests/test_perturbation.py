@@ -1,0 +1,116 @@
+"""Adversarial moves of a query's vectors against projected gradient ascent written out, and what trains on them."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from make import TINY, random_params, random_rows
+
+from configs import embedded_robust
+from safety_align.errors import InputError
+from safety_align.model import SafetyTransformer
+from safety_align.routing import Kind
+from safety_align.training.from_dict import to_train_config
+from safety_align.training.losses import Totals, cls_loss
+from safety_align.training.objective import Objective
+from safety_align.training.perturbation import Perturbation, moved, moves
+
+PARAMS = random_params(TINY, 3, 0.3)
+
+
+def rows(seed: int = 0):
+    (batch, _) = random_rows(np.random.default_rng(seed), rows=4)
+    return jax.tree.map(jnp.asarray, batch)
+
+
+def checks_loss(batch, vectors):
+    safety = SafetyTransformer(TINY).apply({"params": PARAMS}, vectors, *batch.inputs[1:], method="readout")[2]
+    return cls_loss(safety, batch.cls_labels, batch.cls_weights, Totals.of(batch).cls)
+
+
+def embedded(batch):
+    return SafetyTransformer(TINY).apply({"params": PARAMS}, batch.tokens, method="embed")
+
+
+def reach(perturbation) -> float:
+    table = np.asarray(PARAMS["embedding"], np.float64)
+    return perturbation.radius * np.sqrt((table**2).sum(-1).mean())
+
+
+def query_slots(batch) -> np.ndarray:
+    """By loops."""
+    found = np.zeros(batch.content.shape, bool)
+    for row in range(0, len(found), 2):
+        for m, kind in enumerate(np.asarray(batch.cls_kinds[row])):
+            if kind == Kind.QUERY and batch.cls_weights[row, m] > 0:
+                low, high = batch.cls_range[row, m]
+                found[row, low:high] |= np.asarray(batch.content[row, low:high])
+    return found
+
+
+def test_content_of_labelled_queries_moves_in_every_second_row():
+    batch = rows()
+    np.testing.assert_array_equal(moved(batch), query_slots(batch))
+    assert moved(batch).any() and not moved(batch)[1::2].any()
+    silent = batch.replace(cls_weights=jnp.zeros_like(batch.cls_weights))
+    assert not moved(silent).any()
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_moves_are_those_of_projected_gradient_ascent(steps):
+    """To 1e-4 of a vector's length: float32 gradients, in numpy's float64 from there on."""
+    perturbation, batch = Perturbation(0.7, steps), rows(1)
+    start, limit = embedded(batch), reach(perturbation)
+    where, found = query_slots(batch)[..., None], np.zeros(start.shape)
+    for _ in range(steps):
+        gradient = np.asarray(jax.grad(lambda v: checks_loss(batch, v))(start + found.astype(np.float32)), np.float64)
+        size = np.linalg.norm(gradient, axis=-1, keepdims=True)
+        found += (limit if steps == 1 else 2 * limit / steps) * gradient / np.where(size, size, 1) * where
+        size = np.linalg.norm(found, axis=-1, keepdims=True)
+        found *= np.minimum(1, limit / np.maximum(size, 1e-30))
+    made = moves(perturbation, PARAMS["embedding"], start, batch, lambda v: checks_loss(batch, v))
+    np.testing.assert_allclose(made, found, atol=1e-4 * limit)
+    assert np.linalg.norm(made, axis=-1).max() <= limit * (1 + 1e-5)
+    assert checks_loss(batch, start + made) > checks_loss(batch, start)
+
+
+def test_the_loss_is_that_of_the_moved_vectors_and_its_gradient_knows_nothing_of_the_moves():
+    """Loss and gradient of a batch whose vectors are moved by constants; to 1e-5."""
+    batch, perturbation = rows(2), Perturbation(0.5, 1)
+    plain = Objective(TINY, 0.5)
+    made = moves(perturbation, PARAMS["embedding"], embedded(batch), batch, lambda v: checks_loss(batch, v))
+
+    def fixed(params):
+        vectors = SafetyTransformer(TINY).apply({"params": params}, batch.tokens, method="embed") + made
+        return plain.losses(params, batch.replace(tokens=vectors), Totals.of(batch))[0]
+
+    robust = dataclasses.replace(plain, perturbation=perturbation)
+    loss, gradient = jax.value_and_grad(lambda p: robust.losses(p, batch, Totals.of(batch))[0])(PARAMS)
+    expected, its_gradient = jax.value_and_grad(fixed)(PARAMS)
+    np.testing.assert_allclose(loss, expected, rtol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, its_gradient)
+    assert loss > plain.losses(PARAMS, batch, Totals.of(batch))[0]
+
+
+def test_validation_reads_what_was_written():
+    batch, plain = rows(), Objective(TINY)
+    robust = dataclasses.replace(plain, perturbation=Perturbation())
+    for name, value in plain.evaluate(PARAMS, batch).items():
+        np.testing.assert_array_equal(value, robust.evaluate(PARAMS, batch)[name])
+
+
+def test_the_robust_config_has_its_fields_and_what_cannot_be_is_named():
+    config = embedded_robust.get_config()
+    found = to_train_config(config.to_dict())
+    assert found.objective.perturbation == Perturbation(1.0, 1) and found.data.disguised == 0.5
+    for changed, said in (
+        (dict(perturbation=dict(radius=0.0)), "radius"),
+        (dict(perturbation=dict(steps=0)), "steps"),
+        (dict(perturbation=dict(size=1)), "size"),
+        (dict(model=dict(preset="tiny", safety_signal=False), lambda_cls=0.0), "safety_signal"),
+        (dict(kept_batches=3), "kept_batches"),
+    ):
+        with pytest.raises(InputError, match=said):
+            to_train_config(config.to_dict() | changed)
