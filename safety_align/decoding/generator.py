@@ -21,7 +21,7 @@ from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.model import unroll
-from safety_align.sizes import check_decoding
+from safety_align.sizes import check_decoding, parameter_count
 from safety_align.text import StreamDecoder
 
 
@@ -39,6 +39,9 @@ class Piece:
     probability: float
     result: Result | None = None
 
+
+COMPILING = 2e12
+"""Floating-point operations for which another size of batch is compiled on a CPU: some tens of seconds of either."""
 
 Writer = Callable[[Decoder, dict, PromptBatch], DecodeState]
 """(decoder, parameters, batch) → the state in which every row has stopped."""
@@ -86,6 +89,7 @@ class Generator:
         self.model_config, self.params = unroll(bundle.model_config, bundle.params, mesh)
         self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh
+        self._platform = (mesh.devices.flat[0] if mesh is not None else jax.devices()[0]).platform
         self._write: Writer = write
         # By the path of the answers that the model was trained on, or its refusal begins in pieces that it never saw.
         paths = () if self.gate is None else (self.template.encode_response, self.template.encode_continuation)
@@ -109,8 +113,9 @@ class Generator:
         """One result for each request, in order.
 
         Requests are batched by length; a batch is padded with idle rows to `batch_size` (rounded up to what the mesh
-        splits evenly), so that sizes, and with them compilations, are few. `progress(n)` is called after each batch
-        with the requests it finished.
+        splits evenly), so that sizes, and with them compilations, are few; but on a CPU, where an idle row of a large model costs
+        as much as any other, not beyond what compiling another size would cost. `progress(n)` is called after each batch with
+        the requests it finished.
 
         Raises InputError, naming the request, for an empty or over-long prompt.
         """
@@ -120,7 +125,7 @@ class Generator:
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for batch in _batches(order, encoded, batch_size):
-            decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
+            decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens, shrink=True)
             with sharding.on_mesh(self.mesh):
                 state = self._write(decoder, self.params, arrays)
             host = self._fetch(state)
@@ -201,18 +206,30 @@ class Generator:
             encoded.append(item)
         return encoded
 
-    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):
+    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int, shrink: bool = False):
         refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
         layout = Layout(
             prompt=max(_prompt_bucket(e) for e in encoded),
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
+        if shrink and self._platform == "cpu":
+            parameters = parameter_count(self.model_config)
+            rows = sharding.even_rows(rows_for(len(encoded), rows, layout.slots, parameters), self.mesh)
         fix = "a smaller batch, fewer new tokens or shorter prompts"
         check_decoding(self.model_config, rows, layout.slots, self.mesh, fix)
         decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
         batch = make_batch(encoded, rows, layout, max_new_tokens, self.gate, self._check_seeds)
         return decoder, sharding.spread_rows(batch, self.mesh)
+
+
+def rows_for(count: int, rows: int, slots: int, parameters: int) -> int:
+    """How many of `rows` rows are decoded on a CPU for `count` requests of so many slots: `rows`, or a half, a quarter, … of them
+    that has room, where what the idle ones compute would take longer than to compile another size (`COMPILING`)."""
+    fewer = rows
+    while count <= -(-fewer // 2) < fewer:
+        fewer = -(-fewer // 2)
+    return fewer if 2 * parameters * slots * (rows - fewer) > COMPILING else rows
 
 
 def _chosen(gate: GateConfig | str | None, bundle: Bundle) -> GateConfig | None:

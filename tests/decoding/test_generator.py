@@ -13,6 +13,7 @@ from make import random_params
 from safety_align import sizes
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request, Result, Sampling, score_queries
+from safety_align.decoding.generator import rows_for
 from safety_align.decoding.jsonl import ResultsFile, read_requests, to_json
 from safety_align.errors import InputError
 from safety_align.model import preset
@@ -54,6 +55,14 @@ def requests(count: int = 7):
 
 def key(result):
     return result.token_ids, result.status, result.stop_reason, result.transition_step, [c.step for c in result.checks]
+
+
+def test_idle_rows_of_a_large_model_are_left_out_and_of_a_small_one_are_not():
+    """500 M parameters, 400 slots: 4e11 operations a row."""
+    assert [rows_for(n, 40, 400, 500_000_000) for n in (1, 2, 3, 5, 10, 11, 20, 21, 40)] == [1, 2, 3, 5, 10, 20, 20, 40, 40]
+    assert [rows_for(n, 7, 400, 500_000_000) for n in range(1, 8)] == [1, 7, 7, 7, 7, 7, 7]  # 5 idle rows are 2e12
+    assert {rows_for(n, 60, 400, 1_000_000) for n in range(1, 61)} == {60}
+    assert rows_for(1, 1, 4096, 10**10) == 1
 
 
 @pytest.mark.slow
