@@ -44,7 +44,7 @@ def main() -> int:
     parser.add_argument(
         "--judge",
         action="append",
-        metavar="rules|DIR",
+        metavar="rules|embedded|DIR",
         help="who judges, as --judge of launch.judge; may be given again. The first is asked while an attack runs, default: rules",
     )
     parser.add_argument("--no-gate", action="store_true", help="answers are written without the gate")

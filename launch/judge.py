@@ -1,4 +1,4 @@
-"""Judges answers: python -m launch.judge --judge=rules|DIR --input=FILE.jsonl --output=FILE.jsonl
+"""Judges answers: python -m launch.judge --judge=rules|embedded|DIR --input=FILE.jsonl --output=FILE.jsonl
 
 A judge is the rules of this project, a run of configs/judge.py, or a guard model that answers with one of two words; any field of
 it can be set: --judge.threshold=0.3. Rows {"id", "goal", "prompt", "answer", optional "given"} become rows {"id", "label",
@@ -66,7 +66,7 @@ def to_judge(name: str, options: list[str]) -> Judge:
 
 def main() -> int:
     parser = cli.Parser(__doc__)
-    parser.add_argument("--judge", required=True, metavar="rules|DIR", help="who judges")
+    parser.add_argument("--judge", required=True, metavar="rules|embedded|DIR", help="who judges")
     parser.add_argument("--input", required=True, metavar="FILE", help="exchanges, JSON lines, also gzipped")
     parser.add_argument("--output", required=True, metavar="FILE", help="verdicts, JSON lines")
     arguments, rest = parser.parse_known_args()

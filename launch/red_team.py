@@ -32,7 +32,12 @@ def main() -> int:
         help="a model with a safety signal; may be given again",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
-    parser.add_argument("--judge", default="rules", metavar="rules|DIR", help="default: %(default)s")
+    parser.add_argument(
+        "--judge",
+        action="append",
+        metavar="rules|embedded|DIR",
+        help="who judges; may be given again: a table for each. The first is asked while a search runs, default: rules",
+    )
     devices.add_dtype(parser)
     arguments, rest = parser.parse_known_args()
     values = cli.load_config(arguments.config)
@@ -47,7 +52,8 @@ def main() -> int:
         raise InputError(f"two checkpoints are called {twice}; give them directories of different names")
     output = pathlib.Path(arguments.output)
     check_path(output)
-    judges, found = {arguments.judge: load_judge(arguments.judge)}, {}
+    judges = {name: load_judge(name) for name in arguments.judge or ["rules"]}
+    found: dict[str, dict] = {}
     with locked_directory(output):
         Owner({"config": values.to_dict(), "gate": of_the_gate}, f"{output} holds another run").claim(
             output / "red_team.json"
@@ -61,7 +67,8 @@ def main() -> int:
             about = {"checkpoint": hub.identity(path), "step": bundle.step}
             gate = to_gate(bundle.gate, of_the_gate)
             found[name] = red_team(bundle, gate, config, judges, output / name, about)
-        table = red_team_table(found, arguments.judge)
+        tables = [f"Attack success in %, judge: {name}\n\n{red_team_table(found, name)}" for name in judges]
+        table = "\n\n".join(tables)
         write_atomically(output / "results.json", strict_json({"models": found}) + "\n")
         write_atomically(output / "table.md", table + "\n")
     print(table)

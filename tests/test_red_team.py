@@ -44,7 +44,7 @@ def test_every_attack_is_made_with_and_without_the_gate_and_goes_on(command, tmp
     options = ("--checkpoint=a/one", "--checkpoint=b/two", f"--output={tmp_path / 'out'}")
     assert command(*options) == cli.EXIT_OK
     table = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in table.splitlines()[2:]] == ["direct", "gcg", "rap"]
+    assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == ["direct", "gcg", "rap"]
     assert "one, gate off" in table and "two, gate on" in table
     found = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
     assert found["one"]["direct"]["gate_on"]["n"] == 3 and "gate_off" not in found["one"]["rap"]

@@ -37,8 +37,8 @@ class Campaign:
     def rows(self, behaviors: Sequence[Behavior], block: int = 16) -> Iterator[list[dict]]:
         """A row for each behaviour, in order, a block at a time: its best request, the answer, the verdicts.
 
-        Of an attack with several requests for a behaviour, the first that any judge calls compliance is taken; a block is then so
-        many behaviours as make `block` requests, at least one.
+        Of an attack with several requests for a behaviour, the first of those that the most judges call compliance is taken; a
+        block is then so many behaviours as make `block` requests, at least one.
         """
         if isinstance(self.attack, OptimisedAttack):
             for behavior in behaviors:
@@ -83,9 +83,11 @@ def _row(
     exchanges: Sequence[Exchange],
     verdicts: dict[str, list[Verdict]],
 ) -> dict:
-    """What is kept of one behaviour: the best of its requests, the first that any judge calls compliance."""
-    fallen = [i for i in range(len(requests)) if any(v[i].complied for v in verdicts.values())]
-    best = fallen[0] if fallen else 0
+    """What is kept of one behaviour: the best of its requests, the first of those that the most judges call compliance; and of
+    each judge the verdict of the first request that it calls compliance, or of the best."""
+    votes = [sum(v[i].complied for v in verdicts.values()) for i in range(len(requests))]
+    fallen, best = [i for i, count in enumerate(votes) if count], int(np.argmax(votes))
+    own = {name: next((one for one in v if one.complied), v[best]) for name, v in verdicts.items()}
     request, result = requests[best], results[best]
     return {
         "id": behavior.id,
@@ -97,9 +99,9 @@ def _row(
         "refused": result.refused,
         "released": released(request, result),
         "query_score": None if np.isnan(result.query_score) else result.query_score,
-        "verdicts": {name: dataclasses.asdict(v[best]) for name, v in verdicts.items()},
+        "verdicts": {name: dataclasses.asdict(verdict) for name, verdict in own.items()},
         "draws": len(requests),
-        "fell_at": best + 1 if fallen else None,
+        "fell_at": fallen[0] + 1 if fallen else None,
         "fallen_draws": len(fallen),
     } | ({"earlier": [[turn.role, turn.text] for turn in request.turns[:-1]]} if len(request.turns) > 1 else {})
 

@@ -59,7 +59,17 @@ def key(result):
 
 def test_idle_rows_of_a_large_model_are_left_out_and_of_a_small_one_are_not():
     """500 M parameters, 400 slots: 4e11 operations a row."""
-    assert [rows_for(n, 40, 400, 500_000_000) for n in (1, 2, 3, 5, 10, 11, 20, 21, 40)] == [1, 2, 3, 5, 10, 20, 20, 40, 40]
+    assert [rows_for(n, 40, 400, 500_000_000) for n in (1, 2, 3, 5, 10, 11, 20, 21, 40)] == [
+        1,
+        2,
+        3,
+        5,
+        10,
+        20,
+        20,
+        40,
+        40,
+    ]
     assert [rows_for(n, 7, 400, 500_000_000) for n in range(1, 8)] == [1, 7, 7, 7, 7, 7, 7]  # 5 idle rows are 2e12
     assert {rows_for(n, 60, 400, 1_000_000) for n in range(1, 61)} == {60}
     assert rows_for(1, 1, 4096, 10**10) == 1

@@ -4,17 +4,24 @@ A new judge is a frozen dataclass with a `judge` method, and a line in `JUDGES`;
 """
 
 from safety_align.evaluation.judges.base import LABELS, Exchange, Judge, Verdict
+from safety_align.evaluation.judges.corpus import EmbeddedHarm
 from safety_align.evaluation.judges.guard import GuardJudge
 from safety_align.evaluation.judges.learned import LearnedJudge
 from safety_align.evaluation.judges.load import load_judge
 from safety_align.evaluation.judges.rules import RefusalRules
 
-JUDGES: dict[str, type[Judge]] = {"refusal_rules": RefusalRules, "learned": LearnedJudge, "guard": GuardJudge}
+JUDGES: dict[str, type[Judge]] = {
+    "refusal_rules": RefusalRules,
+    "learned": LearnedJudge,
+    "guard": GuardJudge,
+    "embedded_harm": EmbeddedHarm,
+}
 """Judges by the name that a config calls them."""
 
 __all__ = [
     "JUDGES",
     "LABELS",
+    "EmbeddedHarm",
     "Exchange",
     "GuardJudge",
     "Judge",
