@@ -36,20 +36,31 @@ def score_segments(
     bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
     """Probability of "malicious" at the last check of each segment [N], of `segment_logits`."""
-    logits = segment_logits(bundle, segments, batch_size, mesh)
-    # As in the gate: what is not finite counts as malicious.
+    return _probability(segment_logits(bundle, segments, batch_size, mesh))
+
+
+def _probability(logits: np.ndarray) -> np.ndarray:
+    """As in the gate: what is not finite counts as malicious."""
     return scipy.special.expit(np.where(np.isfinite(logits), logits, np.inf))
 
 
 def segment_logits(
     bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
 ) -> np.ndarray:
-    """Safety logit at the last check of each segment, [N] float64. Short segments share rows; `batch_size` is of rows of 64.
+    """Safety logit at the last check of each segment, [N] float64; arguments as of `check_logits`."""
+    return np.array([logits[-1] for logits in check_logits(bundle, segments, batch_size, mesh)], np.float64)
+
+
+def check_logits(
+    bundle: Bundle, segments: Sequence[Segment], batch_size: int = 32, mesh: Mesh | None = None
+) -> list[np.ndarray]:
+    """Safety logits at all checks of each segment, at least one, [M] float64 each. Short segments share rows; `batch_size` is of
+    rows of 64 slots.
 
     `mesh`: where the parameters are, by the rules table; of several processes all make the same call and get all scores.
     """
     config, params = bundle.model_config, bundle.params
-    found = np.zeros(len(segments))
+    found: list[np.ndarray] = [np.zeros(0)] * len(segments)
     for slots, rows in _rows(segments):
         count = sharding.even_rows(min(max(1, batch_size * LEAST // slots), len(rows)), mesh)
         for start in range(0, len(rows), count):
@@ -58,8 +69,9 @@ def segment_logits(
             with sharding.on_mesh(mesh):
                 logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
             for row, of_row in zip(chosen, logits, strict=False):
-                last = np.cumsum([len(segments[i].checks) for i in row]) - 1
-                found[row] = of_row[last]
+                ends = np.cumsum([len(segments[i].checks) for i in row])
+                for i, logits_of_one in zip(row, np.split(of_row, ends), strict=False):
+                    found[i] = np.asarray(logits_of_one, np.float64)
     return found
 
 
@@ -102,9 +114,44 @@ def score_windows(
     mesh: Mesh | None = None,
 ) -> np.ndarray:
     """What the gate's check of a benign answer would say: for each (turns, answer, tokens), the probability [N] that the
-    answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2)."""
-    segments = [window_segment(bundle, gate, *window) for window in windows]
-    return score_segments(bundle, segments, mesh=mesh)
+    answer is malicious after `tokens` of it, clipped to what there is. Widths and what is read are the gate's (rule 2).
+
+    Windows of one answer that read nothing else share a row: what a check reads does not depend on what comes later.
+    """
+    if gate.reads == "all" or gate.windows_include_query:
+        return score_segments(bundle, [window_segment(bundle, gate, *window) for window in windows], mesh=mesh)
+    answers: dict[tuple, list[int]] = {}
+    for i, (turns, answer, _) in enumerate(windows):
+        answers.setdefault((tuple(turns), answer), []).append(i)
+    parts = [
+        (*answer, which[start : start + WINDOWS])
+        for answer, which in answers.items()
+        for start in range(0, len(which), WINDOWS)
+    ]
+    segments = [_windows_segment(bundle, gate, *part[:2], [windows[i][2] for i in part[2]]) for part in parts]
+    found = np.zeros(len(windows))
+    for (*_, which), logits in zip(parts, check_logits(bundle, segments, mesh=mesh), strict=True):
+        found[which] = _probability(logits[-len(which) :])
+    return found
+
+
+WINDOWS = 32
+"""Windows of one answer in a row, at most."""
+
+
+def _windows_segment(
+    bundle: Bundle, gate: GateConfig, turns: Sequence[Turn], answer: str, tokens: Sequence[int]
+) -> Segment:
+    """A conversation and its answer, whose last checks are those of `gate` after so many `tokens` each."""
+    tokenizer, template = bundle.tokenizer, bundle.template
+    prompt = template.encode(tokenizer, turns)
+    response = template.encode_response(tokenizer, answer)[: max(tokens)]
+    size = len(prompt.ids)
+    checks = [Check(Kind.QUERY, 0, size, 0.0)] if gate.visible else []
+    for count in tokens:
+        start, stop = rule2_window(min(count, len(response)), gate.r2)
+        checks.append(Check(Kind.WINDOW, size + max(start, 0), size + stop, 0.0))
+    return Segment(prompt.ids, prompt.content, response, np.ones(len(response), bool), tuple(checks))
 
 
 def window_segment(bundle: Bundle, gate: GateConfig, turns: Sequence[Turn], answer: str, tokens: int) -> Segment:
