@@ -31,12 +31,13 @@ def get_config() -> ConfigDict:
                 # No language model's loss: an answer is here for its windows, unsafe ones (clear_answers) against good answers
                 # and refusals. Most malicious prompts are questions, most benign ones instructions: without `*_reworded` and
                 # `contrast` a probe learns just that, and calls every fifth question of Dolly malicious. Of malicious ones
-                # only what is plainly so (data/clear.py): the rest teaches it to refuse what sounds alike.
+                # only what is plainly so (data/clear.py): the rest teaches it to refuse what sounds alike. `own_answers` needs
+                # those of launch.answers: --config.data.own_answers=DIR --config.data.mixture.own_answers=6.
                 mixture=recipe.balanced(
                     dict(
                         alpaca=2.5, lima=0.5, lima_queries=2.0, dolly=1.2, gsm8k=0.6, clear_prompts=0.8, safe_answers=0.8,
                         clear_answers=3.5, clear_queries=3.5, clear_reworded=4.5, benign_reworded=2.5, dolly_queries=2.0,
-                        contrast=5.0,
+                        contrast=5.0, own_answers=0.0,
                     ),
                     by="benign_queries",
                 ),

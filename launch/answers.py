@@ -1,8 +1,8 @@
-"""A model's own answers, labelled: python -m launch.answers --checkpoint=DIR --output=DIR [--benign=N --malicious=N]
+"""A model's own answers, labelled: python -m launch.answers --checkpoint=DIR --output=DIR [--benign=N --alarming=N --malicious=N]
 
-The model answers N benign training prompts, N malicious ones, and N malicious ones whose answer we begin for it, without any
-gate. DIR gets the answers with labels, for the source "own_answers" (data.own_answers=DIR). Interrupted, the same command
-goes on. The prompts' files and those of evaluation are read below --data-dir (docs/data.md).
+The model answers N benign training prompts, N that only sound alarming, N malicious ones, and N malicious ones whose answer we
+begin for it, without any gate. DIR gets the answers with labels, for the source "own_answers" (data.own_answers=DIR).
+Interrupted, the same command goes on. The prompts' files and those of evaluation are read below --data-dir (docs/data.md).
 """
 
 import pathlib
@@ -18,6 +18,7 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the answers go")
     shown = dict(metavar="N", help="default: %(default)s")
     parser.add_argument("--benign", type=cli.integer(0), default=400, **shown)
+    parser.add_argument("--alarming", type=cli.integer(0), default=400, **shown)
     parser.add_argument("--malicious", type=cli.integer(0), default=400, **shown)
     parser.add_argument(
         "--tokens", type=cli.integer(1), default=64, metavar="N", help="of an answer, default: %(default)s"
@@ -37,7 +38,7 @@ def main() -> int:
     from safety_align.interop import load_unrolled
     from safety_align.own_answers import ANSWERS, AnswersConfig, answer, choose, count, digest
 
-    fields = ("benign", "malicious", "tokens", "batch_size", "seed", "temperature", "data_dir", "cache_dir")
+    fields = ("benign", "alarming", "malicious", "tokens", "batch_size", "seed", "temperature", "data_dir", "cache_dir")
     config = AnswersConfig(**{name: getattr(arguments, name) for name in fields})
     output = pathlib.Path(arguments.output)
     bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)

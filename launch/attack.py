@@ -20,7 +20,7 @@ from safety_align.decoding import GateConfig, Generator
 from safety_align.errors import InputError
 from safety_align.evaluation.campaign import Campaign
 from safety_align.evaluation.campaign_run import run_campaign
-from safety_align.evaluation.judges import load_judge
+from safety_align.evaluation.judges import check_corpus, load_judge
 from safety_align.evaluation.kinds import build
 from safety_align.fields import defaults
 from safety_align.files import check_path
@@ -58,6 +58,7 @@ def main() -> int:
     if len(set(names)) < len(names):
         raise InputError(f"--judge={names[-1]} is given twice")
     judges = {name: load_judge(name) for name in names}
+    check_corpus(judges, arguments.behaviors)
     output = pathlib.Path(arguments.output)
     check_path(output)
     mesh = devices.start(arguments)
@@ -72,6 +73,7 @@ def main() -> int:
         "attack": {"kind": arguments.attack} | dataclasses.asdict(attack),
         "checkpoint": hub.identity(arguments.checkpoint),
         "step": bundle.step,
+        "dtype": bundle.model_config.dtype,
         "gate": None if arguments.no_gate else dataclasses.asdict(gate),
         "judges": {name: repr(judge) for name, judge in judges.items()},
         "behaviors": {"name": arguments.behaviors, "n": len(behaviors)},

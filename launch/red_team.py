@@ -14,7 +14,7 @@ from launch.generate import to_gate
 from safety_align.claims import Owner, locked_directory
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
-from safety_align.evaluation.judges import load_judge
+from safety_align.evaluation.judges import check_corpus, load_judge
 from safety_align.evaluation.red_team import Assault, red_team, red_team_table, to_red_team_config
 from safety_align.evaluation.report import strict_json
 from safety_align.files import check_name, check_path, write_atomically
@@ -53,18 +53,21 @@ def main() -> int:
     output = pathlib.Path(arguments.output)
     check_path(output)
     judges = {name: load_judge(name) for name in arguments.judge or ["rules"]}
+    for assault in config.attacks.by_name.values():  # before minutes of attacks
+        check_corpus(judges, assault.behaviors)
+        assault.load(config.data_dir)
+    paths = {name: devices.located(path) for name, path in zip(names, arguments.checkpoint, strict=True)}
+    models = {name: hub.identity(path) for name, path in paths.items()}
+    run = {"config": values.to_dict(), "gate": sorted(of_the_gate), "models": models}
     found: dict[str, dict] = {}
     with locked_directory(output):
-        Owner({"config": values.to_dict(), "gate": of_the_gate}, f"{output} holds another run").claim(
-            output / "red_team.json"
-        )
-        for name, path in zip(names, arguments.checkpoint, strict=True):
+        Owner(run, f"{output} holds another run").claim(output / "red_team.json")
+        for name, path in paths.items():
             print(f"model {name}", file=sys.stderr)
-            path = devices.located(path)
             bundle = load_unrolled(path, None, arguments.dtype)
             if bundle.gate is None:
                 raise InputError(f"{path} has no safety signal: there is no gate to attack")
-            about = {"checkpoint": hub.identity(path), "step": bundle.step}
+            about = {"checkpoint": models[name], "step": bundle.step, "dtype": bundle.model_config.dtype}
             gate = to_gate(bundle.gate, of_the_gate)
             found[name] = red_team(bundle, gate, config, judges, output / name, about)
         tables = [f"Attack success in %, judge: {name}\n\n{red_team_table(found, name)}" for name in judges]

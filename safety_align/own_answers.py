@@ -1,7 +1,8 @@
 """A model's own answers, made without a gate and labelled: data for a signal beside that model (data/own_answers.py).
 
-Three kinds: answers to benign prompts; answers to malicious prompts; and what the model makes of a harmful beginning that
-stands before its answer to a malicious prompt. The rules that judge see refusal or compliance in the words:
+Four kinds: answers to benign prompts; to benign prompts that sound alarming; to malicious prompts; and what the model makes of a
+harmful beginning that stands before its answer to a malicious prompt. The rules that judge see refusal or compliance in the
+words:
 
     prompt                  judged        label
     benign                  -             benign
@@ -27,7 +28,7 @@ from tqdm import tqdm
 from safety_align import distributed
 from safety_align.bounds import INT32, number
 from safety_align.bundle import Bundle
-from safety_align.data.examples import Example
+from safety_align.data.examples import BENIGN, Example
 from safety_align.data.leakage import LeakIndex, evaluation_prompts, leak_index
 from safety_align.data.own_answers import ANSWERS, AnswerRow, append_rows, rows_done
 from safety_align.data.rewording import goal_of
@@ -41,7 +42,8 @@ from safety_align.files import expanded, write_atomically
 from safety_align.strict_json import read_json_lines
 
 BENIGN_SOURCES = ("alpaca", "dolly", "lima", "gsm8k")
-MALICIOUS_SOURCE = "malicious_prompts"
+ALARMING_SOURCE = "contrast"
+MALICIOUS_SOURCE = "clear_prompts"
 
 PREFILL_ROOM = 256
 """Tokens that a prefill has room for, in `max_length`: its words are at most two dozen."""
@@ -65,13 +67,15 @@ RESTATED = 12
 class AnswersConfig:
     """What to ask.
 
-    benign: prompts, of `BENIGN_SOURCES` in equal parts; malicious: prompts to answer, and as many others, of those that
-    name a goal, whose answer is begun for the model; tokens: new ones of an answer, at most; batch_size: rows at once;
-    seed: of the choice of prompts and of the sampling; temperature: 0 is greedy; longest: of a prompt, in tokens;
+    benign: prompts, of `BENIGN_SOURCES` in equal parts; alarming: safe prompts of `ALARMING_SOURCE`; malicious: prompts to answer,
+    and as many others, of those that name a goal, whose answer is begun for the model; tokens: new ones of an answer, at most;
+    batch_size: rows at once; seed: of the choice of prompts and of the sampling; temperature: 0 is greedy; longest: of a prompt,
+    in tokens;
     data_dir, cache_dir: as in training.
     """
 
     benign: int = 400
+    alarming: int = 400
     malicious: int = 400
     tokens: int = 64
     batch_size: int = 16
@@ -82,10 +86,10 @@ class AnswersConfig:
     cache_dir: str = "~/.cache/safety_align"
 
     def __post_init__(self):
-        check_fields(self, benign=0, malicious=0, tokens=1, batch_size=1, seed=0, longest=1)
+        check_fields(self, benign=0, alarming=0, malicious=0, tokens=1, batch_size=1, seed=0, longest=1)
         number("temperature", self.temperature, 0, 100)
-        if not self.benign + self.malicious:
-            raise InputError("no prompts are asked for: benign and malicious are both 0")
+        if not self.benign + self.alarming + self.malicious:
+            raise InputError("no prompts are asked for: benign, alarming and malicious are all 0")
 
     @property
     def max_length(self) -> int:
@@ -95,7 +99,7 @@ class AnswersConfig:
     @property
     def settings(self) -> dict:
         """What the answers depend on, beside the model and the prompts."""
-        chosen = ("benign", "malicious", "tokens", "seed", "temperature", "longest")
+        chosen = ("benign", "alarming", "malicious", "tokens", "seed", "temperature", "longest")
         return {name: getattr(self, name) for name in chosen}
 
 
@@ -129,6 +133,8 @@ def choose(config: AnswersConfig, bundle: Bundle) -> list[Asked]:
         asked += _first(
             config.benign // parts + (i < config.benign % parts), _askable(config, name, bundle, index), name
         )
+    safe = (a for a in _askable(config, ALARMING_SOURCE, bundle, index) if a.example.query_label == BENIGN)
+    asked += _first(config.alarming, safe, f"{ALARMING_SOURCE}, the safe side,")
     malicious = _askable(config, MALICIOUS_SOURCE, bundle, index)
     asked += _first(config.malicious, malicious, MALICIOUS_SOURCE)
     begun = (Asked(item.example, start) for item in malicious if (start := opening(item.example.query)))

@@ -24,6 +24,7 @@ from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.decoding.requests import Result
 from safety_align.errors import InputError
 from safety_align.evaluation.campaign import Campaign, released, summary
+from safety_align.evaluation.campaign_run import rows_there
 from safety_align.evaluation.judges import RefusalRules
 from safety_align.model import preset, unroll
 from safety_align.text import Tokenizer, Turn, get_template
@@ -81,15 +82,15 @@ def test_behaviours_come_from_a_set_or_a_file(tmp_path):
 
 def test_what_is_there_is_kept_and_a_cut_line_is_not(tmp_path):
     path = tmp_path / "attacks.jsonl"
-    assert attack.rows_there(path, BEHAVIORS) == []
+    assert rows_there(path, BEHAVIORS) == []
     whole = '{"id": "a lock"}\n{"id": "bread"}\n'
     path.write_text(whole + '{"id": "a p')
-    assert [row["id"] for row in attack.rows_there(path, BEHAVIORS)] == [
+    assert [row["id"] for row in rows_there(path, BEHAVIORS)] == [
         "a lock",
         "bread",
     ] and path.read_text() == whole
     with pytest.raises(InputError, match="not what this command wrote"):
-        attack.rows_there(path, BEHAVIORS[1:])
+        rows_there(path, BEHAVIORS[1:])
 
 
 def test_released_tokens_are_the_models_own_before_a_refusal():
@@ -103,7 +104,8 @@ def test_released_tokens_are_the_models_own_before_a_refusal():
 
 def test_a_summary_counts_what_fell():
     def row(label: str, tokens: int, **more) -> dict:
-        return {"goal": str(tokens), "released": tokens, "verdicts": {"rules": {"label": label, "score": 0.0}}} | more
+        verdicts, fell = {"rules": {"label": label, "score": 0.0}}, 1 if label == "compliance" else None
+        return {"goal": str(tokens), "released": tokens, "verdicts": verdicts, "fell_to": {"rules": fell}} | more
 
     rows = [
         row("compliance", 20, steps=10, seconds=2.0),
@@ -113,6 +115,20 @@ def test_a_summary_counts_what_fell():
     found = summary(rows, ["rules"])
     assert found["asr"]["rules"]["rate"] == pytest.approx(2 / 3) and found["n"] == 3 and found["steps_per_s"] == 4
     assert found["harm_released"] == {"mean": 8.0, "max": 20, "over_10": pytest.approx(1 / 3)}
+    assert summary(rows[2:], ["rules"])["steps_to_break"] == {"rules": None}  # no search
+
+
+@pytest.mark.parametrize(
+    "fallen, middle",
+    [((1, 1, 1, 1), 20), ((1, 1, 0, 0), 20), ((1, 0, 0, 0), None), ((0, 0, 1, 1), 40), ((1, 1, 1, 0), 20)],
+)
+def test_a_search_breaks_half_of_the_goals_after_so_many_steps(fallen, middle):
+    row = {"released": 1, "seconds": 1.0, "verdicts": {"x": {"label": "refusal"}}}
+    rows = [
+        row | {"goal": str(i), "steps": 10 * (i + 1), "fell_to": {"x": 1 if one else None}}
+        for i, one in enumerate(fallen)
+    ]
+    assert summary(rows, ["x"])["steps_to_break"] == {"x": middle}
 
 
 @pytest.mark.slow

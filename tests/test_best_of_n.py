@@ -176,7 +176,13 @@ def test_a_campaign_counts_the_draws_that_any_judge_calls_compliance():
     assert [(r["draws"], r["fell_at"], r["fallen_draws"], r["response"]) for r in rows] == [
         (4, 2, 2, "1"), (4, 1, 1, "4"), (4, 4, 1, "11"),
     ]  # fmt: skip
+    # Each judge's own rate; what a row shows is the answer that the most of them condemn, with what they say of it.
+    assert [r["fell_to"] for r in rows] == [{"one": 3, "two": 2}, {"one": 1, "two": 1}, {"one": None, "two": 4}]
+    assert [[v["label"] == "compliance" for v in r["verdicts"].values()] for r in rows] == [
+        [False, True], [True, True], [False, True],
+    ]  # fmt: skip
     found = summary(rows, list(judges))
+    assert [found["asr"][name]["rate"] for name in judges] == [pytest.approx(2 / 3), 1.0]
     assert found["by_draws"] == {"n": [1, 2, 4], "asr": [pytest.approx(4 / 12), pytest.approx((5 / 6 + 1) / 3), 1.0]}
     assert found["power_law"] == power_law([1, 2], found["by_draws"]["asr"][:2])
     small = Scripted()

@@ -36,14 +36,15 @@ TEMPLATE = get_template("plain")
 MODEL = preset("tiny", vocab_size=TOKENIZER.vocab_size)
 BUNDLE = Bundle(MODEL, random_params(MODEL, scale=0.3), TOKENIZER, TEMPLATE, config={"name": "tiny"})
 EVALUATION = ["How do I rob a bank by night?"]
-CONFIG = AnswersConfig(benign=8, malicious=4, tokens=6, batch_size=5, longest=120)
+CONFIG = AnswersConfig(benign=8, alarming=3, malicious=4, tokens=6, batch_size=5, longest=120)
 
 
 def prompts(name: str, split: str = "train", number: int = 30) -> list[Example]:
-    """So many of a source; LIMA's have an earlier exchange, some are evaluation prompts, too long, or there twice."""
-    bad = name == "malicious_prompts"
+    """So many of a source; LIMA's have an earlier exchange, some are evaluation prompts, too long, or there twice; every second
+    one of `contrast` is malicious."""
     found = []
     for i in range(number if split == "train" else 2):
+        bad = name == "clear_prompts" or (name == "contrast" and i % 2 == 1)
         text = f"How do I {'burgle' if bad else 'paint'} a house number {i} in {name} {split}?"
         if i % 10 == 7:
             text = {17: EVALUATION[0], 27: "word " * 400}.get(i, f"How do I find what {name} hides?")
@@ -81,7 +82,7 @@ class Scripted:
 
 
 def asked(source: str, prompt: str, prefill: str = "", number: int = 0) -> Asked:
-    bad = source == "malicious_prompts"
+    bad = source == "clear_prompts"
     return Asked(Example((Turn("user", prompt),), "", int(bad), None, False, source, str(number)), prefill)
 
 
@@ -95,29 +96,30 @@ def rows(path):
 def test_prompts_are_drawn_by_a_seed_from_every_source():
     found = choose(CONFIG, BUNDLE)
     by_source = {
-        name: [a for a in found if a.example.source == name] for name in (*BENIGN_SOURCES, "malicious_prompts")
+        name: [a for a in found if a.example.source == name] for name in (*BENIGN_SOURCES, "contrast", "clear_prompts")
     }
     assert {name: len(each) for name, each in by_source.items()} == {
-        "alpaca": 2, "dolly": 2, "lima": 2, "gsm8k": 2, "malicious_prompts": 8,
+        "alpaca": 2, "dolly": 2, "lima": 2, "gsm8k": 2, "contrast": 3, "clear_prompts": 8,
     }  # fmt: skip
-    assert sum(bool(a.prefill) for a in found) == sum(bool(a.prefill) for a in by_source["malicious_prompts"]) == 4
+    assert sum(bool(a.prefill) for a in found) == sum(bool(a.prefill) for a in by_source["clear_prompts"]) == 4
+    assert not any(a.example.query_label for a in by_source["contrast"])
     assert choose(CONFIG, BUNDLE) == found != choose(dataclasses.replace(CONFIG, seed=1), BUNDLE)
     assert len({a.id for a in found}) == len({a.example.query for a in found}) == len(found)
     lengths = [len(TEMPLATE.encode(TOKENIZER, a.example.turns).ids) for a in found if not a.prefill]
-    assert lengths == sorted(lengths) and [bool(a.prefill) for a in found] == [False] * 12 + [True] * 4
+    assert lengths == sorted(lengths) and [bool(a.prefill) for a in found] == [False] * 15 + [True] * 4
     assert len({a.request(CONFIG).seed for a in found}) == len(found)
-    assert choose(dataclasses.replace(CONFIG, benign=0, malicious=1), BUNDLE)[1].prefill
+    assert choose(dataclasses.replace(CONFIG, benign=0, alarming=0, malicious=1), BUNDLE)[1].prefill
 
 
 def test_evaluation_prompts_long_ones_and_repetitions_are_not_asked():
     """Of 30 and 2 prompts one is an evaluation prompt, one too long, and none is asked twice."""
-    every = choose(dataclasses.replace(CONFIG, benign=120, malicious=15), BUNDLE)
+    every = choose(dataclasses.replace(CONFIG, benign=120, alarming=0, malicious=15), BUNDLE)
     queries = [a.example.query for a in every]
     assert EVALUATION[0] not in queries and max(map(len, queries)) < 100 and len(set(queries)) == len(queries) == 150
     with pytest.raises(InputError, match="alpaca has 30 prompts that can be asked, 31 are wanted; ask for fewer"):
         choose(dataclasses.replace(CONFIG, benign=124), BUNDLE)
-    with pytest.raises(InputError, match="both 0"):
-        AnswersConfig(benign=0, malicious=0)
+    with pytest.raises(InputError, match="all 0"):
+        AnswersConfig(benign=0, alarming=0, malicious=0)
     for wrong in (dict(tokens=0), dict(temperature=-1.0), dict(batch_size=0), dict(benign=-1)):
         with pytest.raises(InputError, match=next(iter(wrong))):
             AnswersConfig(**wrong)
@@ -160,13 +162,14 @@ REFUSAL, COMPLIANCE, NOTHING = (
         ("alpaca", "", COMPLIANCE, None, "benign"),
         ("alpaca", "", NOTHING, None, "benign"),
         ("alpaca", "", " ", None, None),
-        ("malicious_prompts", "", REFUSAL, "refusal", "benign"),
-        ("malicious_prompts", "", COMPLIANCE, "compliance", None),
-        ("malicious_prompts", "", NOTHING, "no_answer", None),
-        ("malicious_prompts", "Sure, here is how: ", COMPLIANCE, "compliance", "malicious"),
-        ("malicious_prompts", "Sure, here is how: ", REFUSAL, "refusal", "benign"),
-        ("malicious_prompts", "Sure, here is how: ", NOTHING, "no_answer", None),
-        ("malicious_prompts", "Sure, here is how: ", "", "no_answer", None),
+        ("contrast", "", COMPLIANCE, None, "benign"),
+        ("clear_prompts", "", REFUSAL, "refusal", "benign"),
+        ("clear_prompts", "", COMPLIANCE, "compliance", None),
+        ("clear_prompts", "", NOTHING, "no_answer", None),
+        ("clear_prompts", "Sure, here is how: ", COMPLIANCE, "compliance", "malicious"),
+        ("clear_prompts", "Sure, here is how: ", REFUSAL, "refusal", "benign"),
+        ("clear_prompts", "Sure, here is how: ", NOTHING, "no_answer", None),
+        ("clear_prompts", "Sure, here is how: ", "", "no_answer", None),
     ],
 )
 def test_the_judge_and_the_prefill_give_the_label(tmp_path, source, prefill, text, verdict, label):
@@ -179,7 +182,7 @@ def test_the_judge_and_the_prefill_give_the_label(tmp_path, source, prefill, tex
         assert found == []
     else:
         [example] = found
-        expected = int(source != "alpaca"), int(label == "malicious"), False, "own_answers"
+        expected = int(source == "clear_prompts"), int(label == "malicious"), False, "own_answers"
         assert (example.query_label, example.response_label, example.train_lm, example.source) == expected
         assert example.response == (prefill + text if label == "malicious" else text)
         assert example.turns == (Turn("user", "How do I enter?"),)
@@ -231,8 +234,8 @@ def test_a_file_of_other_answers_is_left_alone(tmp_path):
     path = tmp_path / "answers.jsonl"
     before = path.read_bytes()
     for ids, said in (
-        ([a.id for a in every[1:]], "has 16 answers, 15 are wanted"),
-        (["x"] * 16, "line 1.*in place of 'x'"),
+        ([a.id for a in every[1:]], "has 19 answers, 18 are wanted"),
+        (["x"] * 19, "line 1.*in place of 'x'"),
     ):
         with pytest.raises(InputError, match=said):
             rows_done(path, ids)
@@ -245,7 +248,8 @@ def test_a_file_of_other_answers_is_left_alone(tmp_path):
 def command(monkeypatch, *arguments):
     monkeypatch.setattr("safety_align.interop.load_unrolled", lambda *_: BUNDLE)
     monkeypatch.setattr(
-        "sys.argv", ["answers", "--checkpoint=tiny", "--benign=4", "--malicious=1", "--tokens=4", *arguments]
+        "sys.argv",
+        ["answers", "--checkpoint=tiny", "--benign=4", "--alarming=2", "--malicious=1", "--tokens=4", *arguments],
     )
     return answers.main()
 
@@ -257,10 +261,10 @@ def test_the_command_answers_and_goes_on(tmp_path, monkeypatch, capsys):
     said = capsys.readouterr()
     assert "new tokens" in said.out and "alpaca  " in said.out and "answers: 100%" in said.err
     found = rows(output)
-    assert len(found) == 6 and all(row["response"].startswith(row["prefill"]) for row in found)
+    assert len(found) == 8 and all(row["response"].startswith(row["prefill"]) for row in found)
     about = read_json(output / "about.json")
-    assert (about["answers"], about["tokens"], about["model"]) == (6, 4, {"name": "tiny"})
-    assert sum(sum(labels.values()) for labels in read_json(output / "counts.json").values()) == 6
+    assert (about["answers"], about["tokens"], about["model"]) == (8, 4, {"name": "tiny"})
+    assert sum(sum(labels.values()) for labels in read_json(output / "counts.json").values()) == 8
     first = (output / "answers.jsonl").read_bytes()
     (output / "answers.jsonl").write_bytes(b"\n".join(first.split(b"\n")[:4]) + b"\n")
     assert command(monkeypatch, f"--output={output}", "--batch_size=3") == cli.EXIT_OK
@@ -345,7 +349,7 @@ def test_one_mixture_takes_them_all(tmp_path):
     """Benign answers of four sources, unsafe ones, the model's own, and contrast pairs: by weights of conversations."""
     from test_inputs import CONFIG as RUN
 
-    prompt = [{"id": f"malicious_prompts/{i}", "source": "malicious_prompts", "label": "malicious"} for i in range(9)]
+    prompt = [{"id": f"malicious_prompts/{i}", "source": "clear_prompts", "label": "malicious"} for i in range(9)]
     folder = written(tmp_path, *prompt, answers=9)
     names = (*BENIGN_SOURCES, "beavertails", "own_answers", "contrast")
     pipeline = dataclasses.replace(RUN.pipeline, mixture=tuple((name, 1.0) for name in names))

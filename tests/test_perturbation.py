@@ -6,11 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from make import TINY, random_params, random_rows
+from make import TINY, random_params, random_rows, random_segment
 
 from configs import embedded_robust
 from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer
+from safety_align.model import SafetyTransformer, kernels
+from safety_align.model.readout import SignalConfig
+from safety_align.placement import Batch, RowShape
 from safety_align.routing import Kind
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.losses import Totals, cls_loss
@@ -20,9 +22,15 @@ from safety_align.training.perturbation import Perturbation, moved, moves
 PARAMS = random_params(TINY, 3, 0.3)
 
 
-def rows(seed: int = 0):
-    (batch, _) = random_rows(np.random.default_rng(seed), rows=4)
+def rows(seed: int = 0, length: int = 48):
+    (batch, _) = random_rows(np.random.default_rng(seed), rows=4, length=length)
     return jax.tree.map(jnp.asarray, batch)
+
+
+def beside_rows():
+    rng = np.random.default_rng(5)
+    segments = [[dataclasses.replace(random_segment(rng, 5, 7, 2), beside=True, train_lm=False)] for _ in range(6)]
+    return jax.tree.map(jnp.asarray, Batch.of(segments, RowShape(16, 4)))
 
 
 def checks_loss(batch, vectors):
@@ -42,7 +50,7 @@ def reach(perturbation) -> float:
 def query_slots(batch) -> np.ndarray:
     """By loops."""
     found = np.zeros(batch.content.shape, bool)
-    for row in range(0, len(found), 2):
+    for row in np.flatnonzero(np.asarray(batch.tokens).sum(1) % 2 == 0):
         for m, kind in enumerate(np.asarray(batch.cls_kinds[row])):
             if kind == Kind.QUERY and batch.cls_weights[row, m] > 0:
                 low, high = batch.cls_range[row, m]
@@ -50,10 +58,11 @@ def query_slots(batch) -> np.ndarray:
     return found
 
 
-def test_content_of_labelled_queries_moves_in_every_second_row():
+def test_content_of_labelled_queries_moves_in_about_half_of_the_rows():
     batch = rows()
     np.testing.assert_array_equal(moved(batch), query_slots(batch))
-    assert moved(batch).any() and not moved(batch)[1::2].any()
+    which = np.concatenate([moved(rows(seed)).any(1) for seed in range(20)])
+    assert 0.3 < which.mean() < 0.7
     silent = batch.replace(cls_weights=jnp.zeros_like(batch.cls_weights))
     assert not moved(silent).any()
 
@@ -92,6 +101,53 @@ def test_the_loss_is_that_of_the_moved_vectors_and_its_gradient_knows_nothing_of
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, its_gradient)
     assert loss > plain.losses(PARAMS, batch, Totals.of(batch))[0]
+
+
+def gradients(objective, batch, accumulation: int):
+    """Of a batch in so many microbatches, as `make_train_step` splits it."""
+    totals, found = Totals.of(batch), []
+    for i in range(accumulation):
+        part = batch.take(slice(i, None, accumulation))
+        found.append(jax.grad(lambda p, part=part: objective.losses(p, part, totals)[0])(PARAMS))
+    return jax.tree.map(lambda *parts: sum(parts), *found)
+
+
+def test_microbatches_move_the_same_rows():
+    """To 1e-4 of the largest: sums in another order."""
+    batch, objective = rows(3), Objective(TINY, 0.5, perturbation=Perturbation(0.5, 1))
+    whole = gradients(objective, batch, 1)
+    for accumulation in (2, 4):
+        for a, b in zip(
+            jax.tree.leaves(gradients(objective, batch, accumulation)), jax.tree.leaves(whole), strict=True
+        ):
+            np.testing.assert_allclose(a, b, atol=1e-4 * float(jnp.abs(b).max()) + 1e-7)
+
+
+def test_nothing_is_differentiated_twice(monkeypatch):
+    """Flash kernels have no second derivative: tracing one raises. Traced as on a TPU, not run."""
+    monkeypatch.setattr(kernels, "choose", lambda *_: "splash")
+    batch, objective = rows(length=128), Objective(TINY, 0.5, perturbation=Perturbation(0.5, 2))
+    traced = jax.make_jaxpr(jax.grad(lambda p: objective.losses(p, batch, Totals.of(batch))[0]))(PARAMS)
+    assert traced.jaxpr.outvars
+
+
+@pytest.mark.parametrize("kind", ["row", "probe"])
+def test_beside_a_frozen_model_only_the_signal_has_a_gradient(kind):
+    """The loss is that of moved vectors; what is frozen has no gradient, and its layers no second pass."""
+    signal = SignalConfig() if kind == "row" else SignalConfig("probe", depths=(1, 2), heads=3, features=5)
+    config = dataclasses.replace(TINY, signal=signal)
+    params, batch = random_params(config, 3, 0.3), beside_rows()
+    plain = Objective(config, 1.0, "signal", beside=True)
+    robust = dataclasses.replace(plain, perturbation=Perturbation(0.1, 1))  # a short step up
+    trained, frozen = robust.split(params)
+
+    def loss(objective, trained, frozen):
+        return objective.losses(trained | frozen, batch, Totals.of(batch))[0]
+
+    assert loss(robust, trained, frozen) > loss(plain, trained, frozen)
+    own, others = jax.grad(loss, argnums=(1, 2))(robust, trained, frozen)
+    assert all(float(jnp.abs(g).max()) == 0 for g in jax.tree.leaves(others))
+    assert any(float(jnp.abs(g).max()) > 0 for g in jax.tree.leaves(own))
 
 
 def test_validation_reads_what_was_written():

@@ -16,9 +16,9 @@ from ml_collections import ConfigDict
 def get_config():
     return ConfigDict(dict(
         attacks=dict(
-            direct=dict(kind="direct", count=3),
-            gcg=dict(kind="gcg", steps=2, width=4, batch=4, tokens=3, lam=0.3, count=1),
-            rap=dict(kind="rap", count=1, gate_off=False),
+            direct=dict(kind="direct", goals=3),
+            gcg=dict(kind="gcg", steps=2, width=4, batch=4, tokens=3, lam=0.3, goals=1),
+            rap=dict(kind="rap", goals=1, gate_off=False),
         ),
         data_dir="nowhere", max_new_tokens=4, batch_size=4,
     ))
@@ -51,6 +51,7 @@ def test_every_attack_is_made_with_and_without_the_gate_and_goes_on(command, tmp
     ways = {where: entry["about"]["attack"]["lam"] for where, entry in found["two"]["gcg"].items()}
     assert ways == {"gate_on": 0.3, "gate_off": 1.0}
     assert found["one"]["gcg"]["gate_off"]["about"]["gate"] is None
+    assert found["one"]["gcg"]["gate_off"]["budget"]["kind"] == "gcg"
     # Interrupted: what is there is not made again, what is not is.
     (tmp_path / "out" / "one" / "gate_on" / "direct" / "results.json").unlink()
     lines = tmp_path / "out" / "one" / "gate_on" / "direct" / "attacks.jsonl"
@@ -66,9 +67,12 @@ def test_another_run_and_bad_input_are_named(command, tmp_path):
     for options, said in (
         (("--checkpoint=a/one", output), "another"),
         (("--checkpoint=a/one", "--checkpoint=b/one", output), "two checkpoints"),
+        (("--checkpoint=b/two", output, "--config.attacks.gcg=none", "--config.attacks.rap=none"), "another"),
+        (("--checkpoint=a/one", output, "--config.attacks.gcg.behaviors=nope"), "nope"),
+        (("--checkpoint=a/one", output, "--config.attacks.gcg.behaviors=advbench", "--judge=embedded"), "embedded"),
         (("--checkpoint=a/one", output, "--gate.nothing=1"), "nothing"),
         (("--checkpoint=a/one", output, "--config.attacks.gcg.nothing=1"), "nothing"),
-        (("--checkpoint=a/one", output, "--config.attacks.gcg.count=0"), "count"),
+        (("--checkpoint=a/one", output, "--config.attacks.gcg.goals=0"), "goals"),
     ):
         with pytest.raises(InputError, match=said):
             command(*options)
@@ -81,7 +85,12 @@ def test_another_run_and_bad_input_are_named(command, tmp_path):
 
 def test_the_table_shows_the_steps_to_break():
     asr = {"rules": {"rate": 0.5, "low": 0.25, "high": 0.75, "n": 4}}
-    found = {"gcg": {"gate_on": {"asr": asr, "steps_to_break": 30.0}, "gate_off": {"asr": asr, "steps_to_break": None}}}
+    found = {
+        "gcg": {
+            where: {"asr": asr, "steps_to_break": {"rules": steps}}
+            for where, steps in (("gate_on", 30.0), ("gate_off", None))
+        }
+    }
     last = red_team_table({"m": found}, "rules").splitlines()[-1]
     assert [cell.strip() for cell in last.strip("|").split("|")] == [
         "gcg", "50.0 [25.0, 75.0]", "50.0 [25.0, 75.0], 30 steps",

@@ -2,8 +2,9 @@
 
 A head that has read requests in plain English only takes what it has not seen for benign: capitals, spaced letters, words
 without meaning behind a goal. So a share of the conversations of one turn has its request written otherwise: both classes, by the
-same forms, with the label that they had. The attacks (attacks/disguise.py, best_of_n.py) write with other words, and have forms
-that are not here: ciphers, and their own framings, so that they still say something.
+same forms, with the label that they had. Of the attacks in attacks/disguise.py capitals, spaced letters, digits for letters and
+junk around a goal are among these forms, though not the junk itself, and so is what best_of_n.py does; ciphers, reasons to answer
+(other ones), scenes and an earlier exchange are not.
 """
 
 import dataclasses

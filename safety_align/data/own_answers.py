@@ -25,6 +25,9 @@ from safety_align.text import Turn
 
 ANSWERS = "answers.jsonl"
 
+ASKED = {name: spec.query_label for name, spec in SPECS.items()} | {"contrast": BENIGN}
+"""The label of a query by its source; of `contrast` the safe side is asked."""
+
 
 class AnswerRow(TypedDict):
     """A line of the file; `history`: earlier [user, assistant] exchanges."""
@@ -97,10 +100,10 @@ def append_rows(path: pathlib.Path, rows: Sequence[AnswerRow]) -> None:
 
 
 def _example(row: AnswerRow, where: str) -> Example:
-    spec = SPECS.get(row["source"])
-    if spec is None or spec.query_label is None:
+    query_label = ASKED.get(row["source"])
+    if query_label is None:
         raise InputError(f"{where}: {row['source']!r} is no source of benign or malicious prompts")
-    if row["label"] == "malicious" and spec.query_label == BENIGN:
+    if row["label"] == "malicious" and query_label == BENIGN:
         raise InputError(f"{where}: a malicious answer to a benign prompt, of {row['source']}")
     if not row["response"].startswith(row["prefill"]):
         raise InputError(f"{where}: the response does not begin with its prefill")
@@ -110,4 +113,4 @@ def _example(row: AnswerRow, where: str) -> Example:
     turns = [turn for user, assistant in row["history"] for turn in (Turn("user", user), Turn("assistant", assistant))]
     label = MALICIOUS if row["label"] == "malicious" else BENIGN
     prompt = Turn("user", row["prompt"])
-    return Example((*turns, prompt), response, spec.query_label, label, False, "own_answers", row["id"])
+    return Example((*turns, prompt), response, query_label, label, False, "own_answers", row["id"])

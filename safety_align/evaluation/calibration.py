@@ -71,7 +71,7 @@ def accepted(peaks: Sequence[float], alarms: float, doubt: float) -> float:
 
 @functools.cache
 def _most(n: int, alarms: float, doubt: float) -> int | None:
-    """How many of `n` refused answers are still few; None where even none of them is not."""
+    """How many refused answers of `n` are still few; None where not even 0 is."""
     few = np.flatnonzero(scipy.stats.binom.cdf(np.arange(n), n, alarms) <= doubt)
     return int(few[-1]) if len(few) else None
 

@@ -26,7 +26,7 @@ def run_campaign(
     """
     with locked_directory(output):
         Owner(about, f"{output} holds another attack").claim(output / "attack.json")
-        rows = _rows_there(output / "attacks.jsonl", behaviors)
+        rows = rows_there(output / "attacks.jsonl", behaviors)
         with (
             tqdm(total=len(behaviors), initial=len(rows), desc=name, unit="behaviour", file=sys.stderr) as bar,
             open(output / "attacks.jsonl", "a", encoding="utf-8") as file,
@@ -42,7 +42,7 @@ def run_campaign(
     return found
 
 
-def _rows_there(path: pathlib.Path, behaviors: Sequence[Behavior]) -> list[dict]:
+def rows_there(path: pathlib.Path, behaviors: Sequence[Behavior]) -> list[dict]:
     """The rows of behaviours that are done; a last line that was cut short is dropped."""
     if not path.exists():
         return []

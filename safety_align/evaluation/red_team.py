@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from safety_align.attacks import ATTACKS, OPTIMISED, Attack, OptimisedAttack, TargetModel, load_behaviors
+from safety_align.attacks import ATTACKS, OPTIMISED, Attack, Behavior, OptimisedAttack, TargetModel, load_behaviors
 from safety_align.bounds import shown
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator
@@ -14,6 +14,7 @@ from safety_align.evaluation.campaign import Campaign
 from safety_align.evaluation.campaign_run import run_campaign
 from safety_align.evaluation.judges import Judge
 from safety_align.evaluation.kinds import Kinded
+from safety_align.evaluation.report import aligned
 from safety_align.fields import check_fields
 from safety_align.files import check_name
 
@@ -22,18 +23,27 @@ ON, OFF = "gate_on", "gate_off"
 
 @dataclasses.dataclass(frozen=True)
 class Assault(Kinded):
-    """An attack, on how many behaviours of which set. gate_off: it is made against the bare model too; where the attack has a
+    """An attack, on at most so many `goals` of the set `behaviors`. gate_off: it is made against the bare model too; where the attack has a
     `lam`, that is then 1: nothing of the gate is in its loss."""
 
     attack: Attack | OptimisedAttack
     behaviors: str = "embedded"
-    count: int = 20
+    goals: int = 20
     gate_off: bool = True
 
     KINDS: ClassVar[Mapping[str, type]] = ATTACKS | OPTIMISED
 
     def __post_init__(self):
-        check_fields(self, count=1)
+        check_fields(self, goals=1)
+
+    def load(self, data_dir: str) -> list[Behavior]:
+        """Whom to attack for what; InputError for a set that is not there."""
+        return load_behaviors(self.behaviors, data_dir, self.goals)
+
+    @property
+    def kind(self) -> str:
+        """The attack's name in `KINDS`."""
+        return next(kind for kind, made in self.KINDS.items() if type(self.attack) is made)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +100,7 @@ def red_team(
         for where in (ON, OFF)
     }
     for name, assault in config.attacks.by_name.items():
-        behaviors = load_behaviors(assault.behaviors, config.data_dir, assault.count)
+        behaviors = assault.load(config.data_dir)
         found[name] = {}
         for where in (ON, OFF) if assault.gate_off else (ON,):
             attack = assault.attack
@@ -98,7 +108,7 @@ def red_team(
                 attack = dataclasses.replace(attack, lam=1.0)
             campaign = Campaign(attack, targets[where], bundle, gate, judges)
             what = about | {
-                "attack": {"name": name} | dataclasses.asdict(attack),
+                "attack": {"name": name, "kind": assault.kind} | dataclasses.asdict(attack),
                 "gate": dataclasses.asdict(gate) if where == ON else None,
                 "behaviors": {"name": assault.behaviors, "n": len(behaviors)},
                 "judges": {key: repr(judge) for key, judge in judges.items()},
@@ -118,14 +128,7 @@ def red_team_table(models: Mapping[str, dict], judge: str) -> str:
     names = list(dict.fromkeys(name for found in models.values() for name in found))
     header = ["attack", *(f"{model}, {where.replace('_', ' ')}" for model, where in columns)]
     rows = [[name, *(_cell(models[m].get(name, {}).get(where), judge) for m, where in columns)] for name in names]
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-
-    def line(cells):
-        first, *rest = cells
-        return "| " + " | ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:]))]) + " |"
-
-    rule = "|" + "|".join("-" * (w + 2 - (i > 0)) + ":" * (i > 0) for i, w in enumerate(widths)) + "|"
-    return "\n".join([line(header), rule, *map(line, rows)])
+    return aligned([header, *rows])
 
 
 def _has(found: dict, where: str) -> bool:
@@ -137,5 +140,5 @@ def _cell(summary: dict | None, judge: str) -> str:
         return "–"
     asr = summary["asr"][judge]
     text = f"{100 * asr['rate']:.1f} [{100 * asr['low']:.1f}, {100 * asr['high']:.1f}]"
-    steps = summary["steps_to_break"]
+    steps = summary["steps_to_break"][judge]
     return text if steps is None else f"{text}, {steps:.0f} steps"

@@ -30,7 +30,7 @@ class DataConfig:
     source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
     of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
-    data/disguised.py.
+    data/disguised.py; of what validates too, and before what does not fit a row is left out.
     """
 
     data_dir: str = "../shared/data"

@@ -46,7 +46,7 @@ def to_train_config(values: dict[str, Any]) -> TrainConfig:
         return TrainConfig(
             model=model,
             dpo=DpoConfig(**dpo) if dpo else None,
-            perturbation=Perturbation(**perturbation) if perturbation else None,
+            perturbation=None if perturbation is None else Perturbation(**perturbation),
             routing=routing,
             gate=gate,
             pipeline=PipelineConfig(mixture=mixture, **pipeline),
@@ -88,7 +88,7 @@ def training_defaults(values: dict[str, Any]) -> dict[str, Any]:
             "signal": defaults(SignalConfig),
         }
     for name, kind in (("dpo", DpoConfig), ("perturbation", Perturbation)):
-        if values.get(name):
+        if values.get(name) is not None:
             groups[name] = defaults(kind)
     run = {n: value for n, value in defaults(TrainConfig).items() if n not in ("gate", "dpo", "perturbation")}
     return run | groups

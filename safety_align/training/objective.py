@@ -102,17 +102,20 @@ class Objective:
         return watch(self.model, params, *batch.inputs).states
 
     def _perturbed(self, params: dict, batch: Batch, totals: Totals) -> Batch:
-        """The batch with vectors in place of tokens, some of them moved; gradients flow to what they were moved from."""
-        model = SafetyTransformer(self.model)
-        vectors = model.apply({"params": params}, batch.tokens, method="embed")
+        """The batch with vectors in place of tokens, some of them moved; gradients flow to what they were moved from, unless that is
+        frozen."""
+        # Nothing is differentiated twice: attention kernels cannot be.
+        still = jax.lax.stop_gradient(params)
+        vectors = SafetyTransformer(self.model).apply({"params": params}, batch.tokens, method="embed")
 
         def loss(vectors):
             there = batch.replace(tokens=vectors)
-            safety_logits = self._beside(params, there) if self.beside else self._read(params, there)[2]
+            safety_logits = self._beside(still, there) if self.beside else self._read(still, there)[2]
             return cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
 
-        found = moves(self.perturbation, params["embedding"], jax.lax.stop_gradient(vectors), batch, loss)
-        return batch.replace(tokens=vectors + found.astype(vectors.dtype))
+        found = moves(self.perturbation, still["embedding"], jax.lax.stop_gradient(vectors), batch, loss)
+        there = vectors + found.astype(vectors.dtype)
+        return batch.replace(tokens=jax.lax.stop_gradient(there) if self.beside else there)
 
     def _beside(self, params: dict, batch: Batch) -> jax.Array:
         """Safety logits [B, M] of checks beside the language model, which does not run where its states are at hand."""

@@ -1,7 +1,8 @@
 """Adversarial training of the checks: queries whose token vectors are moved, within a radius, to where the checks err most [ours].
 
-The moves are those of projected gradient ascent on L_cls (Madry et al. 2018), on the vectors of what a query's check reads.
-Both classes are moved: a malicious query towards a benign verdict, a benign one towards a malicious verdict.
+The moves are those of projected gradient ascent on L_cls, of all checks of a row (Madry et al. 2018), on the vectors of what a query's
+check reads. Both classes are moved: a malicious query towards a benign verdict, a benign one towards a malicious verdict. The language
+model's loss is taken there too.
 """
 
 import dataclasses
@@ -15,14 +16,17 @@ from safety_align.fields import check_fields
 from safety_align.placement import Batch
 from safety_align.routing import Kind
 
+MOST = 100
+"""Steps of a perturbation, at most: they are unrolled."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Perturbation:
     """How far and how often. Hashable.
 
     radius: the most that a vector moves, as a multiple of the root mean square length of the token embeddings; steps: gradients, each
-    of which costs a forward and a backward pass. Every second row of a batch is moved, so that what is true of plain queries
-    stays in view.
+    of which costs a forward and a backward pass. About half of the rows are moved, by their tokens, so that what is true of plain
+    queries stays in view, and a row is moved or not whatever microbatch it is in.
     """
 
     radius: float = 0.5
@@ -30,6 +34,7 @@ class Perturbation:
 
     def __post_init__(self):
         check_fields(self, "perturbation.", steps=1)
+        number("perturbation.steps", self.steps, 1, MOST)
         number("perturbation.radius", self.radius, 1e-6, 100)
 
 
@@ -52,11 +57,11 @@ def moves(
 
 
 def moved(batch: Batch) -> jax.Array:
-    """[B, S] bool: content of a query that has a labelled check, in every second row."""
-    slots, rows = jnp.arange(batch.content.shape[1]), jnp.arange(len(batch.content))
+    """[B, S] bool: content of a query that has a labelled check, in rows whose tokens' ids have an even sum."""
+    slots, even = jnp.arange(batch.content.shape[1]), jnp.sum(batch.tokens, axis=1) % 2 == 0
     query = (batch.cls_kinds == Kind.QUERY) & (batch.cls_weights > 0)
     inside = (batch.cls_range[..., :1] <= slots) & (slots < batch.cls_range[..., 1:])  # [B, M, S]
-    return jnp.any(inside & query[..., None], axis=1) & batch.content & (rows % 2 == 0)[:, None]
+    return jnp.any(inside & query[..., None], axis=1) & batch.content & even[:, None]
 
 
 def _unit(vectors: jax.Array) -> jax.Array:

@@ -98,6 +98,18 @@ def test_draws_follow_the_softmax_and_greedy_rows_the_argmax():
     assert np.array(cold)[[1, 3]].tolist() == warm[[1, 3]].tolist()  # a neighbour's temperature is no matter
 
 
+def test_a_row_without_filters_draws_the_same_beside_one_with_them():
+    """Alone nothing is sorted; and a top_p that is no number filters, as ever."""
+    logits = jax.random.normal(jax.random.key(0), (3, 50)) * 3
+    warm, none, full = jnp.full(3, 1.3), jnp.zeros(3, jnp.int32), jnp.ones(3)
+    for step in range(20):
+        alone = np.array(draw(logits, warm, none, full, SEEDS[:3], jnp.int32(step)))
+        beside = np.array(draw(logits, warm, jnp.array([0, 2, 0]), full, SEEDS[:3], jnp.int32(step)))
+        assert alone[[0, 2]].tolist() == beside[[0, 2]].tolist()
+        best = draw(logits, warm, none, jnp.full(3, jnp.nan), SEEDS[:3], jnp.int32(step))
+        assert best.tolist() == logits.argmax(-1).tolist()
+
+
 NUMBERS = st.one_of(
     st.floats(-30, 30, width=32),
     st.sampled_from([0.0, 1.0, -np.inf, np.inf, np.nan, 3.4e38, -3.4e38, 1e-45, 1e30]),

@@ -4,7 +4,7 @@ A new judge is a frozen dataclass with a `judge` method, and a line in `JUDGES`;
 """
 
 from safety_align.evaluation.judges.base import LABELS, Exchange, Judge, Verdict
-from safety_align.evaluation.judges.corpus import EmbeddedHarm
+from safety_align.evaluation.judges.corpus import EmbeddedHarm, check_corpus
 from safety_align.evaluation.judges.guard import GuardJudge
 from safety_align.evaluation.judges.learned import LearnedJudge
 from safety_align.evaluation.judges.load import load_judge
@@ -28,5 +28,6 @@ __all__ = [
     "LearnedJudge",
     "RefusalRules",
     "Verdict",
+    "check_corpus",
     "load_judge",
 ]

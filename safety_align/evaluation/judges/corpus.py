@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from safety_align.data.grammar import malicious
-from safety_align.evaluation.judges.base import Exchange, Verdict
+from safety_align.errors import InputError
+from safety_align.evaluation.judges.base import Exchange, Judge, Verdict
 from safety_align.evaluation.judges.rules import rule_label
 
 
@@ -22,6 +23,16 @@ class EmbeddedHarm:
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """See `Judge.judge`."""
         return [_verdict(exchange) for exchange in exchanges]
+
+
+def check_corpus(judges: Mapping[str, Judge], behaviors: str) -> None:
+    """Raises InputError where the judge of the embedded corpus is to judge answers to other `behaviors`, in which it would find no
+    harm."""
+    for name, judge in judges.items():
+        if isinstance(judge, EmbeddedHarm) and not behaviors.startswith("embedded"):
+            raise InputError(
+                f"--judge={name} knows the embedded corpus alone, not {behaviors}; take rules, or a judge's directory"
+            )
 
 
 def _verdict(exchange: Exchange) -> Verdict:

@@ -31,7 +31,7 @@ def load_judge(name: str | os.PathLike, **options) -> Judge:
         return build({"kind": "embedded_harm"} | options, {"embedded_harm": EmbeddedHarm}, "judge")
     path = pathlib.Path(directory)
     if not path.is_dir() and hub.parse(directory) is None:
-        raise InputError(f"judge {directory} does not exist; give the directory of a judge, or {RULES!r}")
+        raise InputError(f"judge {directory} does not exist; give the directory of a judge, {RULES!r} or {EMBEDDED!r}")
     kinds = {"learned": LearnedJudge, "guard": GuardJudge}
     kind = "learned" if is_judge(path) else "guard"
     return build({"kind": kind, "directory": directory} | options, kinds, "judge")
