@@ -23,11 +23,12 @@ LABELLED = {
     "safe_answers": (0.0, 0.0),
     "beavertails": (0.97, 1.0),
     "contrast": (1.0, 0.5),
-    "own_answers": (1.0, 0.59),
+    "own_answers": (1.0, 0.44),
 }
 """Of each source: the share of examples whose query has a label, and the share of malicious ones among these. Safe answers
-of BeaverTails say nothing of their query. Own answers: as measured with a model of 0.5 B parameters and as many benign prompts
-as malicious ones of either kind; a model that refuses more, or fewer, has another share (its `counts.json`)."""
+of BeaverTails say nothing of their query. Own answers: as measured with a model of 0.5 B parameters, for
+as many benign prompts as alarming ones and malicious ones of either kind; a model that refuses more, or fewer, has another share (its
+`counts.json`)."""
 
 
 def schedule(conversations_per_row: float, rows: int, epochs: float, epoch: float = EPOCH) -> dict[str, int]:
