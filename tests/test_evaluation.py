@@ -185,17 +185,24 @@ def test_windows_are_scored_as_the_gate_in_use_reads_them(change, monkeypatch):
     size, length = (len(TEMPLATE.encode(TOKENIZER, turns).ids), len(TOKENIZER.encode(answer)))
     gate, scored = GateConfig(r2=4) if "r2" not in change else GateConfig(), []
     gate = dataclasses.replace(gate, **change)
-    monkeypatch.setattr(scoring, "score_segments", lambda bundle, segments, mesh: scored.extend(segments))
-    score_windows(BUNDLE, [(turns, answer, n) for n in range(1, length + 3)], gate)
-    for n, segment in enumerate(scored, 1):
+
+    def check_logits(bundle, segments, *_):
+        scored.extend((segment, check) for segment in segments for check in segment.checks if check.kind == Kind.WINDOW)
+        return [np.zeros(len(segment.checks)) for segment in segments]
+
+    monkeypatch.setattr(scoring, "check_logits", check_logits)
+    assert len(score_windows(BUNDLE, [(turns, answer, n) for n in range(1, length + 3)], gate)) == length + 2
+    assert len(scored) == length + 2
+    for n, (segment, check) in enumerate(scored, 1):
         kept = min(n, length)
         window = read_window(verdict.Verdict.start(1), np.array([kept]), gate)
-        check, (lo, hi) = segment.checks[-1], (max(0, int(window.start[0])), int(window.stop[0]))
+        lo, hi = max(0, int(window.start[0])), int(window.stop[0])
         content = np.concatenate([segment.prompt_content, segment.response_content])
         read = np.flatnonzero(content[: check.stop])
         expected = [*np.flatnonzero(segment.prompt_content)] if bool(window.query[0]) else []
         assert [i for i in read if i >= check.start] == [*expected, *range(size + lo, size + hi)]
-        assert [c.kind for c in segment.checks[:-1]] == ([Kind.QUERY] if gate.visible else [])
+        others = [c.kind for c in segment.checks if c.kind != Kind.WINDOW]
+        assert others == ([Kind.QUERY] if gate.visible else [])
 
 
 VARIANT = {

@@ -130,7 +130,7 @@ def score_windows(
     ]
     segments = [_windows_segment(bundle, gate, *part[:2], [windows[i][2] for i in part[2]]) for part in parts]
     found = np.zeros(len(windows))
-    for (*_, which), logits in zip(parts, check_logits(bundle, segments, mesh=mesh), strict=True):
+    for (*_, which), logits in zip(parts, check_logits(bundle, segments, 32, mesh), strict=True):
         found[which] = _probability(logits[-len(which) :])
     return found
 

@@ -355,9 +355,9 @@ def test_a_disk_that_is_full_keeps_what_was_answered(tmp_path):
 
 
 def test_a_cache_that_cannot_be_is_refused(monkeypatch):
-    monkeypatch.setattr(sizes, "device_memory", lambda device, devices: 2**30)
-    with pytest.raises(InputError, match="a cache of 100,000,000 rows"):
-        make().generate([Request((Turn("user", "hi"),))], 8, batch_size=10**8)
+    monkeypatch.setattr(sizes, "device_memory", lambda device, devices: 2**10)
+    with pytest.raises(InputError, match="a cache of 4 rows"):
+        make().generate([Request((Turn("user", "hi"),))] * 4, 8, batch_size=4)
 
 
 def test_an_output_row_has_the_documented_fields():
