@@ -131,6 +131,7 @@ def test_nothing_is_differentiated_twice(monkeypatch):
     assert traced.jaxpr.outvars
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["row", "probe"])
 def test_beside_a_frozen_model_only_the_signal_has_a_gradient(kind):
     """The loss is that of moved vectors; what is frozen has no gradient, and its layers no second pass."""

@@ -40,6 +40,7 @@ def command(tmp_path, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_every_attack_is_made_with_and_without_the_gate_and_goes_on(command, tmp_path, capsys):
     options = ("--checkpoint=a/one", "--checkpoint=b/two", f"--output={tmp_path / 'out'}")
     assert command(*options) == cli.EXIT_OK
