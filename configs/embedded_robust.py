@@ -1,7 +1,7 @@
 """The quickstart's gated model, trained against those who disguise a request or search for words that hide it.
 
 Half of the requests are written otherwise (data/disguised.py), and the query's vectors are moved to where the checks err most
-(training/perturbation.py); everything else is as in configs/embedded_gated.py, the number of steps too. A step takes twice as long.
+(training/perturbation.py); everything else is as in configs/embedded_gated.py, the number of steps too. A step takes 1.7 times as long.
 configs/red_team/embedded.py attacks it.
 
 python -m launch.train --config=configs/embedded_robust.py --workdir=runs/embedded_robust --config.init_from=runs/embedded_base

@@ -12,16 +12,17 @@ import pathlib
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.output import own_output
+from launch.subject import load_subject
 from safety_align import distributed
 from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation.calibration import CalibrationConfig
 from safety_align.evaluation.calibration_run import calibrate, calibration_table
-from safety_align.evaluation.config import check_evaluation_data, to_eval_config
-from safety_align.evaluation.gates import gate_for
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.report import strict_json
 from safety_align.files import check_path, write_atomically
-from safety_align.interop import load_unrolled
+
+RESULTS = "calibration.json"
 
 
 def main() -> int:
@@ -39,23 +40,16 @@ def main() -> int:
         )
     output = pathlib.Path(arguments.output)
     check_path(output)
-    mesh = devices.start(arguments)
-    with distributed.agreed():
-        check_evaluation_data(eval_config)
-    arguments.checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
-    gate = gate_for(bundle, overrides)
-    if gate is None:
-        raise InputError(f"{arguments.checkpoint} has no safety signal: there is no threshold to choose")
-    about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step}
-    with own_output(output, about):
-        found = calibrate(bundle, gate, eval_config, wanted, output / "parts", mesh)
+    subject = load_subject(arguments, config, eval_config, overrides)
+    gate, about = subject.needed_gate("threshold to choose"), subject.about
+    with own_output(output, about, RESULTS):
+        found = calibrate(subject.bundle, gate, eval_config, wanted, output / "parts", subject.mesh)
         if distributed.is_main():
-            write_atomically(output / "calibration.json", strict_json(found | {"about": about}) + "\n")
+            write_atomically(output / RESULTS, strict_json(found | {"about": about}) + "\n")
             print(calibration_table(found))
     if found["threshold"] is None:
         raise InputError(f"no threshold was chosen: {found['why_none']}")
-    say(f"threshold {json.dumps(found['threshold'])}: in {output / 'calibration.json'}")
+    say(f"threshold {json.dumps(found['threshold'])}: in {output / RESULTS}")
     return cli.EXIT_OK
 
 

@@ -12,15 +12,14 @@ import pathlib
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.output import own_output
+from launch.subject import load_subject
 from safety_align import distributed
 from safety_align.distributed import say
 from safety_align.evaluation.changed import with_changes
-from safety_align.evaluation.config import check_evaluation_data, to_eval_config
-from safety_align.evaluation.gates import gate_for
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
-from safety_align.interop import load_unrolled
 
 
 def main() -> int:
@@ -39,19 +38,14 @@ def main() -> int:
     if arguments.name is not None:
         check_name(arguments.name, "--name")
     check_path(pathlib.Path(arguments.output))
-    mesh = devices.start(arguments)
-    with distributed.agreed():
-        check_evaluation_data(eval_config)
-    arguments.checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
-    name = arguments.name or ("gated" if bundle.model_config.safety_signal else "sft")
+    subject = load_subject(arguments, config, eval_config, overrides)
+    name = arguments.name or ("gated" if subject.bundle.model_config.safety_signal else "sft")
     say(f"variant {name}")
-    gate = gate_for(bundle, overrides)
-    output = pathlib.Path(arguments.output)
-    about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step, "name": name}
-    about["dtype"] = bundle.model_config.dtype
+    output, about = pathlib.Path(arguments.output), subject.about | {"name": name}
     with own_output(output, about):
-        measured = evaluate_variant(bundle, gate, eval_config, name, partial=output / "parts", mesh=mesh)
+        measured = evaluate_variant(
+            subject.bundle, subject.gate, eval_config, name, partial=output / "parts", mesh=subject.mesh
+        )
         if distributed.is_main():
             print(write_report(output, with_changes({name: measured}, {}), about))
     return cli.EXIT_OK

@@ -12,14 +12,14 @@ from safety_align.claims import check_same, locked_directory, read_mark
 
 
 @contextlib.contextmanager
-def own_output(output: pathlib.Path, about: dict) -> Iterator[None]:
-    """Within it `output` is this evaluation's alone. InputError if it holds another's results, which are not overwritten
-    then, or if another evaluates there.
+def own_output(output: pathlib.Path, about: dict, name: str = "results.json") -> Iterator[None]:
+    """Within it `output` is this evaluation's alone. InputError if it holds another's results, a file of that `name` with its
+    "about", which is not overwritten then, or if another evaluates there.
 
     Of several processes the first looks; all must do the same evaluation.
     """
     distributed.must_equal(about)
-    results = output / "results.json"
+    results = output / name
     with contextlib.ExitStack() as held:
         with distributed.agreed():
             if distributed.is_main():

@@ -10,14 +10,14 @@ import pathlib
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.output import own_output
+from launch.subject import load_subject
 from safety_align import distributed
-from safety_align.errors import InputError
-from safety_align.evaluation.config import check_evaluation_data, to_eval_config
-from safety_align.evaluation.gates import gate_for
+from safety_align.evaluation.config import to_eval_config
 from safety_align.evaluation.report import strict_json
 from safety_align.evaluation.tradeoff import check_attacks, tradeoff, tradeoff_table
 from safety_align.files import check_path, write_atomically
-from safety_align.interop import load_unrolled
+
+RESULTS = "tradeoff.json"
 
 
 def main() -> int:
@@ -30,21 +30,13 @@ def main() -> int:
     check_attacks(eval_config)
     output = pathlib.Path(arguments.output)
     check_path(output)
-    mesh = devices.start(arguments)
-    with distributed.agreed():
-        check_evaluation_data(eval_config)
-    arguments.checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
-    gate = gate_for(bundle, overrides)
-    if gate is None:
-        raise InputError(f"{arguments.checkpoint} has no safety signal: there is no threshold to vary")
-    about = {"config": config.to_dict(), "checkpoint": str(arguments.checkpoint), "step": bundle.step}
-    about["dtype"] = bundle.model_config.dtype
-    with own_output(output, about):
-        found = tradeoff(bundle, gate, eval_config, output / "parts", mesh)
+    subject = load_subject(arguments, config, eval_config, overrides)
+    gate, about = subject.needed_gate("threshold to vary"), subject.about
+    with own_output(output, about, RESULTS):
+        found = tradeoff(subject.bundle, gate, eval_config, output / "parts", subject.mesh)
         if distributed.is_main():
             table = tradeoff_table(found)
-            write_atomically(output / "tradeoff.json", strict_json(found | {"about": about}) + "\n")
+            write_atomically(output / RESULTS, strict_json(found | {"about": about}) + "\n")
             write_atomically(output / "table.md", table + "\n")
             print(table)
     return cli.EXIT_OK

@@ -1,10 +1,14 @@
 """The trade-off from one pass against the gate at each threshold, and what it counts."""
 
+import contextlib
 import dataclasses
 
 import pytest
 from make import random_params
 
+from launch import calibrate, devices, subject
+from launch import tradeoff as tradeoff_command
+from launch.output import own_output
 from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator
@@ -103,3 +107,41 @@ def test_an_attack_of_several_rounds_is_refused_and_the_table_aligns():
         "0.5",
         "0.9 (the gate's)",
     ]
+
+
+@pytest.mark.parametrize("command", [calibrate, tradeoff_command])
+def test_results_of_another_run_are_not_overwritten(command, tmp_path):
+    path = tmp_path / command.RESULTS
+    path.write_text('{"about": {"checkpoint": "one"}, "threshold": 0.5}')
+    with pytest.raises(InputError, match=f"{command.RESULTS} belongs to another evaluation"):
+        with own_output(tmp_path, {"checkpoint": "two"}, command.RESULTS):
+            path.write_text("lost")
+    with own_output(tmp_path, {"checkpoint": "one"}, command.RESULTS):
+        assert "0.5" in path.read_text()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command, config", [(calibrate, "calibrate"), (tradeoff_command, "tradeoff")])
+def test_the_commands_keep_to_their_directory(command, config, tmp_path, monkeypatch, capsys):
+    """On the embedded corpus; a second model is refused, and the first one's results stay."""
+    bundle = setting(attacks=ATTACKS)[0]
+    monkeypatch.setattr(subject, "load_unrolled", lambda *_: bundle)
+    monkeypatch.setattr(devices, "located", str)
+    (tmp_path / "config.py").write_text(
+        f"from configs import {config}\n\ndef get_config():\n    config = {config}.get_config()\n"
+        "    config.measurements = dict(attacks=dict(direct=dict(kind='direct', behaviors='embedded')),\n"
+        "                               benign=dict(b=dict(kind='embedded', part='benign')))\n"
+        "    config.behaviors = config.benign = 4\n    config.max_new_tokens = 8\n    return config\n"
+    )
+    arguments = [config, f"--config={tmp_path / 'config.py'}", f"--output={tmp_path / 'out'}"]
+    if config == "calibrate":
+        arguments.append("--config.alarms=0.5")
+    monkeypatch.setattr("sys.argv", [*arguments, "--checkpoint=one"])
+    with contextlib.suppress(InputError):  # of so few answers no threshold may follow
+        command.main()
+    first = (tmp_path / "out" / command.RESULTS).read_text()
+    assert capsys.readouterr().out.count("|") > 10
+    monkeypatch.setattr("sys.argv", [*arguments, "--checkpoint=two"])
+    with pytest.raises(InputError, match="belongs to another evaluation"):
+        command.main()
+    assert (tmp_path / "out" / command.RESULTS).read_text() == first

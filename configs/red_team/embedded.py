@@ -1,6 +1,6 @@
 """Every family of attacks on a model of the quickstart, with its gate and without; the searches have small budgets.
 
-Ten minutes a model on two slow cores. What to expect is in docs/results.md.
+A quarter of an hour a model and more, on two slow cores. What to expect is in docs/results.md.
 
 python -m launch.red_team --config=configs/red_team/embedded.py --checkpoint=runs/quickstart/gated --output=runs/red_team
 """

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
+from safety_align.data.mapped import Mapped
 from safety_align.errors import InputError
 from safety_align.text import Turn
 
@@ -177,7 +178,7 @@ def check_share(share: float) -> None:
 
 def with_disguises(examples: Sequence[Example], share: float) -> Sequence[Example]:
     """`examples`, changed as they are read."""
-    return _Disguised(examples, share) if share else examples
+    return Mapped(examples, lambda example: disguise(example, share), f"disguised {share}") if share else examples
 
 
 def disguise(example: Example, share: float) -> Example:
@@ -192,16 +193,3 @@ def disguise(example: Example, share: float) -> Example:
     for _ in range(1 + (draw.share() < TWICE)):
         text = FORMS[draw.one_of(names)](text, draw)
     return dataclasses.replace(example, turns=(Turn("user", text),))
-
-
-class _Disguised(Sequence):
-    def __init__(self, examples: Sequence[Example], share: float):
-        self._examples, self._share = examples, share
-        if known := getattr(examples, "fingerprint", None):
-            self.fingerprint = f"{known} disguised {share}"
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return disguise(self._examples[index], self._share)

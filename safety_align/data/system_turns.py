@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
+from safety_align.data.mapped import Mapped
 from safety_align.errors import InputError
 from safety_align.text import Turn
 
@@ -113,7 +114,9 @@ class Roles:
 
 def with_roles(examples: Sequence[Example], roles: Roles) -> Sequence[Example]:
     """`examples`, changed as they are read."""
-    return examples if roles == Roles(prompt=roles.prompt) else _WithRoles(examples, roles)
+    if roles == Roles(prompt=roles.prompt):
+        return examples
+    return Mapped(examples, lambda example: give_roles(example, roles), str(roles))
 
 
 def give_roles(example: Example, roles: Roles) -> Example:
@@ -127,19 +130,6 @@ def give_roles(example: Example, roles: Roles) -> Example:
     if draw.share() < roles.system and turns[0].role != "system":
         turns = (Turn("system", roles.prompt or draw.one_of(PROMPTS), vouched=True), *turns)
     return example if turns is example.turns else dataclasses.replace(example, turns=turns)
-
-
-class _WithRoles(Sequence):
-    def __init__(self, examples: Sequence[Example], roles: Roles):
-        self._examples, self._roles = examples, roles
-        if known := getattr(examples, "fingerprint", None):
-            self.fingerprint = f"{known} {roles}"
-
-    def __len__(self) -> int:
-        return len(self._examples)
-
-    def __getitem__(self, index: int) -> Example:
-        return give_roles(self._examples[index], self._roles)
 
 
 def _in_system(query: str, draw: Draws) -> tuple[Turn, ...]:

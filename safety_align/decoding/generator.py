@@ -125,7 +125,7 @@ class Generator:
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for batch in _batches(order, encoded, batch_size):
-            decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens, shrink=True)
+            decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
             with sharding.on_mesh(self.mesh):
                 state = self._write(decoder, self.params, arrays)
             host = self._fetch(state)
@@ -206,14 +206,14 @@ class Generator:
             encoded.append(item)
         return encoded
 
-    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int, shrink: bool = False):
+    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):
         refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
         layout = Layout(
             prompt=max(_prompt_bucket(e) for e in encoded),
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
-        if shrink and self._platform == "cpu":
+        if self._platform == "cpu":
             parameters = parameter_count(self.model_config)
             rows = sharding.even_rows(rows_for(len(encoded), rows, layout.slots, parameters), self.mesh)
         fix = "a smaller batch, fewer new tokens or shorter prompts"

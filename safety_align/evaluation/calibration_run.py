@@ -2,20 +2,16 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Sequence
 
 from jax.sharding import Mesh
 
-from safety_align.attacks import TargetModel
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig, Generator, Request
+from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
-from safety_align.evaluation.calibration import SHOWN, CalibrationConfig, accepted, peak, refused, watching
+from safety_align.evaluation.calibration import SHOWN, CalibrationConfig, accepted, refused
 from safety_align.evaluation.config import EvalConfig
-from safety_align.evaluation.over_refusal import benign_requests
-from safety_align.evaluation.parts import Parts, asked
 from safety_align.evaluation.report import aligned
-from safety_align.training.reference import fingerprint
+from safety_align.evaluation.watched import Watched
 
 
 def calibrate(
@@ -34,28 +30,10 @@ def calibrate(
     thresholds of a grid, and each set's "peaks". Attacks that answer in several rounds or draw several answers are read answer
     by answer. Arguments as of `run.evaluate_variant`.
     """
-    generator = Generator(bundle, watching(gate), mesh=mesh)
-    answers = config.max_new_tokens, config.batch_size
-    identity = generator.model_config, fingerprint(generator.params, mesh), watching(gate), answers
-    parts = Parts(partial, "calibration", identity, progress)
-
-    def peaks(name: str, requests: Sequence[Request], answer) -> list[float]:
-        def run(advance):
-            results = answer(TargetModel(generator, config.max_new_tokens, config.batch_size, advance))
-            return {"peaks": [peak(result, gate.confirmations) for result in results]}
-
-        return parts.measure(name, [*asked(bundle, requests), gate.confirmations], run, len(requests))["peaks"]
-
-    benign, attacked = {}, {}
-    for name, sample in config.measurements.benign.items():
-        requests = benign_requests([e.turns for e in sample.examples(config.benign, config.data)])
-        benign[name] = peaks(f"benign_{name}", requests, lambda target, asked=requests: target.answer(asked))
-    for name, measured in config.measurements.attacks.items():
-        behaviors = measured.load(config.behaviors, config.data)
-        requests = [r for group in measured.attack.requests(behaviors, bundle) for r in group]
-        attacked[name] = peaks(
-            name, requests, lambda target, each=measured.attack, asked=requests: each.answers(asked, target)
-        )
+    watched = Watched(bundle, gate, config, "calibration", partial, mesh, progress)
+    sets = config.measurements
+    benign = {name: [p for p, _ in watched.benign(name, sample)[1]] for name, sample in sets.benign.items()}
+    attacked = {name: [p for p, _ in watched.attack(name, measured)[2]] for name, measured in sets.attacks.items()}
     pooled = [p for found in benign.values() for p in found]
     threshold, why = None, None
     try:

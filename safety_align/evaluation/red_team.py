@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from safety_align.attacks import ATTACKS, OPTIMISED, Attack, Behavior, OptimisedAttack, TargetModel, load_behaviors
+from safety_align.attacks.objective import Minimises
 from safety_align.bounds import shown
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator
@@ -104,7 +105,7 @@ def red_team(
         found[name] = {}
         for where in (ON, OFF) if assault.gate_off else (ON,):
             attack = assault.attack
-            if where == OFF and hasattr(attack, "lam"):
+            if where == OFF and isinstance(attack, Minimises):
                 attack = dataclasses.replace(attack, lam=1.0)
             campaign = Campaign(attack, targets[where], bundle, gate, judges)
             what = about | {
