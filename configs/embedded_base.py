@@ -1,6 +1,6 @@
-"""Warm-up of the quickstart's language model (1 M parameters) on the embedded corpus: manuals, benign and unsafe.
+"""Warm-up of the quickstart's language model (0.75 M parameters) on the embedded corpus: manuals, benign and unsafe.
 
-A minute on two cores. A base model that can go on with any manual is the point: it is what alignment starts from.
+Half a minute on two cores. A base model that can go on with any manual is the point: it is what alignment starts from.
 
     python -m launch.train --config=configs/embedded_base.py --workdir=runs/embedded_base
 """
@@ -11,14 +11,15 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            model=dict(preset="mini", vocab_size=1536, safety_signal=False),
+            # Two wide heads and rows that hold one manual: on a CPU, attention over short rows costs as much as the rest.
+            model=dict(preset="mini", vocab_size=1536, layers=3, heads=2, kv_heads=1, head_dim=64, safety_signal=False),
             template="plain",
             tokenizer_texts=4000,
             data=dict(
                 data_dir="",
                 cache_dir="~/.cache/safety_align",
-                sequence_length=128,
-                batch_size=32,
+                sequence_length=96,
+                batch_size=40,
                 checks_per_row=24,
                 seed=1,
                 mixture=dict(embedded_text=3.0, embedded=1.0),
@@ -31,7 +32,7 @@ def get_config() -> ConfigDict:
             optimizer=dict(learning_rate=6e-3, schedule="cosine", warmup=20, final=0.1, weight_decay=0.05, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=2),
             lambda_cls=0.0,
-            steps=200,
+            steps=170,
             accumulation=1,
             init_from="",
             seed=0,

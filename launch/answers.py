@@ -7,9 +7,31 @@ Interrupted, the same command goes on. The prompts' files and those of evaluatio
 
 import pathlib
 import time
+from typing import TYPE_CHECKING
 
 from launch import cli, devices
 from safety_align import distributed
+
+if TYPE_CHECKING:
+    from safety_align.own_answers import AnswersConfig
+
+
+def answer_prompts(checkpoint: str, config: "AnswersConfig", output: pathlib.Path, mesh, dtype: str | None) -> int:
+    """Answers what `output` lacks of the prompts of `config`, by the model `checkpoint`; the number of new tokens. InputError
+    for an `output` of another model or of other prompts. All processes call it together; `dtype`: see `load_unrolled`."""
+    from safety_align.claims import Owner
+    from safety_align.decoding import Generator
+    from safety_align.interop import load_unrolled
+    from safety_align.own_answers import answer, choose, digest
+
+    bundle = load_unrolled(devices.located(checkpoint), mesh, dtype)
+    with distributed.agreed():
+        asked = choose(config, bundle)
+    model = {"model": bundle.config, "step": bundle.step, "dtype": bundle.model_config.dtype}
+    identity = model | config.settings | {"prompts": digest(asked), "answers": len(asked)}
+    owner = Owner(identity, f"{output} holds the answers of another model, or to other prompts")
+    with owner.holding(output, "about.json"):
+        return answer(Generator(bundle, "off", max_length=config.max_length, mesh=mesh), asked, output, config)
 
 
 def main() -> int:
@@ -33,29 +55,18 @@ def main() -> int:
     arguments = parser.parse_args()
     mesh = devices.start(arguments)
 
-    from safety_align.claims import Owner
-    from safety_align.decoding import Generator
-    from safety_align.interop import load_unrolled
-    from safety_align.own_answers import ANSWERS, AnswersConfig, answer, choose, count, digest
+    from safety_align.own_answers import ANSWERS, AnswersConfig, count
 
     fields = ("benign", "alarming", "malicious", "tokens", "batch_size", "seed", "temperature", "data_dir", "cache_dir")
     config = AnswersConfig(**{name: getattr(arguments, name) for name in fields})
     output = pathlib.Path(arguments.output)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
-    with distributed.agreed():
-        asked = choose(config, bundle)
-    model = {"model": bundle.config, "step": bundle.step, "dtype": bundle.model_config.dtype}
-    identity = model | config.settings | {"prompts": digest(asked), "answers": len(asked)}
-    owner = Owner(identity, f"{output} holds the answers of another model, or to other prompts")
-    with owner.holding(output, "about.json"):
-        generator = Generator(bundle, "off", max_length=config.max_length, mesh=mesh)
-        begun = time.perf_counter()
-        tokens = answer(generator, asked, output, config)
-        seconds = time.perf_counter() - begun
-        if distributed.is_main():
-            for source, labels in sorted(count(output / ANSWERS).items()):
-                print(f"{source:29}{', '.join(f'{n} {label}' for label, n in sorted(labels.items()))}")
-            print(f"{'new tokens':29}{tokens} ({tokens / seconds:.1f} a second)")
+    begun = time.perf_counter()
+    tokens = answer_prompts(arguments.checkpoint, config, output, mesh, arguments.dtype)
+    seconds = time.perf_counter() - begun
+    if distributed.is_main():
+        for source, labels in sorted(count(output / ANSWERS).items()):
+            print(f"{source:29}{', '.join(f'{n} {label}' for label, n in sorted(labels.items()))}")
+        print(f"{'new tokens':29}{tokens} (in {seconds:.0f} s, loading and compiling too)")
     return cli.EXIT_OK
 
 

@@ -1,24 +1,20 @@
 """The comparison: python -m launch.compare --config=configs/compare/NAME.py --output=DIR
 
-Trains what is missing (a DPO run computes its reference first), evaluates every variant, prints the table and writes
-results.json, table.md and report.html. Interrupted, the same command goes on. On several hosts every process is given the
-same command with --distributed; --mesh is that of the evaluation, training has its config's. Every training reads the data
-below its own config's directory, or --config.data.data_dir=DIR; the evaluation --config.eval.data_dir=DIR.
+Makes what is missing (trainings, and what they read: a DPO run's reference, a model's own answers), evaluates every variant,
+prints the table and writes results.json, table.md and report.html. Interrupted, the same command goes on. On several hosts
+every process is given the same command with --distributed; --mesh is that of the evaluation, training has its config's. Every
+training reads the data below its own config's directory, or --config.data.data_dir=DIR; the evaluation
+--config.eval.data_dir=DIR.
 """
 
-import dataclasses
-import functools
 import pathlib
 
 from launch import cli, devices
 from launch.defaults import evaluation_defaults
 from launch.huge_pages import restart_with_huge_pages
-from launch.label import label_text
 from launch.output import own_output
-from launch.training import devices as platform
-from launch.training import load
+from launch.stages import check_stages, make_all, to_stage
 from safety_align import distributed
-from safety_align.data.labelled import read_labelled
 from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.evaluation.changed import with_changes
@@ -28,11 +24,7 @@ from safety_align.evaluation.gates import check_overrides, gate_for
 from safety_align.evaluation.report import write_report
 from safety_align.evaluation.run import evaluate_variant
 from safety_align.files import check_name, check_path
-from safety_align.interop import load_model, load_unrolled
-from safety_align.labelling import to_label_config
-from safety_align.training.config import TrainConfig
-from safety_align.training.loop import train
-from safety_align.training.ready import check_training_data
+from safety_align.interop import load_unrolled
 
 
 def compare(
@@ -71,27 +63,6 @@ def to_defence(name: str, variant: dict) -> Defence:
     return defence
 
 
-@dataclasses.dataclass(frozen=True)
-class Labels:
-    """Labelled text that a later training reads, in place of a training's config: made by the model in the directory
-    `guard`, of what the label config's `values` name."""
-
-    guard: str
-    values: dict
-
-    def make(self, output: pathlib.Path) -> None:
-        """Labels what is missing; complete labels stay as they are, whoever made them."""
-        if not distributed.from_main(_is_labelled(output)):
-            label_text(self.guard, self.values, output)
-
-
-def _is_labelled(directory: pathlib.Path) -> bool:
-    try:
-        return bool(read_labelled(directory))
-    except InputError:
-        return False
-
-
 def shorten(values: dict, config: str) -> None:
     """Changes `values` as its `quick` says: a path of keys, "a/b", → what is there then; variants are those in `order`."""
     if not isinstance(values.get("quick"), dict):
@@ -114,39 +85,6 @@ def filled(value, model: str):
         return tuple(filled(entry, model) for entry in value)
     name = pathlib.PurePath(model.partition("@")[0]).name
     return value.replace("{model}", model).replace("{name}", name) if isinstance(value, str) else value
-
-
-def train_all(runs) -> bool:
-    """Trains (or labels), in turn, the (workdir, config, announcement) `runs`; false if asked to stop before the last was
-    done."""
-    for workdir, config, announcement in runs:
-        say(announcement)
-        if isinstance(config, Labels):
-            config.make(pathlib.Path(workdir))
-            continue
-        read = functools.partial(load_model, dtype=config.model.param_dtype)
-        if train(config, workdir, load=read)["step"] < config.steps:
-            return False
-    return True
-
-
-def training(entry: tuple, data: dict | None = None) -> tuple[str, TrainConfig | Labels, str]:
-    """(workdir, config, announcement) of an entry of `train`: (workdir, config file), or with {dotted key: value} of
-    overrides behind them. `data`: fields of the training's `data` that are others than there; "" changes nothing.
-
-    With {"guard": DIR} behind it, the file is a label config: DIR is the model that labels.
-    """
-    workdir, path, *changes = entry
-    if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
-        raise InputError(f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides")
-    if changes and "guard" in changes[0]:
-        moved = {key: value for key, value in (data or {}).items() if value}
-        labels = Labels(changes[0]["guard"], cli.load_config(path).to_dict() | moved)
-        to_label_config(labels.values)  # what is wrong in it is said now
-        return workdir, labels, f"labelling {workdir} by {path}, guard {labels.guard}"
-    changes.append({f"data.{key}": value for key, value in (data or {}).items() if value})
-    overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
-    return workdir, load(path, overrides, workdir, platform), f"training {workdir} by {' '.join([path, *overrides])}"
 
 
 def main() -> int:
@@ -178,18 +116,15 @@ def main() -> int:
         to_defence(name, variant)
     mesh = devices.start(arguments)
     with distributed.agreed():  # all of it before the first run is trained
-        runs = [training(entry, values.get("data")) for entry in values["train"]]
-        trained = {workdir for workdir, _, _ in runs}
+        stages = [to_stage(entry, values.get("data")) for entry in values["train"]]
+        made = {stage.workdir for stage in stages}
         for variant in values["variants"].values():
-            if variant["checkpoint"] not in trained:
+            if variant["checkpoint"] not in made:
                 variant["checkpoint"] = devices.located(variant["checkpoint"])
-        to_come = [workdir for workdir, config, _ in runs if isinstance(config, Labels)]
-        for _, config, _ in runs:
-            if isinstance(config, TrainConfig):
-                check_training_data(config, to_come)
+        check_stages(stages)
         check_evaluation_data(eval_config)
     with own_output(output, about):
-        if not train_all(runs):
+        if not make_all(stages, mesh, arguments.dtype):
             return cli.EXIT_FAILED
         variants = {name: values["variants"][name] for name in values["order"]}
         table = compare(variants, values["eval"], output, about, mesh, arguments.dtype)

@@ -124,7 +124,8 @@ def test_a_comparison_s_short_version_measures_less_of_the_same():
     values = filled(values, "DIR")
     assert set(values["variants"]) == set(values["order"]) == {"ungated", "gated"}
     assert values["variants"]["ungated"]["checkpoint"] == "DIR"
-    ((workdir, _, changes),) = values["train"]
+    (answers, asked), (workdir, _, changes) = values["train"]
+    assert asked["answers_of"] == "DIR" and changes["data.own_answers"] == answers
     assert workdir == values["variants"]["gated"]["checkpoint"] == "runs/DIR_probe" and changes["init_from"] == "DIR"
     kept = {name for name, attack in values["eval"]["measurements"]["attacks"].items() if attack is not None}
     assert {"direct", "prefill_10", "prefill_20", "gcg_transfer"} == kept < set(attacks)

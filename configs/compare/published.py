@@ -2,9 +2,10 @@
 
     python -m launch.compare --config=configs/compare/published.py --config.model=DIR --output=runs/published [--quick]
 
-DIR is a Hugging Face directory or a hub name. Trains the signals that are missing, all read-outs on the same data. `--quick`
-trains the default one alone, on fewer tokens, and attacks 20 behaviours with the most telling attacks, whatever else is set;
-the head alone is not measured then. A threshold of launch.calibrate's: --config.eval.gate.threshold=….
+DIR is a Hugging Face directory or a hub name. Asks the model for answers of its own, then trains the signals that are missing,
+all read-outs on the same data. `--quick` asks for fewer, trains the default signal alone, on fewer tokens, and attacks 20
+behaviours with the most telling attacks, whatever else is set; the head alone is not measured then. A threshold of
+launch.calibrate's: --config.eval.gate.threshold=….
 """
 
 from ml_collections import ConfigDict
@@ -18,24 +19,33 @@ LEFT_OUT = (
 )  # fmt: skip
 """Attacks of the long version alone."""
 
-KEPT = {"kept_batches": 100, "steps": 600, "eval_every": 600, "data.validation_examples": 20}
-"""Of the training: what a CPU can do, six epochs over the states of 410,000 slots."""
+OWN = {"data.own_answers": "runs/{name}_answers", "data.mixture.own_answers": 6}
+"""Of the training: a sixth of the conversations are the model's own answers, which the windows are judged by."""
+
+KEPT = {"kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_examples": 20}
+"""Of the training: what a CPU can do, four epochs over the states of 410,000 slots."""
+
+FEWER = {"benign": 160, "alarming": 240, "malicious": 150, "tokens": 48, "batch_size": 20}
+"""Answers of the short version."""
 
 
 def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
     config.model = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
-    config.train = tuple(
+    answers = OWN["data.own_answers"], {"answers_of": "{model}"}
+    kinds = (("probe", 0), ("row_deep", 8), ("row", 8))
+    signals = [
         (
             f"runs/{{name}}_{kind}",
             "configs/signal.py",
-            {"init_from": "{model}", "signal.kind": kind, "signal.rank": rank},
+            {"init_from": "{model}", "signal.kind": kind, "signal.rank": rank} | OWN,
         )
-        for kind, rank in (("probe", 0), ("row_deep", 8), ("row", 8))
-    )
-    signals = {kind: f"runs/{{name}}_{kind}" for kind in ("probe", "row_deep", "row")}
-    config.variants = columns = variants.published("{model}", signals)
+        for kind, rank in kinds
+    ]
+    config.train = (answers, *signals)
+    directories = {kind: f"runs/{{name}}_{kind}" for kind, _ in kinds}
+    config.variants = columns = variants.published("{model}", directories)
     config.order = tuple(columns)
     # What --quick changes.
     config.quick = {
@@ -47,6 +57,9 @@ def get_config() -> ConfigDict:
         "eval/batch_size": 8,  # on a CPU a row that only fills a batch costs as much as any other
         **{f"eval/measurements/attacks/{name}": None for name in LEFT_OUT},
         "order": ("ungated", "gated"),
-        "train": ((*config.train[0][:2], config.train[0][2] | KEPT),),
+        "train": (
+            (answers[0], answers[1] | FEWER),
+            (*signals[0][:2], signals[0][2] | KEPT),
+        ),
     }
     return config

@@ -7,7 +7,7 @@ import jax
 
 from safety_align import sharding, sizes
 from safety_align.data.exchanges import EXCHANGES
-from safety_align.data.sources import DERIVED, LABELLED, MADE, OWN_ANSWERS, SOURCES, check_source
+from safety_align.data.sources import DERIVED, MADE, OWN_ANSWERS, SOURCES, check_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
@@ -40,12 +40,11 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True)
 def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> None:
     """Raises InputError for a template or a data source that there is none of, or a data file that is not there.
 
-    `to_come`: directories of labelled text that will be made before the run begins.
+    `to_come`: directories of `MADE` sources that will be made before the run begins.
     """
     check_names(config)
     for name, _ in config.pipeline.mixture:
-        if name != LABELLED or config.data.labelled not in to_come:
-            _check_files(config, name)
+        _check_files(config, name, made=name in MADE and getattr(config.data, MADE[name][0]) in to_come)
 
 
 def check_names(config: TrainConfig) -> None:
@@ -61,9 +60,9 @@ def check_names(config: TrainConfig) -> None:
         )
 
 
-def _check_files(config: TrainConfig, name: str) -> None:
+def _check_files(config: TrainConfig, name: str, made: bool) -> None:
     data_dir = pathlib.Path(config.data.data_dir)
-    if name in MADE:
+    if name in MADE and not made:
         field, command = MADE[name]
         if not getattr(config.data, field):
             raise InputError(f"data.{field} is empty; give the directory of {command}, which {name} reads")
