@@ -21,6 +21,7 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NEXT_TOKEN = "decoding/test_next_token.py"
 ORACLE, VERDICT, GENERATOR = "decoding/test_decoder_oracle.py", "decoding/test_verdict.py", "decoding/test_generator.py"
+REFILL = "decoding/test_refill.py"
 OPTIONS = ("-x", "-m", "not pod", "-p", "no:cacheprovider")  # slow tests too
 SCHEDULES, ROUTING, LOSSES = "decoding/test_schedule_sampling.py", "test_routing.py", "test_losses.py"
 
@@ -142,6 +143,18 @@ MUTANTS = (
     Mutant(
         "condemned tokens are released", "decoding/requests.py",
         "ids[:released] + ids[start:]", "ids", (ORACLE,),
+    ),
+    Mutant(
+        "a row that is taken over counts its predecessor's steps", "decoding/refill.py",
+        "begun=jnp.full_like(fresh.begun, state.turn), ", "", (REFILL,),
+    ),
+    Mutant(
+        "tokens are read as they lie in the ring", "decoding/requests.py",
+        "slots[np.argsort(rank[slots])]", "slots", (REFILL,),
+    ),
+    Mutant(
+        "a row goes round to its own first tokens", "decoding/next_token.py",
+        "jnp.minimum(limit, decoder.layout.steps)", "limit", (REFILL,),
     ),
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",

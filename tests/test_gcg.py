@@ -92,17 +92,24 @@ def cross_entropy(bundle, turns, answer, gate) -> float:
 @pytest.mark.parametrize("tau", [1, 2, 3])
 def test_the_statistic_by_brute_force_and_how_far_the_smooth_one_is_off(tau):
     rng = np.random.default_rng(tau)
+
+    @jax.jit
+    def measured(logits, room, used):
+        def softly(x):
+            return gate_statistic(x, tau, 0.1, used)
+
+        hard = gate_statistic(logits, tau), gate_statistic(room, tau, used=used)
+        return hard, (gate_statistic(logits, tau, 0.1), softly(room)), jax.grad(lambda x: softly(x).sum())(room)
+
     for length in (1, 2, 5, 12):
         logits = rng.normal(0, 3, (4, 1 + length))
         exact = [max(row[0], *(min(row[1 + i : 1 + min(i + tau, length)]) for i in range(length))) for row in logits]
-        np.testing.assert_allclose(gate_statistic(jnp.asarray(logits), tau), exact, rtol=1e-5)
-        smooth = gate_statistic(jnp.asarray(logits), tau, 0.1)
         room = np.concatenate([logits, rng.normal(9, 3, (4, 6))], axis=1)  # behind the end stands what is no check
         used = np.broadcast_to(np.arange(room.shape[1]) < logits.shape[1], room.shape)
-        np.testing.assert_allclose(gate_statistic(jnp.asarray(room), tau, used=jnp.asarray(used)), exact, rtol=1e-5)
-        padded = gate_statistic(jnp.asarray(room), tau, 0.1, jnp.asarray(used))
+        hard, (smooth, padded), slopes = measured(logits, room, used)
+        for found in hard:
+            np.testing.assert_allclose(found, exact, rtol=1e-5)
         np.testing.assert_allclose(padded, smooth, rtol=1e-5)
-        slopes = jax.grad(lambda x: gate_statistic(x, tau, 0.1, jnp.asarray(used)).sum())(jnp.asarray(room))  # noqa: B023
         assert np.isfinite(slopes).all() and not np.asarray(slopes)[~used].any() and (np.asarray(slopes) >= -1e-6).all()
         above = np.asarray(smooth) - exact
         assert (above > -1e-4).all() and (above <= 0.1 * (np.log(1 + length) + np.log(tau)) + 1e-4).all()

@@ -1,6 +1,7 @@
 """Adversarial moves of a query's vectors against projected gradient ascent written out, and what trains on them."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +34,7 @@ def beside_rows():
     return jax.tree.map(jnp.asarray, Batch.of(segments, RowShape(16, 4)))
 
 
+@jax.jit
 def checks_loss(batch, vectors):
     safety = SafetyTransformer(TINY).apply({"params": PARAMS}, vectors, *batch.inputs[1:], method="readout")[2]
     return cls_loss(safety, batch.cls_labels, batch.cls_weights, Totals.of(batch).cls)
@@ -45,6 +47,11 @@ def embedded(batch):
 def reach(perturbation) -> float:
     table = np.asarray(PARAMS["embedding"], np.float64)
     return perturbation.radius * np.sqrt((table**2).sum(-1).mean())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def made_moves(perturbation, start, batch):
+    return moves(perturbation, PARAMS["embedding"], start, batch, lambda v: checks_loss(batch, v))
 
 
 def query_slots(batch) -> np.ndarray:
@@ -73,13 +80,14 @@ def test_moves_are_those_of_projected_gradient_ascent(steps):
     perturbation, batch = Perturbation(0.7, steps), rows(1)
     start, limit = embedded(batch), reach(perturbation)
     where, found = query_slots(batch)[..., None], np.zeros(start.shape)
+    slope = jax.jit(jax.grad(lambda v: checks_loss(batch, v)))
     for _ in range(steps):
-        gradient = np.asarray(jax.grad(lambda v: checks_loss(batch, v))(start + found.astype(np.float32)), np.float64)
+        gradient = np.asarray(slope(start + found.astype(np.float32)), np.float64)
         size = np.linalg.norm(gradient, axis=-1, keepdims=True)
         found += (limit if steps == 1 else 2 * limit / steps) * gradient / np.where(size, size, 1) * where
         size = np.linalg.norm(found, axis=-1, keepdims=True)
         found *= np.minimum(1, limit / np.maximum(size, 1e-30))
-    made = moves(perturbation, PARAMS["embedding"], start, batch, lambda v: checks_loss(batch, v))
+    made = made_moves(perturbation, start, batch)
     np.testing.assert_allclose(made, found, atol=1e-4 * limit)
     assert np.linalg.norm(made, axis=-1).max() <= limit * (1 + 1e-5)
     assert checks_loss(batch, start + made) > checks_loss(batch, start)
@@ -89,15 +97,15 @@ def test_the_loss_is_that_of_the_moved_vectors_and_its_gradient_knows_nothing_of
     """Loss and gradient of a batch whose vectors are moved by constants; to 1e-5."""
     batch, perturbation = rows(2), Perturbation(0.5, 1)
     plain = Objective(TINY, 0.5)
-    made = moves(perturbation, PARAMS["embedding"], embedded(batch), batch, lambda v: checks_loss(batch, v))
+    made = made_moves(perturbation, embedded(batch), batch)
 
     def fixed(params):
         vectors = SafetyTransformer(TINY).apply({"params": params}, batch.tokens, method="embed") + made
         return plain.losses(params, batch.replace(tokens=vectors), Totals.of(batch))[0]
 
     robust = dataclasses.replace(plain, perturbation=perturbation)
-    loss, gradient = jax.value_and_grad(lambda p: robust.losses(p, batch, Totals.of(batch))[0])(PARAMS)
-    expected, its_gradient = jax.value_and_grad(fixed)(PARAMS)
+    loss, gradient = jax.jit(jax.value_and_grad(lambda p: robust.losses(p, batch, Totals.of(batch))[0]))(PARAMS)
+    expected, its_gradient = jax.jit(jax.value_and_grad(fixed))(PARAMS)
     np.testing.assert_allclose(loss, expected, rtol=1e-5)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5), gradient, its_gradient)
     assert loss > plain.losses(PARAMS, batch, Totals.of(batch))[0]

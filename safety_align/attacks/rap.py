@@ -92,7 +92,7 @@ def write(k: int, avoided: tuple[int, ...], decoder: Decoder, params, batch: Pro
 
     def running(states):
         state, _ = states
-        return jnp.any(state.stop == Stop.RUNNING) & (state.step < decoder.layout.steps)
+        return jnp.any(state.stop == Stop.RUNNING)
 
     def chunk(states):
         return jax.lax.scan(step, states, length=CHUNK)[0]

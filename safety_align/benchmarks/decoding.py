@@ -49,7 +49,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
         check_seed=np.arange(batch, dtype=np.uint32),
     )
     rows = jax.tree.map(jax.numpy.asarray, rows)
-    until = jax.numpy.int32(layout.steps)
+    until, few = jax.numpy.int32(layout.steps), jax.numpy.int32(0)
     gates = {"off": None} | {name: GateConfig(schedule=name) for name in SCHEDULES}
     runs, facts = {}, {}
     for name, gate in gates.items():
@@ -58,13 +58,13 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
         state = prefill(decoder, params, rows)
         if name == "every":
             started = time.perf_counter()
-            compiled = loop.lower(decoder, params, rows, state, until).compile()
+            compiled = loop.lower(decoder, params, rows, state, until, few).compile()
             facts = _memory(compiled, state) | {"compile_s": time.perf_counter() - started}
 
         def run(decoder=decoder) -> float:
             state = jax.block_until_ready(prefill(decoder, params, rows))
             started = time.perf_counter()
-            jax.block_until_ready(loop(decoder, params, rows, state, until).step)
+            jax.block_until_ready(loop(decoder, params, rows, state, until, few).turn)
             return time.perf_counter() - started
 
         run()

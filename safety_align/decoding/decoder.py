@@ -112,8 +112,8 @@ def cls_row(decoder: Decoder, batch: PromptBatch, state: DecodeState, window: Wi
 
 
 def record(trace: Trace, column, due, logit, start, stop) -> Trace:
-    """Notes a check of the rows `due` in `column`; a logit that is not finite is noted as probability 1."""
-    here = (jnp.arange(trace.probability.shape[1]) == column) & due[:, None]
+    """Notes a check of the rows `due` in `column`, a scalar or [B]; a logit that is not finite is noted as probability 1."""
+    here = (jnp.arange(trace.probability.shape[1]) == jnp.reshape(column, (-1, 1))) & due[:, None]
     new = Trace(probability(logit), start, stop)
     return jax.tree.map(lambda old, value: jnp.where(here, value[:, None], old), trace, new)
 

@@ -10,6 +10,7 @@ from safety_align.decoding.next_token import next_token
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
 from safety_align.decoding.windows import Window, prefill_windows, read_window
+from safety_align.model import Cache
 from safety_align.model.watch import watch
 from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 
@@ -23,23 +24,9 @@ def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
 
 def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax.Array, jax.Array]:
     """`prefill` without the draw: (state, logits [B, V] of the first token, [B] bool "a refusal starts now")."""
-    layout, gate = decoder.layout, decoder.gate
-    rows = batch.prompt.shape[0]
+    gate, rows = decoder.gate, batch.prompt.shape[0]
     last, logits, cache = _read_prompt(decoder, params, batch)
-    rank = ranks(batch, layout)
-    tokens = jnp.pad(batch.prefill, ((0, 0), (0, layout.steps)))
-    state = DecodeState(
-        step=jnp.int32(0),
-        token=jnp.zeros(rows, jnp.int32),
-        length=batch.prefill_length,
-        tokens=tokens,
-        rank=rank,
-        limit=batch.limit,
-        stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
-        verdict=Verdict.start(rows),
-        trace=Trace.empty(rows, decoder.column(layout.steps) + 1),
-        cache=cache,
-    )
+    state = start(decoder, batch, cache)
     refuse = jnp.zeros(rows, bool)
     if gate is not None:
         with jax.named_scope("first_check"):
@@ -56,6 +43,24 @@ def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax
             state, end = _check_prefill_end(decoder, params, batch, state, inside, window)
             refuse |= inside | end
     return state, apply(decoder, params, "lm_logits", last), refuse
+
+
+def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
+    """The state before the first check; rows without a request have stopped."""
+    layout, rows = decoder.layout, batch.prompt.shape[0]
+    return DecodeState(
+        turn=jnp.int32(0),
+        begun=jnp.zeros(rows, jnp.int32),
+        token=jnp.zeros(rows, jnp.int32),
+        length=batch.prefill_length,
+        tokens=jnp.pad(batch.prefill, ((0, 0), (0, layout.steps))),
+        rank=ranks(batch, layout),
+        limit=batch.limit,
+        stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
+        verdict=Verdict.start(rows),
+        trace=Trace.empty(rows, decoder.column(layout.steps) + 1),
+        cache=cache,
+    )
 
 
 def _read_prompt(decoder: Decoder, params, batch: PromptBatch):

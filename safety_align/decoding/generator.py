@@ -1,8 +1,10 @@
 """The host's side of the decoder: buckets, batches, streaming."""
 
+import collections
 import copy
 import dataclasses
 import hashlib
+import itertools
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
@@ -15,8 +17,9 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import WIDTHS, GateConfig, describe, differences
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
-from safety_align.decoding.loop import decode
-from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_results, shown_ids
+from safety_align.decoding.loop import FOREVER, decode
+from safety_align.decoding.refill import SHARES, blank, take_over
+from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_result, shown_ids
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
@@ -50,7 +53,7 @@ Writer = Callable[[Decoder, dict, PromptBatch], DecodeState]
 def write(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
     """The `Writer` of the model's own answers."""
     state = prefill(decoder, params, batch)
-    return decode(decoder, params, batch.replace(soft=None), state, np.int32(decoder.layout.steps))
+    return decode(decoder, params, batch.replace(soft=None), state, np.int32(FOREVER), np.int32(0))
 
 
 class Generator:
@@ -112,10 +115,10 @@ class Generator:
     ) -> list[Result]:
         """One result for each request, in order.
 
-        Requests are batched by length; a batch is padded with idle rows to `batch_size` (rounded up to what the mesh
-        splits evenly), so that sizes, and with them compilations, are few; but on a CPU, where an idle row of a large model costs
-        as much as any other, not beyond what compiling another size would cost. `progress(n)` is called after each batch with
-        the requests it finished.
+        Requests of about one length share `batch_size` rows (rounded up to what the mesh splits evenly): a row whose answer has
+        ended takes the next request, a few rows at a time. Fewer requests are padded with idle rows, so that sizes, and with them
+        compilations, are few; but on a CPU, where an idle row of a large model costs as much as any other, not beyond what
+        compiling another size would cost. `progress(n)` is called with the number of requests that were finished.
 
         Raises InputError, naming the request, for an empty or over-long prompt.
         """
@@ -124,16 +127,61 @@ class Generator:
         batch_size = sharding.even_rows(batch_size, self.mesh)
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
-        for batch in _batches(order, encoded, batch_size):
+        for group in _groups(order, encoded):
+            answer = self._refilled if self._write is write and len(group) > batch_size else self._by_batches
+            for found in answer(encoded, group, batch_size, max_new_tokens):
+                for i, result in found.items():
+                    results[i] = result
+                if progress:
+                    progress(len(found))
+        return results
+
+    def _by_batches(
+        self, encoded: list[Encoded], group: list[int], batch_size: int, max_new_tokens: int
+    ) -> Iterator[dict[int, Result]]:
+        """The results of the requests `group`, a batch after the other."""
+        for start in range(0, len(group), batch_size):
+            batch = group[start : start + batch_size]
             decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
             with sharding.on_mesh(self.mesh):
                 state = self._write(decoder, self.params, arrays)
             host = self._fetch(state)
-            for i, result in zip(batch, read_results(host, len(batch), decoder, self.tokenizer), strict=True):
-                results[i] = result
-            if progress:
-                progress(len(batch))
-        return results
+            yield {i: read_result(host, row, decoder, self.tokenizer) for row, i in enumerate(batch)}
+
+    def _refilled(
+        self, encoded: list[Encoded], group: list[int], rows: int, max_new_tokens: int
+    ) -> Iterator[dict[int, Result]]:
+        """The results of the requests `group`, more than there are `rows`, as they come: see refill.py."""
+        decoder = self._decoder([encoded[i] for i in group], max_new_tokens)
+        share = sharding.even_rows(max(1, rows // SHARES), self.mesh)
+        self._check_room(rows + share, decoder)
+        waiting, owners = collections.deque(group), [None] * rows
+        batch = self._batch([], rows, decoder, max_new_tokens)
+        with sharding.on_mesh(self.mesh):
+            state = blank(decoder, batch)
+        while True:
+            free = [row for row, owner in enumerate(owners) if owner is None]
+            while waiting and len(free) >= share:
+                taken = [waiting.popleft() for _ in range(min(share, len(waiting)))]
+                places, free = free[: len(taken)], free[len(taken) :]
+                for row, i in zip(places, taken, strict=True):
+                    owners[row] = i
+                places = np.array([*places, *[rows] * (share - len(taken))], np.int32)
+                requests = self._batch([encoded[i] for i in taken], share, decoder, max_new_tokens)
+                with sharding.on_mesh(self.mesh):
+                    fresh = prefill(decoder, self.params, requests)
+                    state, batch = take_over(state, batch, fresh, requests.replace(soft=None), places)
+            busy = rows - owners.count(None)
+            if not busy:
+                return
+            with sharding.on_mesh(self.mesh):
+                few = np.int32(busy - share if waiting else 0)
+                state = decode(decoder, self.params, batch, state, np.int32(FOREVER), few)
+            host = self._fetch(state)
+            done = [row for row, owner in enumerate(owners) if owner is not None and host.stop[row] != Stop.RUNNING]
+            yield {owners[row]: read_result(host, row, decoder, self.tokenizer) for row in done}
+            for row in done:
+                owners[row] = None
 
     def stream(self, request: Request, max_new_tokens: int = 64) -> Iterator[Piece]:
         """The answer to one request, a piece after every chunk of the loop.
@@ -151,7 +199,7 @@ class Generator:
             host = self._fetch(state)
             done = int(host.stop[0]) != Stop.RUNNING
             ids, limit = shown_ids(host, 0, decoder)
-            result = read_results(host, 1, decoder, self.tokenizer)[0] if done else None
+            result = read_result(host, 0, decoder, self.tokenizer) if done else None
             fresh = text.feed(ids[released : max(released, limit)]) + (text.flush() if done else "")
             released = max(released, limit)
             probabilities = host.trace.probability[0]
@@ -165,7 +213,7 @@ class Generator:
             if done:
                 return
             with sharding.on_mesh(self.mesh):
-                state = decode(decoder, self.params, arrays, state, np.int32(int(host.step) + CHUNK))
+                state = decode(decoder, self.params, arrays, state, np.int32(int(host.turn) + CHUNK), np.int32(0))
 
     def _fetch(self, state: DecodeState) -> DecodeState:
         """The host's copy of a state, all rows of it, without the cache."""
@@ -206,21 +254,31 @@ class Generator:
             encoded.append(item)
         return encoded
 
-    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int):
+    def _prepare(self, encoded: list[Encoded], rows: int, max_new_tokens: int) -> tuple[Decoder, PromptBatch]:
+        """For one batch of at most `rows` requests."""
+        decoder = self._decoder(encoded, max_new_tokens)
+        if self._platform == "cpu":
+            parameters = parameter_count(self.model_config)
+            rows = sharding.even_rows(rows_for(len(encoded), rows, decoder.layout.slots, parameters), self.mesh)
+        self._check_room(rows, decoder)
+        return decoder, self._batch(encoded, rows, decoder, max_new_tokens)
+
+    def _decoder(self, encoded: list[Encoded], max_new_tokens: int) -> Decoder:
         refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
         layout = Layout(
             prompt=max(_prompt_bucket(e) for e in encoded),
             prefill=max(_prefill_bucket(e) for e in encoded),
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
-        if self._platform == "cpu":
-            parameters = parameter_count(self.model_config)
-            rows = sharding.even_rows(rows_for(len(encoded), rows, layout.slots, parameters), self.mesh)
+        return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
+
+    def _check_room(self, rows: int, decoder: Decoder) -> None:
         fix = "a smaller batch, fewer new tokens or shorter prompts"
-        check_decoding(self.model_config, rows, layout.slots, self.mesh, fix)
-        decoder = Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
-        batch = make_batch(encoded, rows, layout, max_new_tokens, self.gate, self._check_seeds)
-        return decoder, sharding.spread_rows(batch, self.mesh)
+        check_decoding(self.model_config, rows, decoder.layout.slots, self.mesh, fix)
+
+    def _batch(self, encoded: list[Encoded], rows: int, decoder: Decoder, max_new_tokens: int) -> PromptBatch:
+        batch = make_batch(encoded, rows, decoder.layout, max_new_tokens, self.gate, self._check_seeds)
+        return sharding.spread_rows(batch, self.mesh)
 
 
 def rows_for(count: int, rows: int, slots: int, parameters: int) -> int:
@@ -281,16 +339,7 @@ def _round_up(size: int, multiple: int) -> int:
     return -(-size // multiple) * multiple
 
 
-def _batches(order: list[int], encoded: list[Encoded], batch_size: int) -> Iterator[list[int]]:
-    """Cuts `order` into batches that share a bucket."""
-    batch: list[int] = []
-    key = None
-    for i in order:
-        here = (_prefill_bucket(encoded[i]), _prompt_bucket(encoded[i]))
-        if batch and (len(batch) == batch_size or here != key):
-            yield batch
-            batch = []
-        key = here
-        batch.append(i)
-    if batch:
-        yield batch
+def _groups(order: list[int], encoded: list[Encoded]) -> Iterator[list[int]]:
+    """Cuts `order` into groups that share a bucket."""
+    for _, group in itertools.groupby(order, lambda i: (_prefill_bucket(encoded[i]), _prompt_bucket(encoded[i]))):
+        yield list(group)

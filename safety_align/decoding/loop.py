@@ -19,14 +19,19 @@ from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.model import Write
 from safety_align.routing import CLS_TOKEN
 
+FOREVER = 2**31 - 1
+"""An `until` that is never reached: rows stop for themselves."""
+
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
-def decode(decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array) -> DecodeState:
-    """Generates until every row has stopped or `until` (scalar, a multiple of CHUNK) tokens were generated."""
+def decode(
+    decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array, few: jax.Array
+) -> DecodeState:
+    """Generates until no more than `few` rows are running, or the loop stands at turn `until` (scalars; looked at every CHUNK
+    steps)."""
 
     def running(state: DecodeState):
-        # Rows stop for themselves; the batch stops with its last row. `until` never exceeds the slots there are.
-        return jnp.any(state.stop == Stop.RUNNING) & (state.step < jnp.minimum(until, decoder.layout.steps))
+        return (jnp.sum(state.stop == Stop.RUNNING) > few) & (state.turn < until)
 
     def chunk(state: DecodeState):
         return jax.lax.scan(lambda s, _: (step(decoder, params, batch, s), None), state, length=CHUNK)[0]
@@ -46,13 +51,13 @@ def advance(
     refusal starts now", "this refusal turned malicious")."""
     layout, gate = decoder.layout, decoder.gate
     running = state.stop == Stop.RUNNING
-    index = layout.prefill + state.step
+    index = layout.prefill + state.turn % layout.steps
     column = jnp.arange(layout.prefill + layout.steps) == index
     state = state.replace(
         rank=jnp.where(column & running[:, None], state.length[:, None], state.rank),
         tokens=jnp.where(column & running[:, None], state.token[:, None], state.tokens),
         length=state.length + running,
-        step=state.step + 1,
+        turn=state.turn + 1,
     )
     slot = layout.response + index
     position = batch.prompt_length + state.length  # [CLS] is 0, the prompt 1 … p, the response p + 1 …

@@ -48,7 +48,11 @@ def next_token(
     reasons = [
         (relapse, Stop.RELAPSE),
         (ended, jnp.where(refusing, Stop.REFUSAL_END, Stop.EOS)),
-        (state.step >= limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
+        # No row may come round to the slots of its own first tokens.
+        (
+            state.step >= jnp.minimum(limit, decoder.layout.steps),
+            jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS),
+        ),
     ]
     stop = jnp.int32(Stop.RUNNING)
     for condition, reason in reversed(reasons):

@@ -197,12 +197,19 @@ def _soft_rows(encoded: Sequence[Encoded], rows: int, layout: Layout) -> SoftRow
     return SoftRows(vectors, slots)
 
 
+def kept_ids(state: DecodeState, row: int) -> list[int]:
+    """The ids of the response that a row of a host state keeps, in order."""
+    rank = state.rank[row]
+    slots = np.flatnonzero(rank >= 0)
+    return state.tokens[row][slots[np.argsort(rank[slots])]].tolist()
+
+
 def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int], int]:
     """The ids of a row of a host state that its reader may ever get, and how many of them no verdict to come can take
     back. Condemned ones ("insert") are left out; of a row that has stopped, what an alert leaves open is withheld.
     """
     gate, verdict = decoder.gate, state.verdict
-    ids = state.tokens[row][state.rank[row] >= 0].tolist()
+    ids = kept_ids(state, row)
     if gate is None or not gate.refuses:
         return ids, len(ids)
     mode, safe = int(verdict.mode[row]), int(verdict.safe_length[row])
@@ -215,16 +222,12 @@ def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int]
     if mode == Mode.ALERT and done:  # the cap came before the verdict
         return ids[:safe], safe
     last = gate.parsed_schedule.last
-    unwatched = mode == Mode.BENIGN and last is not None and int(state.step) >= last
+    unwatched = mode == Mode.BENIGN and last is not None and int(state.step[row]) >= last
     return ids, len(ids) if done or unwatched else safe
 
 
-def read_results(state: DecodeState, rows: int, decoder: Decoder, tokenizer: Tokenizer) -> list[Result]:
-    """The results of the first `rows` rows of a finished (host) state."""
-    return [_read_result(state, row, decoder, tokenizer) for row in range(rows)]
-
-
-def _read_result(state: DecodeState, row: int, decoder: Decoder, tokenizer: Tokenizer) -> Result:
+def read_result(state: DecodeState, row: int, decoder: Decoder, tokenizer: Tokenizer) -> Result:
+    """The result of a row of a host state that has stopped."""
     verdict, gate = state.verdict, decoder.gate
     ids, _ = shown_ids(state, row, decoder)
     stop_reason = Stop.NAMES[int(state.stop[row])]

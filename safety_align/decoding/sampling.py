@@ -18,7 +18,7 @@ def sample(logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: j
       top_k: [B] int32; 0 keeps all.
       top_p: [B] in (0, 1].
       seeds: [B] uint32, one stream a row: a row draws the same tokens whoever its neighbours are.
-      step: scalar; each step folds into the seed.
+      step: [B], or a scalar; each step folds into the seed.
     """
     # Finite, so that differences from the best are 0 for the best and never NaN.
     logits = jnp.nan_to_num(logits, nan=jnp.finfo(logits.dtype).min)
@@ -30,7 +30,8 @@ def sample(logits: jax.Array, temperature: jax.Array, top_k: jax.Array, top_p: j
         # Sorting the vocabulary is dear: over 150,000 tokens dearer, on a CPU, than the model's own step.
         filters = jnp.any((temperature > 0) & ((top_k > 0) | ~(top_p >= 1)))
         scaled = jax.lax.cond(filters, lambda x: filter_logits(x, top_k, top_p), lambda x: x, scaled)
-        keys = jax.vmap(lambda seed: jax.random.fold_in(jax.random.key(seed), step))(seeds)
+        steps = jnp.broadcast_to(step, seeds.shape)
+        keys = jax.vmap(lambda seed, step: jax.random.fold_in(jax.random.key(seed), step))(seeds, steps)
         noise = jax.vmap(lambda key: jax.random.gumbel(key, logits.shape[1:]))(keys)
         return jnp.where(temperature > 0, jnp.argmax(scaled + noise, axis=-1).astype(jnp.int32), greedy)
 

@@ -18,7 +18,7 @@ class Every:
     """A check after every token."""
 
     def due(self, step, seeds: jax.Array) -> jax.Array:
-        """[B] bool: is a check due after generated token `step` (scalar)? `seeds` [B] uint32: see `PromptBatch.check_seed`."""
+        """[B] bool: is a check due after generated token `step` ([B], or a scalar)? `seeds` [B] uint32: see `PromptBatch.check_seed`."""
         return jnp.ones(seeds.shape, bool)
 
     @property
@@ -101,10 +101,10 @@ class Random:
     def due(self, step, seeds: jax.Array) -> jax.Array:
         """See `Every.due`."""
 
-        def one(seed):
+        def one(seed, step):
             return jax.random.bernoulli(jax.random.fold_in(jax.random.key(seed), step), self.p)
 
-        return jax.vmap(one)(seeds)
+        return jax.vmap(one)(seeds, jnp.broadcast_to(step, seeds.shape))
 
     @property
     def last(self) -> int | None:

@@ -3,7 +3,11 @@
 Slots of the cache, the same for every row of a batch, so that each step writes one slot (prompts end, and prefilled
 answers begin, in the same slot for all rows):
 
-    [ prompt, P slots | CLS | aside | prefilled answer, F slots | generated tokens … ]
+    [ prompt, P slots | CLS | aside | prefilled answer, F slots | generated tokens, N slots … ]
+
+The slots of generated tokens are a ring: a row that another request takes over while the loop runs (refill.py) begins where the
+others stand, and goes on from the last slot to the first. No row outlives a round. Where a token stands in its response
+is its rank, never its slot.
 
 `CLS` holds the signal that response tokens see; a re-check replaces it. `aside` is where the checks of a refusing row
 write: no token sees them, the refusal keeps attending to the verdict that started it [ours].
@@ -130,19 +134,21 @@ class DecodeState:
     """Carried by the loop; donated.
 
     Attributes:
-      step: scalar int32, generated tokens processed so far.
+      turn: scalar int32, steps of the loop so far; the next one writes slot `turn` of the ring.
+      begun: [B] int32, the turn at which the row's first generated token was pending.
       token: [B] int32, drawn but not yet processed.
       length: [B] int32, response tokens kept so far (prefilled ones included), without `token`.
       tokens: [B, F + N] int32, what each response slot holds.
       rank: [B, F + N] int32, the index of each response slot in the kept response; -1 if empty or dropped.
-      limit: [B] int32, `step` at which the row stops.
+      limit: [B] int32, `step` at which the row stops, at most N.
       stop: [B] int32, a `Stop` code; RUNNING while it generates.
       verdict: the automaton.
       trace: every check.
       cache: keys and values of the T slots.
     """
 
-    step: jax.Array
+    turn: jax.Array
+    begun: jax.Array
     token: jax.Array
     length: jax.Array
     tokens: jax.Array
@@ -152,3 +158,8 @@ class DecodeState:
     verdict: Verdict
     trace: Trace
     cache: Cache
+
+    @property
+    def step(self) -> jax.Array:
+        """[B] int32: generated tokens of each row that were processed so far; of a row that has stopped it means nothing."""
+        return self.turn - self.begun

@@ -54,6 +54,13 @@ class Cache:
             scores = jax.ShapeDtypeStruct((rows, 1, slots, 2 * config.signal.heads), jnp.float32)
         return cls((LayerCache(one, one),) * config.layers, scores)
 
+    @classmethod
+    def blank(cls, config: TransformerConfig, rows: int, slots: int, scores: bool) -> "Cache":
+        """Zeros; `scores`: with a probe's."""
+        shapes = cls.abstract(config, rows, slots)
+        found = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), shapes if scores else shapes.replace(scores=None))
+        return found.placed()
+
     @property
     def slots(self) -> int:
         """T."""
@@ -68,6 +75,10 @@ class Cache:
         """`LayerCache.arrange` of every layer: to grow, `[slice(None), more]`."""
         scores = None if self.scores is None else _arrange(self.scores, parts)
         return Cache(tuple(layer.arrange(parts) for layer in self.layers), scores)
+
+    def placed(self) -> "Cache":
+        """The same, sharded by the rules table."""
+        return self.replace(layers=jax.tree.map(_place, self.layers))
 
     def note(self, scores: jax.Array, writes: Sequence[Write]) -> "Cache":
         """With a probe's scores [B, N, 2 J] of new rows in the slots that `writes` name."""

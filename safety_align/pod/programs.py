@@ -61,7 +61,7 @@ def lower_decode(model: TransformerConfig, serving: Serving, mesh):
             jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch), first.compile().output_shardings
         )
         until = jax.ShapeDtypeStruct((), np.int32, sharding=sharding.replicated(mesh))
-        return decode.lower(decoder, params, batch, state, until)
+        return decode.lower(decoder, params, batch, state, until, until)
 
 
 def _decoder(model: TransformerConfig, serving: Serving, mesh):

@@ -15,7 +15,7 @@ from oracle import Automaton, GrowingForward, logit
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
-from safety_align.decoding.loop import decode
+from safety_align.decoding.loop import FOREVER, decode
 from safety_align.decoding.requests import shown_ids
 from safety_align.decoding.state import Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
@@ -76,7 +76,7 @@ def temperature(row) -> float:
 
 def run(decoder: Decoder, params, batch: PromptBatch):
     state = prefill(decoder, params, batch)
-    state = decode(decoder, params, batch, state, np.int32(decoder.layout.steps))
+    state = decode(decoder, params, batch, state, np.int32(FOREVER), np.int32(0))
     return jax.device_get(state.replace(cache=()))
 
 
@@ -390,7 +390,7 @@ def test_the_loop_talks_to_no_host_and_updates_the_cache_in_place(schedule):
     params = nn.unbox(abstract_params(config))
     batch = to_batch(make_rows(0, 8, 16, 0), layout, NEW_TOKENS, GATES["medium_rewind"])
     state = jax.eval_shape(lambda p, b: prefill(decoder, p, b), params, batch)
-    compiled = decode.lower(decoder, params, batch, state, np.int32(8)).compile()
+    compiled = decode.lower(decoder, params, batch, state, np.int32(8), np.int32(0)).compile()
     text = compiled.as_text()
     assert "callback" not in text and "outfeed" not in text and "infeed" not in text
     cache = sum(math.prod(x.shape) * x.dtype.itemsize for x in jax.tree.leaves(state.cache))
