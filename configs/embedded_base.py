@@ -1,4 +1,4 @@
-"""Warm-up of the quickstart's language model (0.75 M parameters) on the embedded corpus: manuals, benign and unsafe.
+"""Warm-up of the quickstart's language model (0.8 M parameters) on the embedded corpus: manuals, benign and unsafe.
 
 Half a minute on two cores. A base model that can go on with any manual is the point: it is what alignment starts from.
 
@@ -11,14 +11,13 @@ from ml_collections import ConfigDict
 def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
-            # Two wide heads and rows that hold one manual: on a CPU, attention over short rows costs as much as the rest.
-            model=dict(preset="mini", vocab_size=1536, layers=3, heads=2, kv_heads=1, head_dim=64, safety_signal=False),
+            model=dict(preset="mini", vocab_size=1536, safety_signal=False),
             template="plain",
             tokenizer_texts=4000,
             data=dict(
                 data_dir="",
                 cache_dir="~/.cache/safety_align",
-                sequence_length=96,
+                sequence_length=96,  # one manual: on a CPU, attention over short rows costs as much as all the rest
                 batch_size=40,
                 checks_per_row=24,
                 seed=1,

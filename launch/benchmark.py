@@ -1,4 +1,4 @@
-"""Measures one part: python -m launch.benchmark decode|train|signal|pipeline|packing|load|startup [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|throughput|train|signal|pipeline|packing|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -24,7 +24,7 @@ def parser_of_all() -> cli.Parser:
     """The command line: a command for each part."""
     parser = cli.Parser(__doc__)
     commands = parser.add_subparsers(
-        dest="what", required=True, metavar="decode|train|signal|pipeline|packing|load|startup"
+        dest="what", required=True, metavar="decode|throughput|train|signal|pipeline|packing|load|startup"
     )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
@@ -33,6 +33,11 @@ def parser_of_all() -> cli.Parser:
     decode.add_argument(
         "--tokens", type=cli.integer(1), default=128, metavar="N", help="generated tokens, default: %(default)s"
     )
+    throughput = commands.add_parser("throughput", help="many requests: rows that are refilled, and whole batches")
+    for name, default in (("requests", 96), ("tokens", 64)):
+        throughput.add_argument(
+            f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
+        )
     train = commands.add_parser("train", help="tokens/s, FLOP/s, MFU; the cost of [CLS] and windows over plain SFT")
     train.add_argument(
         "--length", type=cli.integer(1), default=192, metavar="N", help="slots of a row, default: %(default)s"
@@ -46,7 +51,7 @@ def parser_of_all() -> cli.Parser:
     signal.add_argument(
         "--length", type=cli.integer(1), default=512, metavar="N", help="slots of a row, default: %(default)s"
     )
-    for command, batch, rounds in ((decode, 1, 15), (train, 40, 7), (signal, 8, 7)):
+    for command, batch, rounds in ((decode, 1, 15), (throughput, 16, 3), (train, 40, 7), (signal, 8, 7)):
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
             "--batch", type=cli.integer(1), default=batch, metavar="N", help="rows, default: %(default)s"
@@ -85,6 +90,8 @@ def measure(what: str, options: dict, progress) -> dict:
     """The measurement `what`, with its `options`; imported here, after the arguments are checked: jax takes a second."""
     if what == "decode":
         from safety_align.benchmarks.decoding import decode as measured
+    elif what == "throughput":
+        from safety_align.benchmarks.throughput import throughput as measured
     elif what == "train":
         from safety_align.benchmarks.training import train as measured
     elif what == "signal":
@@ -110,7 +117,7 @@ def main() -> int:
         options = {"command": [sys.executable, "-m", "launch.train", f"--config={options['config']}", *rest]}
     elif what in OF_A_CONFIG:
         options["config"] = training.load(options["config"], rest, platform=training.devices)
-    rounds = options.get("rounds") or options.get("batches") or 2
+    rounds = options.get("rounds", 0) * (3 if what == "throughput" else 1) or options.get("batches") or 2
     with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
         found = measure(what, options, bar.update)
     if as_json:

@@ -1,6 +1,6 @@
 """The whole path in minutes, without any data files: python -m launch.quickstart [--workdir=DIR]
 
-On the embedded corpus: warms up a language model of 0.75 M parameters, aligns it (a) by SFT alone and (b) with the safety
+On the embedded corpus: warms up a language model of 0.8 M parameters, aligns it (a) by SFT alone and (b) with the safety
 signal, attacks both, prints the table and writes results.json, table.md and report.html into the work directory.
 Interrupted, the same command goes on.
 """

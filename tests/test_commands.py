@@ -181,16 +181,20 @@ def test_evaluate_writes_the_documented_results(trained, tmp_path):
 
 @pytest.mark.parametrize("what, keys", [
     ("decode", {"tokens_per_s", "ratio", "batch", "parameters", "peak_bytes", "cache_bytes"}),
+    ("throughput", {"tokens_per_s", "tokens_per_s_batches", "ratio", "batch"}),
     ("train", {"tokens_per_s", "ratio_safety", "batch", "parameters", "mfu", "torch_over_ours"}),
 ])  # fmt: skip
 def test_benchmark_prints_one_json_object(what, keys):
-    more = ["--prompt=16", "--tokens=8"] if what == "decode" else ["--length=96", "--torch"]
+    more = {"decode": ["--prompt=16", "--tokens=8"], "throughput": ["--requests=7", "--tokens=8"]}
+    more = more.get(what, ["--length=96", "--torch"])
     done = call("launch.benchmark", what, "--size=tiny", "--batch=2", "--rounds=1", "--json", *more)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert keys <= found.keys() and found["batch"] == 2
     if what == "decode":
         assert {"every", "annealing"} <= found["ratio"].keys() and found["peak_bytes"] > found["cache_bytes"]
+    if what == "throughput":
+        assert all(found[name].keys() == {"0%", "50%", "90%"} for name in ("tokens_per_s", "ratio"))
 
 
 def test_reading_a_checkpoint_is_measured():

@@ -164,7 +164,7 @@ PRESETS = {
     # For tests: compiles in a second.
     "tiny": dict(vocab_size=97, width=32, layers=2, heads=4, kv_heads=2, head_dim=8, mlp_width=48, tied_embeddings=True),
     # For the quickstart: trains in about a minute on two cores.
-    "mini": dict(vocab_size=2048, width=128, layers=4, heads=4, kv_heads=2, head_dim=32, mlp_width=352, tied_embeddings=True),
+    "mini": dict(vocab_size=2048, width=128, layers=3, heads=2, kv_heads=2, head_dim=64, mlp_width=352, tied_embeddings=True),
     # 5.1 M parameters: trains on real data in about an hour on two cores.
     "small": dict(vocab_size=8192, width=256, layers=4, heads=8, kv_heads=4, head_dim=32, mlp_width=704, tied_embeddings=True),
     # 100.7 M parameters, for benchmarks.
