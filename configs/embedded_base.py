@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
                 data_dir="",
                 cache_dir="~/.cache/safety_align",
                 sequence_length=96,  # one manual: on a CPU, attention over short rows costs as much as all the rest
-                batch_size=40,
+                batch_size=48,
                 checks_per_row=24,
                 seed=1,
                 mixture=dict(embedded_text=3.0, embedded=1.0),
@@ -31,7 +31,7 @@ def get_config() -> ConfigDict:
             optimizer=dict(learning_rate=6e-3, schedule="cosine", warmup=20, final=0.1, weight_decay=0.05, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=2),
             lambda_cls=0.0,
-            steps=170,
+            steps=140,
             accumulation=1,
             init_from="",
             seed=0,

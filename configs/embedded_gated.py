@@ -17,5 +17,5 @@ def get_config():
     # From scratch there is no notion of harm to draw on: weight 1 (the paper: 0.1 from a pretrained model).
     config.lambda_cls = 1.0
     config.optimizer.learning_rate = 4e-3
-    config.steps = 350
+    config.steps = 320
     return config
