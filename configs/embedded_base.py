@@ -17,7 +17,7 @@ def get_config() -> ConfigDict:
             data=dict(
                 data_dir="",
                 cache_dir="~/.cache/safety_align",
-                sequence_length=96,  # one manual: on a CPU, attention over short rows costs as much as all the rest
+                sequence_length=96,  # most manuals whole: on a CPU, attention over short rows costs as much as all the rest
                 batch_size=48,
                 checks_per_row=24,
                 seed=1,

@@ -153,8 +153,8 @@ MUTANTS = (
         "slots[np.argsort(rank[slots])]", "slots", (REFILL,),
     ),
     Mutant(
-        "a row goes round to its own first tokens", "decoding/next_token.py",
-        "jnp.minimum(limit, decoder.layout.steps)", "limit", (REFILL,),
+        "a row goes round to its own first tokens", "decoding/first_pass.py",
+        "limit=jnp.minimum(batch.limit, layout.steps),", "limit=batch.limit,", (REFILL,),
     ),
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",

@@ -25,6 +25,8 @@ OWN = {"data.own_answers": "runs/{name}_answers", "data.mixture.own_answers": 6}
 KEPT = {"kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_examples": 20}
 """Of the training: what a CPU can do, four epochs over the states of 410,000 slots."""
 
+QUICK = "runs/{name}_answers_quick"
+
 FEWER = {"benign": 160, "alarming": 240, "malicious": 150, "tokens": 48, "batch_size": 20}
 """Answers of the short version."""
 
@@ -58,8 +60,8 @@ def get_config() -> ConfigDict:
         **{f"eval/measurements/attacks/{name}": None for name in LEFT_OUT},
         "order": ("ungated", "gated"),
         "train": (
-            (answers[0], answers[1] | FEWER),
-            (*signals[0][:2], signals[0][2] | KEPT),
+            (QUICK, answers[1] | FEWER),
+            (*signals[0][:2], signals[0][2] | KEPT | {"data.own_answers": QUICK}),
         ),
     }
     return config

@@ -15,7 +15,7 @@ class TargetModel:
     """The model that is asked, and how far it answers.
 
     generator: with the gate in force; max_new_tokens: cap on new tokens, whatever the prompt's length (docs/method.md
-    section 9); batch_size: rows; progress: called after each batch with the answers it finished.
+    section 9); batch_size: rows; progress: called with the number of answers that were finished.
     """
 
     generator: Generator

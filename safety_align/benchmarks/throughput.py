@@ -46,7 +46,7 @@ def throughput(
     scores = np.sort(score_queries(bundle, [request.turns for request in asked]))
     found = {name: {} for name in ("tokens_per_s", "tokens_per_s_batches", "ratio")}
     for share in SHARES:
-        first = round(requests * (1 - share))
+        first = max(1, round(requests * (1 - share)))
         threshold = float(scores[first - 1] + scores[first]) / 2 if first < requests else (1 + float(scores[-1])) / 2
         made, seconds = _ways(
             bundle, dataclasses.replace(gate, threshold=threshold), asked, tokens, batch, rounds, progress

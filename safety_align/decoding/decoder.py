@@ -13,7 +13,7 @@ from safety_align.errors import InputError
 from safety_align.model import SafetyTransformer, TransformerConfig, Write
 
 CHUNK = 8
-"""Steps of the inner scan: how often the loop looks whether every row has stopped."""
+"""Steps of the inner scan: how often the loop looks how many rows still run."""
 
 
 @dataclasses.dataclass(frozen=True)

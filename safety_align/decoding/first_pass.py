@@ -55,7 +55,7 @@ def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
         length=batch.prefill_length,
         tokens=jnp.pad(batch.prefill, ((0, 0), (0, layout.steps))),
         rank=ranks(batch, layout),
-        limit=batch.limit,
+        limit=jnp.minimum(batch.limit, layout.steps),  # no row may come round to the slots of its own first tokens
         stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
         verdict=Verdict.start(rows),
         trace=Trace.empty(rows, decoder.column(layout.steps) + 1),

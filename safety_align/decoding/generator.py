@@ -116,7 +116,7 @@ class Generator:
         """One result for each request, in order.
 
         Requests of about one length share `batch_size` rows (rounded up to what the mesh splits evenly): a row whose answer has
-        ended takes the next request, a few rows at a time. Fewer requests are padded with idle rows, so that sizes, and with them
+        ended takes the next request, a few rows at a time. A few requests are padded with idle rows, so that sizes, and with them
         compilations, are few; but on a CPU, where an idle row of a large model costs as much as any other, not beyond what
         compiling another size would cost. `progress(n)` is called with the number of requests that were finished.
 
@@ -128,7 +128,7 @@ class Generator:
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for group in _groups(order, encoded):
-            answer = self._refilled if self._write is write and len(group) > batch_size else self._by_batches
+            answer = self._refilled if self._write is write else self._by_batches
             for found in answer(encoded, group, batch_size, max_new_tokens):
                 for i, result in found.items():
                     results[i] = result
@@ -151,17 +151,20 @@ class Generator:
     def _refilled(
         self, encoded: list[Encoded], group: list[int], rows: int, max_new_tokens: int
     ) -> Iterator[dict[int, Result]]:
-        """The results of the requests `group`, more than there are `rows`, as they come: see refill.py."""
+        """The results of the requests `group` as they come, in `rows` that are refilled (refill.py); or by batches, where there
+        is too little to refill them with, or no room for those that are just read."""
         decoder = self._decoder([encoded[i] for i in group], max_new_tokens)
         share = sharding.even_rows(max(1, rows // SHARES), self.mesh)
-        self._check_room(rows + share, decoder)
+        if len(group) < rows + share or not self._has_room(rows + share, decoder):
+            yield from self._by_batches(encoded, group, rows, max_new_tokens)
+            return
         waiting, owners = collections.deque(group), [None] * rows
         batch = self._batch([], rows, decoder, max_new_tokens)
         with sharding.on_mesh(self.mesh):
             state = blank(decoder, batch)
         while True:
             free = [row for row, owner in enumerate(owners) if owner is None]
-            while waiting and len(free) >= share:
+            while waiting and len(free) >= min(share, len(waiting)):
                 taken = [waiting.popleft() for _ in range(min(share, len(waiting)))]
                 places, free = free[: len(taken)], free[len(taken) :]
                 for row, i in zip(places, taken, strict=True):
@@ -171,12 +174,11 @@ class Generator:
                 with sharding.on_mesh(self.mesh):
                     fresh = prefill(decoder, self.params, requests)
                     state, batch = take_over(state, batch, fresh, requests.replace(soft=None), places)
-            busy = rows - owners.count(None)
-            if not busy:
+            if owners.count(None) == rows:
                 return
+            few = rows - min(share, len(waiting)) if waiting else 0
             with sharding.on_mesh(self.mesh):
-                few = np.int32(busy - share if waiting else 0)
-                state = decode(decoder, self.params, batch, state, np.int32(FOREVER), few)
+                state = decode(decoder, self.params, batch, state, np.int32(FOREVER), np.int32(few))
             host = self._fetch(state)
             done = [row for row, owner in enumerate(owners) if owner is not None and host.stop[row] != Stop.RUNNING]
             yield {owners[row]: read_result(host, row, decoder, self.tokenizer) for row in done}
@@ -271,6 +273,13 @@ class Generator:
             steps=_round_up(max_new_tokens + refusal_room, CHUNK),
         )
         return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
+
+    def _has_room(self, rows: int, decoder: Decoder) -> bool:
+        try:
+            self._check_room(rows, decoder)
+        except InputError:
+            return False
+        return True
 
     def _check_room(self, rows: int, decoder: Decoder) -> None:
         fix = "a smaller batch, fewer new tokens or shorter prompts"

@@ -31,7 +31,8 @@ def next_token(
         refuse = (refuse | pending) & running
         refusing = verdict.mode == Mode.REFUSING
         length = jnp.where(refuse, verdict.refusal_start, length)
-        limit = jnp.where(refuse, state.step + gate.max_refusal_tokens, limit)
+        longest = jnp.minimum(state.step + gate.max_refusal_tokens, decoder.layout.steps)
+        limit = jnp.where(refuse, longest, limit)
         # A relapse takes back what no check has vouched for, never the forced prefix.
         prefix = decoder.prefix_length(verdict)
         kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix)
@@ -48,11 +49,7 @@ def next_token(
     reasons = [
         (relapse, Stop.RELAPSE),
         (ended, jnp.where(refusing, Stop.REFUSAL_END, Stop.EOS)),
-        # No row may come round to the slots of its own first tokens.
-        (
-            state.step >= jnp.minimum(limit, decoder.layout.steps),
-            jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS),
-        ),
+        (state.step >= limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
     ]
     stop = jnp.int32(Stop.RUNNING)
     for condition, reason in reversed(reasons):

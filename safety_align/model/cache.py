@@ -78,7 +78,8 @@ class Cache:
 
     def placed(self) -> "Cache":
         """The same, sharded by the rules table."""
-        return self.replace(layers=jax.tree.map(_place, self.layers))
+        scores = None if self.scores is None else sharding.constrain(self.scores, sharding.BATCH, None, None, None)
+        return Cache(jax.tree.map(_place, self.layers), scores)
 
     def note(self, scores: jax.Array, writes: Sequence[Write]) -> "Cache":
         """With a probe's scores [B, N, 2 J] of new rows in the slots that `writes` name."""

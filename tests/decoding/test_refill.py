@@ -1,8 +1,11 @@
 """Rows that change hands while the loop runs: each answer is what it is in a batch that starts and ends together."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
+import test_readout_oracle as readouts
 from make import random_params
 from test_decoder_oracle import (
     CONFIG,
@@ -29,6 +32,14 @@ from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
 
 ROWS, SHARE = 3, 2
+
+
+def setting(name: str, bias: float, seed: int):
+    """(gate, config, parameters); "probe": the read-out that keeps scores of each token in the cache."""
+    if name != "probe":
+        return GATES[name], CONFIG, make_params(seed, bias)
+    gate, config = dataclasses.replace(GATES["medium_rewind"], visible=False), readouts.config_of("probe")
+    return gate, config, readouts.make_params(seed, bias, config)
 
 
 def row_of(state, row: int):
@@ -79,15 +90,18 @@ def refilled(decoder: Decoder, params, rows, gate, seed: int):
         ("medium_rewind", -1.0, 1),
         *(
             pytest.param(*case, marks=pytest.mark.slow)
-            for case in (("off", 0.0, 0), ("medium_insert", -1.0, 2), ("high", -3.0, 3), ("periodic", -1.0, 4), ("all", -3.0, 5))
+            for case in (
+                ("off", 0.0, 0), ("probe", -0.5, 6), ("medium_insert", -1.0, 2), ("high", -3.0, 3), ("periodic", -1.0, 4),
+                ("all", -3.0, 5),
+            )
         ),
     ],
 )  # fmt: skip
 def test_refilled_rows_answer_as_in_a_batch_of_their_own(name, bias, seed):
     """Tokens, stops, windows and verdicts are equal; probabilities to 2e-5 (slots of the ring are added up in another order)."""
-    gate, params = GATES[name], make_params(seed, bias)
+    gate, config, params = setting(name, bias, seed)
     layout = Layout(prompt=9, prefill=11, steps=NEW_TOKENS + CHUNK)
-    decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, layout)
+    decoder = Decoder(config, gate, REFUSAL, CONTINUED, EOS, layout)
     rows = make_rows(seed, 11, max_prompt=9, max_prefill=11)
     together = run(decoder, params, to_batch(rows, layout, NEW_TOKENS, gate))
     found, turns = refilled(decoder, params, rows, gate, seed)
@@ -119,23 +133,27 @@ def test_nothing_of_a_predecessor_is_left_and_neighbours_are_untouched():
 
 
 def test_a_blank_state_is_that_of_a_first_pass_in_shape_and_runs_no_row():
-    for name in ("off", "medium_rewind"):
-        decoder = Decoder(CONFIG, GATES[name], REFUSAL, CONTINUED, EOS, Layout(prompt=9, prefill=11, steps=CHUNK))
-        batch = to_batch(make_rows(0, 2, 9, 11), decoder.layout, 0, GATES[name])
+    for name in ("off", "medium_rewind", "probe"):
+        gate, config, params = setting(name, 0.0, 0)
+        decoder = Decoder(config, gate, REFUSAL, CONTINUED, EOS, Layout(prompt=9, prefill=11, steps=CHUNK))
+        batch = to_batch(make_rows(0, 2, 9, 11), decoder.layout, 0, gate)
         made = blank(decoder, batch)
-        expected = jax.eval_shape(lambda d=decoder, b=batch: prefill(d, make_params(0, 0.0), b))
+        expected = jax.eval_shape(lambda d=decoder, p=params, b=batch: prefill(d, p, b))
         assert jax.tree.map(lambda x: (x.shape, x.dtype), made) == jax.tree.map(lambda x: (x.shape, x.dtype), expected)
         assert (made.stop != Stop.RUNNING).all()
 
 
 def test_no_row_goes_round_to_its_own_first_tokens():
-    """A limit beyond the slots is one of as many tokens as there are slots."""
-    gate, params = None, make_params(0, 0.0)
-    decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, (-1,), Layout(prompt=9, prefill=0, steps=CHUNK))
-    batch = to_batch(make_rows(0, 2, 9, 0), decoder.layout, 10 * CHUNK, gate)
-    state = run(decoder, params, batch)
-    assert [len(kept_ids(state, row)) for row in range(2)] == [CHUNK, CHUNK]
-    assert (state.stop == Stop.MAX_TOKENS).all() and state.turn == CHUNK
+    """A limit beyond the slots is one of as many tokens as there are slots, and a check reads the last of them."""
+    for gate in (None, GATES["periodic_strict"]):
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, (-1,), Layout(prompt=9, prefill=0, steps=CHUNK))
+        batch = to_batch(make_rows(0, 2, 9, 0), decoder.layout, 10 * CHUNK, gate)
+        state = run(decoder, make_params(0, -50.0), batch)
+        assert [len(kept_ids(state, row)) for row in range(2)] == [CHUNK, CHUNK]
+        assert (state.stop == Stop.MAX_TOKENS).all() and state.turn == CHUNK
+        if gate is not None:
+            checked = np.flatnonzero(~np.isnan(state.trace.probability[0])) - decoder.column(0)
+            assert checked.tolist() == [-1, 3, 6, CHUNK]  # the query, every third token, the cap
 
 
 TOKENIZER = Tokenizer.train(["How do I bake bread? Sorry, I cannot fulfill your request because"] * 9, 300)
