@@ -16,8 +16,10 @@ if TYPE_CHECKING:
     from safety_align.own_answers import AnswersConfig
 
 
-def answer_prompts(checkpoint: str, config: "AnswersConfig", output: pathlib.Path, mesh, dtype: str | None) -> int:
-    """Answers what `output` lacks of the prompts of `config`, by the model `checkpoint`; the number of new tokens. InputError
+def answer_prompts(
+    checkpoint: str, config: "AnswersConfig", output: pathlib.Path, mesh, dtype: str | None
+) -> tuple[int, float]:
+    """Answers what `output` lacks of the prompts of `config`, by the model `checkpoint`: (new tokens, seconds). InputError
     for an `output` of another model or of other prompts. All processes call it together; `dtype`: see `load_unrolled`."""
     from safety_align.claims import Owner
     from safety_align.decoding import Generator
@@ -31,7 +33,9 @@ def answer_prompts(checkpoint: str, config: "AnswersConfig", output: pathlib.Pat
     identity = model | config.settings | {"prompts": digest(asked), "answers": len(asked)}
     owner = Owner(identity, f"{output} holds the answers of another model, or to other prompts")
     with owner.holding(output, "about.json"):
-        return answer(Generator(bundle, "off", max_length=config.max_length, mesh=mesh), asked, output, config)
+        generator = Generator(bundle, "off", max_length=config.max_length, mesh=mesh)
+        begun = time.perf_counter()
+        return answer(generator, asked, output, config), time.perf_counter() - begun
 
 
 def main() -> int:
@@ -60,13 +64,11 @@ def main() -> int:
     fields = ("benign", "alarming", "malicious", "tokens", "batch_size", "seed", "temperature", "data_dir", "cache_dir")
     config = AnswersConfig(**{name: getattr(arguments, name) for name in fields})
     output = pathlib.Path(arguments.output)
-    begun = time.perf_counter()
-    tokens = answer_prompts(arguments.checkpoint, config, output, mesh, arguments.dtype)
-    seconds = time.perf_counter() - begun
+    tokens, seconds = answer_prompts(arguments.checkpoint, config, output, mesh, arguments.dtype)
     if distributed.is_main():
         for source, labels in sorted(count(output / ANSWERS).items()):
             print(f"{source:29}{', '.join(f'{n} {label}' for label, n in sorted(labels.items()))}")
-        print(f"{'new tokens':29}{tokens} (in {seconds:.0f} s, loading and compiling too)")
+        print(f"{'new tokens':29}{tokens} ({tokens / seconds:.1f} a second)")
     return cli.EXIT_OK
 
 

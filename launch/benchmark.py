@@ -117,7 +117,7 @@ def main() -> int:
         options = {"command": [sys.executable, "-m", "launch.train", f"--config={options['config']}", *rest]}
     elif what in OF_A_CONFIG:
         options["config"] = training.load(options["config"], rest, platform=training.devices)
-    rounds = options.get("rounds", 0) * (3 if what == "throughput" else 1) or options.get("batches") or 2
+    rounds = options.get("rounds") or options.get("batches") or 2
     with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
         found = measure(what, options, bar.update)
     if as_json:

@@ -146,7 +146,7 @@ MUTANTS = (
     ),
     Mutant(
         "a row that is taken over counts its predecessor's steps", "decoding/refill.py",
-        "begun=jnp.full_like(fresh.begun, state.turn), ", "", (REFILL,),
+        "jnp.full_like(fresh.begun, state.turn)", "fresh.begun", (REFILL,),
     ),
     Mutant(
         "tokens are read as they lie in the ring", "decoding/requests.py",

@@ -26,6 +26,7 @@ KEPT = {"kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_e
 """Of the training: what a CPU can do, four epochs over the states of 410,000 slots."""
 
 QUICK = "runs/{name}_answers_quick"
+"""Where the short version's answers are."""
 
 FEWER = {"benign": 160, "alarming": 240, "malicious": 150, "tokens": 48, "batch_size": 20}
 """Answers of the short version."""

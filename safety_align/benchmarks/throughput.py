@@ -44,31 +44,25 @@ def throughput(
     bundle = Bundle(model, params, tokenizer, get_template("plain"), gate)
     asked = [Request((Turn("user", text),), seed=i) for i, text in enumerate(texts)]
     scores = np.sort(score_queries(bundle, [request.turns for request in asked]))
-    found = {name: {} for name in ("tokens_per_s", "tokens_per_s_batches", "ratio")}
+    runs, made = {}, {}
     for share in SHARES:
         first = max(1, round(requests * (1 - share)))
         threshold = float(scores[first - 1] + scores[first]) / 2 if first < requests else (1 + float(scores[-1])) / 2
-        made, seconds = _ways(
-            bundle, dataclasses.replace(gate, threshold=threshold), asked, tokens, batch, rounds, progress
-        )
-        refilled, whole = seconds["refilled"], seconds["batches"]
-        found["tokens_per_s"][f"{share:.0%}"] = made / statistics.median(refilled)
-        found["tokens_per_s_batches"][f"{share:.0%}"] = made / statistics.median(whole)
+        generator = Generator(bundle, dataclasses.replace(gate, threshold=threshold), max_length=4096)
+        for way, by in (("refilled", generator), ("batches", generator.writing(write))):
+            made[share] = sum(len(result.token_ids) for result in by.generate(asked, tokens, batch))
+            runs[way, share] = functools.partial(_seconds, by, asked, tokens, batch)
+    seconds = paired(runs, rounds, progress)
+    found = {name: {} for name in ("tokens_per_s", "tokens_per_s_batches", "ratio")}
+    for share in SHARES:
+        refilled, whole = seconds["refilled", share], seconds["batches", share]
+        found["tokens_per_s"][f"{share:.0%}"] = made[share] / statistics.median(refilled)
+        found["tokens_per_s_batches"][f"{share:.0%}"] = made[share] / statistics.median(whole)
         found["ratio"][f"{share:.0%}"] = median_ratio(whole, refilled)
     return found | {"requests": requests, "batch": batch, "parameters": parameter_count(model)}
 
 
-def _ways(bundle: Bundle, gate: GateConfig, asked, tokens: int, batch: int, rounds: int, progress):
-    """(tokens of all answers, seconds of each way in each round)."""
-    generator = Generator(bundle, gate, max_length=4096)
-    # A writer that is not the default writes whole batches.
-    ways = {"refilled": generator, "batches": generator.writing(lambda *batch: write(*batch))}
-
-    def run(way: Generator) -> float:
-        began = time.perf_counter()
-        way.generate(asked, tokens, batch)
-        return time.perf_counter() - began
-
-    made = sum(len(result.token_ids) for result in generator.generate(asked, tokens, batch))
-    run(ways["batches"])
-    return made, paired({name: functools.partial(run, way) for name, way in ways.items()}, rounds, progress)
+def _seconds(generator: Generator, asked: list[Request], tokens: int, batch: int) -> float:
+    began = time.perf_counter()
+    generator.generate(asked, tokens, batch)
+    return time.perf_counter() - began

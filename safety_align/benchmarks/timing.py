@@ -1,10 +1,10 @@
 """Paired timings: every round runs all variants, so that a machine that slows down slows them all."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 
-def paired(runs: dict[str, Callable[[], float]], rounds: int, progress: Callable[[int], object] | None = None):
+def paired(runs: dict[Hashable, Callable[[], float]], rounds: int, progress: Callable[[int], object] | None = None):
     """Seconds of each run in each round, {name: [rounds]}; odd rounds run backwards."""
     seconds = {name: [] for name in runs}
     for number in range(rounds):

@@ -93,7 +93,7 @@ class Generator:
         self.tokenizer, self.template = bundle.tokenizer, bundle.template
         self.max_length, self.mesh = max_length, mesh
         self._platform = (mesh.devices.flat[0] if mesh is not None else jax.devices()[0]).platform
-        self._write: Writer = write
+        self._write: Writer | None = None
         # By the path of the answers that the model was trained on, or its refusal begins in pieces that it never saw.
         paths = () if self.gate is None else (self.template.encode_response, self.template.encode_continuation)
         self.refusals = tuple(
@@ -101,7 +101,8 @@ class Generator:
         ) or ((), ())
 
     def writing(self, write: Writer) -> "Generator":
-        """This generator, but `write` writes its batches, as one who steers decoding would; not its streams."""
+        """This generator, but `write` writes its answers, a whole batch after the other, as one who steers decoding would; not its
+        streams."""
         other = copy.copy(self)
         other._write = write
         return other
@@ -128,7 +129,7 @@ class Generator:
         order = sorted(range(len(encoded)), key=lambda i: (_prefill_bucket(encoded[i]), len(encoded[i].prompt.ids)))
         results: list[Result | None] = [None] * len(encoded)
         for group in _groups(order, encoded):
-            answer = self._refilled if self._write is write else self._by_batches
+            answer = self._by_batches if self._write else self._refilled
             for found in answer(encoded, group, batch_size, max_new_tokens):
                 for i, result in found.items():
                     results[i] = result
@@ -144,7 +145,7 @@ class Generator:
             batch = group[start : start + batch_size]
             decoder, arrays = self._prepare([encoded[i] for i in batch], batch_size, max_new_tokens)
             with sharding.on_mesh(self.mesh):
-                state = self._write(decoder, self.params, arrays)
+                state = (self._write or write)(decoder, self.params, arrays)
             host = self._fetch(state)
             yield {i: read_result(host, row, decoder, self.tokenizer) for row, i in enumerate(batch)}
 

@@ -32,7 +32,7 @@ def take_over(
 ) -> tuple[DecodeState, PromptBatch]:
     """`state` and `batch` with the rows of `fresh`, just read from `requests`, in the places `rows` [k] int32; those of a place
     that there is none of are dropped."""
-    fresh = fresh.replace(begun=jnp.full_like(fresh.begun, state.turn), turn=state.turn)
+    fresh = fresh.replace(begun=jnp.full_like(fresh.begun, state.turn))
 
     def put(old, new):
         return old.at[rows].set(new, mode="drop") if old.ndim else old
