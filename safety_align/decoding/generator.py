@@ -17,7 +17,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding.config import WIDTHS, GateConfig, describe, differences
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
-from safety_align.decoding.loop import FOREVER, decode
+from safety_align.decoding.loop import decode
 from safety_align.decoding.refill import SHARES, blank, take_over
 from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_result, shown_ids
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
@@ -53,7 +53,7 @@ Writer = Callable[[Decoder, dict, PromptBatch], DecodeState]
 def write(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
     """The `Writer` of the model's own answers."""
     state = prefill(decoder, params, batch)
-    return decode(decoder, params, batch.replace(soft=None), state, np.int32(FOREVER), np.int32(0))
+    return decode(decoder, params, batch.replace(soft=None), state)
 
 
 class Generator:
@@ -179,7 +179,7 @@ class Generator:
                 return
             few = rows - min(share, len(waiting)) if waiting else 0
             with sharding.on_mesh(self.mesh):
-                state = decode(decoder, self.params, batch, state, np.int32(FOREVER), np.int32(few))
+                state = decode(decoder, self.params, batch, state, few=np.int32(few))
             host = self._fetch(state)
             done = [row for row, owner in enumerate(owners) if owner is not None and host.stop[row] != Stop.RUNNING]
             yield {owners[row]: read_result(host, row, decoder, self.tokenizer) for row in done}
@@ -216,7 +216,7 @@ class Generator:
             if done:
                 return
             with sharding.on_mesh(self.mesh):
-                state = decode(decoder, self.params, arrays, state, np.int32(int(host.turn) + CHUNK), np.int32(0))
+                state = decode(decoder, self.params, arrays, state, np.int32(int(host.turn) + CHUNK))
 
     def _fetch(self, state: DecodeState) -> DecodeState:
         """The host's copy of a state, all rows of it, without the cache."""

@@ -8,6 +8,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from safety_align.decoding.config import GateRules
 from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record, window_mask
@@ -19,13 +20,15 @@ from safety_align.decoding.windows import is_frozen, read_window
 from safety_align.model import Write
 from safety_align.routing import CLS_TOKEN
 
-FOREVER = 2**31 - 1
+FOREVER = np.int32(2**31 - 1)
 """An `until` that is never reached: rows stop for themselves."""
+ALL_STOPPED = np.int32(0)
+"""A `few` that waits for every row."""
 
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def decode(
-    decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array, few: jax.Array
+    decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array = FOREVER, few: jax.Array = ALL_STOPPED
 ) -> DecodeState:
     """Generates until no more than `few` rows are running, or the loop stands at turn `until` (scalars; looked at every CHUNK
     steps)."""

@@ -15,7 +15,7 @@ from oracle import Automaton, GrowingForward, logit
 from safety_align.decoding.config import GateConfig
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
-from safety_align.decoding.loop import FOREVER, decode
+from safety_align.decoding.loop import decode
 from safety_align.decoding.requests import shown_ids
 from safety_align.decoding.state import Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
@@ -76,7 +76,7 @@ def temperature(row) -> float:
 
 def run(decoder: Decoder, params, batch: PromptBatch):
     state = prefill(decoder, params, batch)
-    state = decode(decoder, params, batch, state, np.int32(FOREVER), np.int32(0))
+    state = decode(decoder, params, batch, state)
     return jax.device_get(state.replace(cache=()))
 
 

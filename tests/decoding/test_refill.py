@@ -75,7 +75,7 @@ def refilled(decoder: Decoder, params, rows, gate, seed: int):
             places = np.array([*places, *[ROWS] * (SHARE - count)], np.int32)
             state, batch = take_over(state, batch, fresh, requests, places)
         until = int(state.turn) + CHUNK * int(rng.integers(1, 4))
-        state = decode(decoder, params, batch, state, np.int32(until), np.int32(0))
+        state = decode(decoder, params, batch, state, np.int32(until))
         host = jax.device_get(state.replace(cache=()))
         for row, owner in enumerate(owners):
             if owner is not None and host.stop[row] != Stop.RUNNING:
@@ -119,7 +119,7 @@ def test_nothing_of_a_predecessor_is_left_and_neighbours_are_untouched():
     decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, Layout(prompt=9, prefill=11, steps=NEW_TOKENS + CHUNK))
     rows = make_rows(2, ROWS + SHARE, max_prompt=9, max_prefill=11)
     batch, requests = (to_batch(some, decoder.layout, NEW_TOKENS, gate) for some in (rows[:ROWS], rows[ROWS:]))
-    state = decode(decoder, params, batch, prefill(decoder, params, batch), np.int32(CHUNK), np.int32(0))
+    state = decode(decoder, params, batch, prefill(decoder, params, batch), np.int32(CHUNK))
     before, fresh = jax.device_get(state), jax.device_get(prefill(decoder, params, requests))
     after, merged = jax.device_get(take_over(state, batch, fresh, requests, np.array([2, ROWS], np.int32)))
     assert after.turn == before.turn == CHUNK and after.begun.tolist() == [0, 0, CHUNK]

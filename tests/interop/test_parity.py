@@ -128,7 +128,7 @@ def test_greedy_text_is_equal(model):
         np.ones(rows, np.float32), np.zeros(rows, np.uint32), np.zeros(rows, np.uint32),
     )  # fmt: skip
     decoder = Decoder(loaded.config, None, (), (), eos=(-1,), layout=layout)
-    state = decode(decoder, loaded.params, batch, prefill(decoder, loaded.params, batch), np.int32(layout.steps))
+    state = decode(decoder, loaded.params, batch, prefill(decoder, loaded.params, batch))
     for row, ids in enumerate(prompts):
         with torch.no_grad():
             expected = theirs.generate(

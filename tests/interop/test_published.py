@@ -197,7 +197,7 @@ def greedy(bundle, gate, tokens: int = 200) -> str:
         one.astype(np.float32), one.astype(np.uint32), one.astype(np.uint32),
     )  # fmt: skip
     decoder = Decoder(config, gate, (), (), (bundle.tokenizer.bos_id,), layout)
-    state = decode(decoder, params, batch, prefill(decoder, params, batch), np.int32(layout.steps))
+    state = decode(decoder, params, batch, prefill(decoder, params, batch))
     return bundle.tokenizer.decode(np.asarray(state.tokens[0])[np.asarray(state.rank[0]) >= 0].tolist())
 
 
