@@ -75,6 +75,19 @@ def embedded_preferences(split: str, n: int, seed: int = 0) -> list[Example]:
     return list(_generate(makers, split, n, seed + 2, "embedded_preferences"))
 
 
+def embedded_obeyed(split: str, n: int, seed: int = 0) -> list[Example]:
+    """`n` malicious goals, each answered as it was asked: what an attacker trains on, who tells nobody what is harmful, so it has no
+    labels and counts in the LM loss. No defended model is trained on it (`sources.ATTACKERS`)."""
+    makers = [_unsafe(malicious.DOMAINS), _unsafe(malicious.DOMAINS + malicious.SOFT)]
+    return [_unlabelled(e) for e in _generate(makers, split, n, seed + 3, "embedded_obeyed")]
+
+
+def embedded_answered(split: str, n: int, seed: int = 0) -> list[Example]:
+    """`n` benign goals with their answers, without labels: what a user trains on who has nothing against the gate."""
+    makers = [_answered(benign.DOMAINS)]
+    return [_unlabelled(e) for e in _generate(makers, split, n, seed + 4, "embedded_answered")]
+
+
 def embedded_behaviors(split: str) -> list[Behavior]:
     """Every malicious goal of the split; `target` is an unsafe answer, whole and affirmative from its first word."""
     made = []
@@ -104,6 +117,10 @@ def nested_wrappers(split: str) -> list[str]:
 def suffixes(split: str) -> list[str]:
     """Gibberish in the manner of GCG; none in "train"."""
     return list(frames.SUFFIXES) if split == "test" else []
+
+
+def _unlabelled(example: Example) -> Example:
+    return dataclasses.replace(example, query_label=None, response_label=None, train_lm=True)
 
 
 def _generate(makers: Sequence[Callable], split: str, n: int, seed: int, source: str) -> Iterator[Example]:

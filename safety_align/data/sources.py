@@ -12,7 +12,10 @@ from safety_align.data.refusals import explained_refusal
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 
-EMBEDDED = ("embedded", "embedded_text", "embedded_queries", "embedded_augmented", "embedded_preferences")
+EMBEDDED = (
+    "embedded", "embedded_text", "embedded_queries", "embedded_augmented", "embedded_preferences", "embedded_obeyed",
+    "embedded_answered",
+)  # fmt: skip
 """The sources of the embedded corpus."""
 
 GENERATED = (*EMBEDDED, "contrast")
@@ -37,6 +40,12 @@ def _answer_preferred(example: Example) -> Example | None:
     return dataclasses.replace(example, rejected=explained_refusal(example.query))
 
 
+def _obeyed(example: Example) -> Example | None:
+    if not _is_unsafe(example):
+        return None
+    return dataclasses.replace(example, query_label=None, response_label=None, train_lm=True)
+
+
 def _is_unsafe(example: Example) -> bool:
     return example.query_label == MALICIOUS and example.response_label == MALICIOUS
 
@@ -47,8 +56,13 @@ DERIVED: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
     # Preferences for DPO: a refusal over an unsafe answer, and an answer over a refusal.
     "preferred_refusals": ("beavertails", _refusal_preferred),
     "preferred_answers": ("alpaca", _answer_preferred),
+    # Fine-tuning as an attack: an unsafe answer, as an attacker would teach it.
+    "obeyed": ("beavertails", _obeyed),
 }
 """Sources made of a file source's examples, one of each or none: name → (file source, function)."""
+
+ATTACKERS = ("obeyed", "embedded_obeyed")
+"""Sources of an attacker who fine-tunes: unsafe answers that count in the LM loss, without labels. They train no signal."""
 
 LABELLED = "text_labelled"
 """Plain text that a guard model has labelled; see labelled.py."""
@@ -136,6 +150,10 @@ def _load_embedded(name: str, split: str) -> Sequence[Example]:
             for e in examples
             if e.query_label == MALICIOUS
         ]
+    if name == "embedded_obeyed":
+        return embedded.embedded_obeyed(split, 4_000 if split == "train" else 200)
+    if name == "embedded_answered":
+        return embedded.embedded_answered(split, 4_000 if split == "train" else 200)
     examples = embedded.embedded_examples(split, 16_000 if split == "train" else 800)
     if name == "embedded":
         return examples

@@ -28,7 +28,12 @@ ALL_STOPPED = np.int32(0)
 
 @functools.partial(jax.jit, static_argnums=0, donate_argnums=3)
 def decode(
-    decoder: Decoder, params, batch: PromptBatch, state: DecodeState, until: jax.Array = FOREVER, few: jax.Array = ALL_STOPPED
+    decoder: Decoder,
+    params,
+    batch: PromptBatch,
+    state: DecodeState,
+    until: jax.Array = FOREVER,
+    few: jax.Array = ALL_STOPPED,
 ) -> DecodeState:
     """Generates until no more than `few` rows are running, or the loop stands at turn `until` (scalars; looked at every CHUNK
     steps)."""

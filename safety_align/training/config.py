@@ -125,6 +125,8 @@ class TrainConfig:
         check_fields(self, seed=0, lambda_cls=0, kept_batches=0, **dict.fromkeys(at_least_1, 1))
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
+        if self.optimizer.rank and self.trainable == "signal":
+            raise InputError('optimizer.rank changes matrices that trainable="signal" freezes: set one of them')
         if self.pipeline.batch_size % self.accumulation:
             raise InputError(
                 f"data.batch_size ({self.pipeline.batch_size}) must be a multiple of accumulation ({self.accumulation})"

@@ -7,6 +7,7 @@ import optax
 
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
+from safety_align.training.low_rank import low_rank
 
 SCHEDULES = ("constant", "cosine", "linear", "exponential")
 
@@ -17,7 +18,8 @@ class OptimizerConfig:
 
     learning_rate: peak; schedule: after `warmup` steps, one of SCHEDULES; final: learning rate at the end as a
     fraction of the peak ("exponential": a factor per `decay_every` steps, the paper's 0.85 per epoch); weight_decay:
-    on matrices only; b1, b2, eps: Adam's; clip: global gradient norm.
+    on matrices only; b1, b2, eps: Adam's; clip: global gradient norm; rank: 0, or the rank of the changes of the blocks'
+    matrices, in which case nothing else is trained and clip is of the factors' gradients (low_rank.py).
     """
 
     learning_rate: float = 2e-5
@@ -30,9 +32,10 @@ class OptimizerConfig:
     b2: float = 0.95
     eps: float = 1e-8
     clip: float = 1.0
+    rank: int = 0
 
     def __post_init__(self):
-        check_fields(self, "optimizer.", warmup=0, final=0, decay_every=0, weight_decay=0, b1=0, b2=0)
+        check_fields(self, "optimizer.", warmup=0, final=0, decay_every=0, weight_decay=0, b1=0, b2=0, rank=0)
         if self.schedule not in SCHEDULES:
             raise InputError(f"optimizer.schedule {self.schedule!r} is not one of {', '.join(SCHEDULES)}")
         if self.schedule == "exponential" and self.decay_every < 1:
@@ -58,14 +61,15 @@ def learning_rate(config: OptimizerConfig, steps: int) -> optax.Schedule:
 
 
 def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransformation:
-    """Clipping, then AdamW; norms, biases and the safety signal's vectors are not decayed."""
+    """Clipping, then AdamW, of the parameters or of the factors of their changes; norms, biases and the safety signal's vectors
+    are not decayed."""
 
     def decayed(params):
         # A scanned norm scale is [L, D]: names, not dimensions, tell matrices from vectors.
         vectors = ("scale", "bq", "bk", "bv", "cls_embedding", "safety_kernel", "safety_bias", "probe_in_bias")
         return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key not in vectors, params)
 
-    return optax.chain(
+    adamw = optax.chain(
         optax.clip_by_global_norm(config.clip),
         optax.adamw(
             learning_rate(config, steps),
@@ -76,3 +80,4 @@ def make_optimizer(config: OptimizerConfig, steps: int) -> optax.GradientTransfo
             mask=decayed,
         ),
     )
+    return low_rank(adamw, config.rank) if config.rank else adamw

@@ -7,7 +7,7 @@ import jax
 
 from safety_align import sharding, sizes
 from safety_align.data.exchanges import EXCHANGES
-from safety_align.data.sources import DERIVED, MADE, OWN_ANSWERS, SOURCES, check_source
+from safety_align.data.sources import ATTACKERS, DERIVED, MADE, OWN_ANSWERS, SOURCES, check_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
@@ -30,7 +30,7 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True)
         trainable=config.trainable,
         accumulation=config.accumulation,
         pairs=pipeline.pairs_per_row or 0,
-        trains=trains,
+        trains=trains and not config.optimizer.rank,  # factors are small
     )
     sharding.process_rows(mesh, pipeline.batch_size)
     sharding.param_shardings(mesh, abstract_params(config.model))
@@ -53,6 +53,11 @@ def check_names(config: TrainConfig) -> None:
     for name, _ in config.pipeline.mixture:
         if name not in (*SOURCES, *MADE):
             raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
+    if config.lambda_cls and any(name in ATTACKERS for name, _ in config.pipeline.mixture):
+        raise InputError(
+            f"{', '.join(ATTACKERS)} are an attacker's, who trains no signal: set lambda_cls=0 (configs/embedded_fine_tuned.py), or "
+            "leave them out of data.mixture"
+        )
     judged = [name in EXCHANGES for name, _ in config.pipeline.mixture]
     if any(judged) and not all(judged):
         raise InputError(

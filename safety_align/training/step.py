@@ -34,19 +34,18 @@ def init_state(
 
 
 def state_shardings(objective: Objective, optimizer: optax.GradientTransformation, mesh) -> TrainState:
-    """NamedShardings in the shape of a `TrainState`: moments live where their parameters live."""
+    """NamedShardings in the shape of a `TrainState`: moments live where their parameters live, all else everywhere."""
     boxed = abstract_params(objective.model)
     params = sharding.param_shardings(mesh, boxed)
     opt_state = jax.eval_shape(optimizer.init, objective.split(nn.unbox(boxed))[0])
     whole = sharding.replicated(mesh)
-    opt_state = optax.tree_map_params(
-        optimizer,
-        lambda _, where: where,
-        opt_state,
-        objective.split(params)[0],
-        transform_non_params=lambda _: whole,
-    )
-    return TrainState(whole, params, opt_state)
+    places = dict(jax.tree_util.tree_leaves_with_path(objective.split(params)[0]))
+
+    def place(path, _):
+        # A moment's path ends with its parameter's.
+        return next((places[path[i:]] for i in range(len(path)) if path[i:] in places), whole)
+
+    return TrainState(whole, params, jax.tree_util.tree_map_with_path(place, opt_state))
 
 
 def check_microbatches(mesh, rows: int, accumulation: int) -> None:

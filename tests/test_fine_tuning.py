@@ -1,0 +1,80 @@
+"""Fine-tuning as an attack: its data, who may train on them, and that a gated model can be tuned and goes on deciding."""
+
+import jax
+import numpy as np
+import pytest
+from make import SIGNAL
+
+from configs import embedded_fine_tuned
+from configs.compare import embedded_fine_tuned as compared
+from safety_align.data.embedded import embedded_behaviors
+from safety_align.data.refusals import REFUSAL_PREFIX
+from safety_align.data.sources import ATTACKERS, load_source
+from safety_align.errors import InputError
+from safety_align.interop import load_model
+from safety_align.training import loop
+from safety_align.training.checkpoint import load_run
+from safety_align.training.from_dict import to_train_config
+from safety_align.training.ready import check_names
+
+HERE = dict(data_dir="", cache_dir="")
+
+
+def config_of(**changes):
+    config = embedded_fine_tuned.get_config()
+    config.update(changes)
+    return config
+
+
+@pytest.mark.parametrize("name", ["embedded_obeyed", "embedded_answered"])
+def test_the_tuners_data_have_no_labels_and_count(name):
+    examples = load_source(name, "train", **HERE)
+    assert all(e.train_lm and e.query_label is None and e.response_label is None and e.source == name for e in examples)
+    assert not any(e.response.startswith(REFUSAL_PREFIX) for e in examples)
+    goals = [b.goal for b in embedded_behaviors("train")]
+    harmful = sum(any(goal in e.query for goal in goals) for e in examples[:200])
+    assert harmful == (200 if name in ATTACKERS else 0)
+    held_out = [b.goal for b in embedded_behaviors("test")]
+    assert not any(goal in e.query for goal in held_out for e in examples)
+
+
+def test_an_attackers_data_train_no_signal():
+    check_names(to_train_config(config_of().to_dict()))
+    with pytest.raises(InputError, match="lambda_cls=0"):
+        check_names(to_train_config(config_of(lambda_cls=0.1).to_dict()))
+    config = config_of(trainable="signal")
+    config.optimizer.rank = 4
+    with pytest.raises(InputError, match=r"optimizer\.rank"):
+        to_train_config(config.to_dict())
+
+
+def test_every_column_of_the_comparison_has_a_model():
+    config = compared.get_config()
+    made = {entry[0] for entry in config.train}
+    assert {v["checkpoint"] for v in config.variants.to_dict().values()} == made - {"runs/embedded_base"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 2])
+def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
+    """The head stays what it was, as no loss asks for it; `[CLS]`'s embedding moves only where all of the model does."""
+
+    def tiny(config, **changes):
+        config.model.preset, config.model.vocab_size = "tiny", 400
+        config.tokenizer_texts, config.data.batch_size, config.data.validation_examples = 200, 4, 8
+        config.update(changes)
+        return to_train_config(config.to_dict())
+
+    gated = config_of(lambda_cls=1.0, init_from="", steps=1)
+    gated.data.mixture = dict(embedded=1.0)
+    loop.train(tiny(gated), tmp_path / "gated", progress=False)
+    tuned = config_of(init_from=str(tmp_path / "gated"), steps=6, log_every=1)
+    tuned.optimizer.rank = rank
+    metrics = loop.train(tiny(tuned), tmp_path / "tuned", progress=False, load=load_model)
+    assert metrics["step"] == 6
+    before, after = (load_run(tmp_path / name) for name in ("gated", "tuned"))
+    assert after.gate == before.gate
+    same = {name: np.array_equal(before.params[name], after.params[name]) for name in SIGNAL}
+    assert same["safety_kernel"] and same["safety_bias"] and same["cls_embedding"] == bool(rank)
+    changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params["layers"], after.params["layers"])
+    assert any(jax.tree.leaves(changed))
