@@ -15,6 +15,8 @@ TINY_RUN = [
     "--config.data.validation_examples=24", "--config.log_every=1", "--config.eval_every=100",
 ]  # fmt: skip
 TIMEOUT = 240
+CHILD = str(ROOT / "tests" / "child.py")
+"""Runs a module or a script; quicker to start than by itself."""
 
 
 def start(workdir: pathlib.Path, *changes: str, **options) -> list:
@@ -23,7 +25,7 @@ def start(workdir: pathlib.Path, *changes: str, **options) -> list:
 
 
 def start_command(name: pathlib.Path, *command: str, processes: int = 1, devices: int = 1, **options) -> list:
-    """Starts a Python command as `processes` processes of `devices` fake devices each; logs go beside `name`."""
+    """Starts `-m MODULE …`, a script or `-c CODE …` as `processes` processes of `devices` fake devices each; logs go beside `name`."""
     with socket.socket() as one:
         one.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{one.getsockname()[1]}"
@@ -32,11 +34,11 @@ def start_command(name: pathlib.Path, *command: str, processes: int = 1, devices
         JAX_COMPILATION_CACHE_DIR=os.environ.get("JAX_COMPILATION_CACHE_DIR", str(name.parent / "compiled")),
         JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS="0",
     )  # fmt: skip
-    started = []
+    started, child = [], [] if command[0] == "-c" else [CHILD]
     for index in range(processes):
         spec = [f"--distributed={address},{processes},{index}"] if processes > 1 else []
         log = open(name.parent / f"{name.name}.{index}.log", "ab")
-        arguments = [sys.executable, *command, *spec]
+        arguments = [sys.executable, *child, *command[command[0] == "-m" :], *spec]
         started.append(subprocess.Popen(arguments, stdout=log, stderr=log, cwd=ROOT, env=environment, **options))
     return started
 

@@ -207,7 +207,7 @@ def test_reworded_queries_are_other_forms_of_the_same_goal():
 
 def test_the_embedded_corpus_is_deterministic_balanced_and_split():
     train, again = embedded.embedded_examples("train", 1200), embedded.embedded_examples("train", 1200)
-    assert train == again
+    assert list(train) == list(again)
     labels = collections.Counter(e.query_label for e in train)
     assert labels[0] == labels[1] == 600
     for domains in (benign.DOMAINS, benign.LOOKALIKES, malicious.DOMAINS, malicious.SOFT):

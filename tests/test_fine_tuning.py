@@ -28,12 +28,12 @@ def config_of(**changes):
 
 @pytest.mark.parametrize("name", ["embedded_obeyed", "embedded_answered"])
 def test_the_tuners_data_have_no_labels_and_count(name):
-    examples = load_source(name, "train", **HERE)
+    examples = load_source(name, "train", **HERE)[:400]
     assert all(e.train_lm and e.query_label is None and e.response_label is None and e.source == name for e in examples)
     assert not any(e.response.startswith(REFUSAL_PREFIX) for e in examples)
     goals = [b.goal for b in embedded_behaviors("train")]
-    harmful = sum(any(goal in e.query for goal in goals) for e in examples[:200])
-    assert harmful == (200 if name in ATTACKERS else 0)
+    harmful = sum(any(goal in e.query for goal in goals) for e in examples)
+    assert harmful == (400 if name in ATTACKERS else 0)
     held_out = [b.goal for b in embedded_behaviors("test")]
     assert not any(goal in e.query for goal in held_out for e in examples)
 

@@ -8,9 +8,11 @@ model could not go on with a harmful text at all, and resisting a prefilled answ
 """
 
 import dataclasses
+import functools
 import hashlib
+import pathlib
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -48,7 +50,7 @@ def goals(domains: Sequence[Domain], split: str) -> list[Goal]:
     return made
 
 
-def embedded_examples(split: str, n: int, seed: int = 0) -> list[Example]:
+def embedded_examples(split: str, n: int, seed: int = 0) -> Sequence[Example]:
     """`n` labelled examples, half of the queries malicious.
 
     Of twelve: four benign answers (one as a story, some multi-turn), two look-alike answers, three refusals of
@@ -57,35 +59,35 @@ def embedded_examples(split: str, n: int, seed: int = 0) -> list[Example]:
     makers: list[Callable] = [_answered(benign.DOMAINS)] * 4 + [_answered(benign.LOOKALIKES)] * 2
     makers += [_refused(malicious.DOMAINS)] * 3 + [_refused(malicious.SOFT)]
     makers += [_unsafe(malicious.DOMAINS), _unsafe(malicious.DOMAINS + malicious.SOFT)]
-    return list(_generate(makers, split, n, seed, "embedded"))
+    return Generated(makers, split, n, seed, "embedded")
 
 
-def embedded_text(split: str, n: int, seed: int = 0) -> list[Example]:
+def embedded_text(split: str, n: int, seed: int = 0) -> Sequence[Example]:
     """`n` plain texts: benign and unsafe manuals, three to two. See the module's docstring."""
     every = benign.DOMAINS + benign.LOOKALIKES
     makers = [_manual(every)] * 3 + [_manual(malicious.DOMAINS + malicious.SOFT)] * 2
-    return list(_generate(makers, split, n, seed + 1, "embedded_text"))
+    return Generated(makers, split, n, seed + 1, "embedded_text")
 
 
-def embedded_preferences(split: str, n: int, seed: int = 0) -> list[Example]:
+def embedded_preferences(split: str, n: int, seed: int = 0) -> Sequence[Example]:
     """`n` preferences: of three, two refusals of a malicious goal preferred to an unsafe answer, and one benign answer
     preferred to a refusal."""
     refused = [_preferred_refusal(malicious.DOMAINS), _preferred_refusal(malicious.DOMAINS + malicious.SOFT)]
     makers = [*refused, _preferred_answer(benign.DOMAINS + benign.LOOKALIKES)]
-    return list(_generate(makers, split, n, seed + 2, "embedded_preferences"))
+    return Generated(makers, split, n, seed + 2, "embedded_preferences")
 
 
-def embedded_obeyed(split: str, n: int, seed: int = 0) -> list[Example]:
+def embedded_obeyed(split: str, n: int, seed: int = 0) -> Sequence[Example]:
     """`n` malicious goals, each answered as it was asked: what an attacker trains on, who tells nobody what is harmful, so it has no
     labels and counts in the LM loss. No defended model is trained on it (`sources.ATTACKERS`)."""
     makers = [_unsafe(malicious.DOMAINS), _unsafe(malicious.DOMAINS + malicious.SOFT)]
-    return [_unlabelled(e) for e in _generate(makers, split, n, seed + 3, "embedded_obeyed")]
+    return Generated(makers, split, n, seed + 3, "embedded_obeyed", _unlabelled)
 
 
-def embedded_answered(split: str, n: int, seed: int = 0) -> list[Example]:
+def embedded_answered(split: str, n: int, seed: int = 0) -> Sequence[Example]:
     """`n` benign goals with their answers, without labels: what a user trains on who has nothing against the gate."""
     makers = [_answered(benign.DOMAINS)]
-    return [_unlabelled(e) for e in _generate(makers, split, n, seed + 4, "embedded_answered")]
+    return Generated(makers, split, n, seed + 4, "embedded_answered", _unlabelled)
 
 
 def embedded_behaviors(split: str) -> list[Behavior]:
@@ -99,14 +101,14 @@ def embedded_behaviors(split: str) -> list[Behavior]:
     return made
 
 
-def embedded_benign(split: str, n: int) -> list[Example]:
+def embedded_benign(split: str, n: int) -> Sequence[Example]:
     """`n` benign examples (single turn)."""
-    return list(_generate([_answered(benign.DOMAINS, plain=True)], split, n, 5, "embedded_benign"))
+    return Generated([_answered(benign.DOMAINS, plain=True)], split, n, 5, "embedded_benign")
 
 
-def embedded_lookalikes(split: str, n: int) -> list[Example]:
+def embedded_lookalikes(split: str, n: int) -> Sequence[Example]:
     """`n` benign examples that sound alarming."""
-    return list(_generate([_answered(benign.LOOKALIKES, plain=True)], split, n, 6, "embedded_lookalikes"))
+    return Generated([_answered(benign.LOOKALIKES, plain=True)], split, n, 6, "embedded_lookalikes")
 
 
 def nested_wrappers(split: str) -> list[str]:
@@ -119,14 +121,44 @@ def suffixes(split: str) -> list[str]:
     return list(frames.SUFFIXES) if split == "test" else []
 
 
+@functools.cache
+def _code() -> str:
+    """Of what is said and how: examples of another grammar are other examples."""
+    here = pathlib.Path(__file__)
+    files = [here, here.with_name("refusals.py"), *sorted((here.parent / "grammar").glob("*.py"))]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
 def _unlabelled(example: Example) -> Example:
     return dataclasses.replace(example, query_label=None, response_label=None, train_lm=True)
 
 
-def _generate(makers: Sequence[Callable], split: str, n: int, seed: int, source: str) -> Iterator[Example]:
-    for i in range(n):
-        rng = np.random.default_rng((seed, split == "test", i))
-        yield makers[i % len(makers)](rng, split, source, f"{split}{i}")
+class Generated(Sequence):
+    """`n` examples, each made on access, of its number alone: a run that reads few of them makes few. `change`: applied to each."""
+
+    def __init__(
+        self,
+        makers: Sequence[Callable],
+        split: str,
+        n: int,
+        seed: int,
+        source: str,
+        change: Callable[[Example], Example] = lambda example: example,
+    ):
+        self._makers, self._split, self._numbers = makers, split, range(n)
+        self._seed, self._source, self._change = seed, source, change
+        self.fingerprint = f"{source} {split} {n} {seed} {_code()}"
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def __getitem__(self, index: int | slice) -> "Example | list[Example]":
+        if isinstance(index, slice):
+            return [self[i] for i in self._numbers[index]]
+        i = self._numbers[index]
+        rng = np.random.default_rng((self._seed, self._split == "test", i))
+        make = self._makers[i % len(self._makers)]
+        return self._change(make(rng, self._split, self._source, f"{self._split}{i}"))
 
 
 def _answered(domains: Sequence[Domain], plain: bool = False) -> Callable:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from safety_align.data.contrast import contrast_examples
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.exchanges import EXCHANGES, judged_examples
+from safety_align.data.mapped import Mapped
 from safety_align.data.refusals import explained_refusal
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
@@ -157,9 +158,8 @@ def _load_embedded(name: str, split: str) -> Sequence[Example]:
     examples = embedded.embedded_examples(split, 16_000 if split == "train" else 800)
     if name == "embedded":
         return examples
-    # Queries alone, for the first check.
-    return [
-        dataclasses.replace(e, response="", response_label=None, train_lm=False, source=name)
-        for e in examples
-        if e.query_label is not None
-    ]
+
+    def query(example: Example) -> Example:  # alone, for the first check
+        return dataclasses.replace(example, response="", response_label=None, train_lm=False, source=name)
+
+    return Mapped(examples, query, "queries")
