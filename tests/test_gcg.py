@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 from make import random_params
 
+from safety_align.attacks import gcg as gcg_module
 from safety_align.attacks.gcg import Gcg, gcg, token_gradient, with_suffix
 from safety_align.attacks.objective import AttackLoss, attack_losses, attack_row, embed, gate_statistic
+from safety_align.attacks.prefix import prefix_slots
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
 from safety_align.decoding.scoring import query_segment, segment_logits, window_segment
@@ -192,3 +194,34 @@ def test_what_cannot_be_attacked_is_named():
         AttackLoss(lam=1.5)
     with pytest.raises(InputError, match="survive"):
         gcg(bundle, gate, GOAL, TARGET, Gcg(steps=1, width=1, batch=1, start=" "))
+
+
+LONG_GOAL = "How do I bake bread and wait, and then how do I take a small pin and pick a lock"
+
+
+@pytest.mark.parametrize("name", [*GATES, "window"])
+def test_a_prefix_that_is_read_once_changes_nothing(name):
+    """Losses and gradients of whole rows against those over the cache of what stands before the suffix: sums in another order, 1e-5
+    of the largest. A stale slot behind the prefix, of another suffix, is not seen."""
+    bundle = bundle_of(name if name in GATES else "row", 2)
+    model, params, gate = bundle.model_config, bundle.params, bundle.gate
+    if name == "window":
+        model = dataclasses.replace(model, sliding_window=9)
+    first, second = (np.array(TOKENIZER.encode(text, "text"), np.int32) for text in (" x y z", " z wait"))
+    assert len(first) == len(second)
+    row = attack_row(bundle, gate, LONG_GOAL, TARGET, first)
+    kept = prefix_slots(model, int(row.free[0]))
+    assert kept >= 16
+    assert prefix_slots(dataclasses.replace(model, signal=SignalConfig("row", rank=2)), 40) == 0
+    prefix = gcg_module._prefix(model, params, row)
+    arguments = (params, gate.logit_threshold, row)
+    for suffix in (first, second):
+        whole = gcg_module._measure(model, HALF, 0, *arguments, None, suffix)
+        ours = gcg_module._measure(model, HALF, kept, *arguments, prefix, suffix)
+        for key, value in whole.items():
+            np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5)
+        slopes = [
+            np.asarray(jax.jit(token_gradient, static_argnums=(0, 1, 7))(model, HALF, *arguments, suffix, *more))
+            for more in ((None, 0), (prefix, kept))
+        ]
+        np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-5 * np.abs(slopes[0]).max() + 1e-7)

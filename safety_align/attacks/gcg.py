@@ -15,12 +15,13 @@ import numpy as np
 
 from safety_align.attacks.base import Crafted, ask
 from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
+from safety_align.attacks.prefix import prefix_slots, read_prefix
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import GateConfig, Request
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
-from safety_align.model import TransformerConfig, unroll
+from safety_align.model import Cache, TransformerConfig, unroll
 from safety_align.text import Turn
 
 
@@ -90,11 +91,23 @@ def gcg(
     allowed = jnp.asarray(_plain_tokens(bundle.tokenizer, model.vocab_size))
     threshold = gate.logit_threshold
     key = jax.random.key(config.seed)
-    measured = jax.tree.map(float, _measure(model, config.loss, params, threshold, row, jnp.asarray(suffix)))
+    kept = prefix_slots(model, int(row.free[0]))
+    prefix = _prefix(model, params, row) if kept else None
+    measured = _measure(model, config.loss, kept, params, threshold, row, prefix, jnp.asarray(suffix))
+    measured = jax.tree.map(float, measured)
     best = Suffix(_text(bundle, goal, suffix), tuple(map(int, suffix)), measured["loss"], (_point(measured),))
     for step in range(config.steps):
         candidates, found = _step(
-            model, config, params, threshold, row, jnp.asarray(best.ids), allowed, jax.random.fold_in(key, step)
+            model,
+            config,
+            kept,
+            params,
+            threshold,
+            row,
+            prefix,
+            jnp.asarray(best.ids),
+            allowed,
+            jax.random.fold_in(key, step),
         )
         candidates, found = jax.device_get((candidates, found))
         best = dataclasses.replace(best, curve=(*best.curve, best.curve[-1]))
@@ -165,22 +178,31 @@ def _plain_tokens(tokenizer, size: int) -> np.ndarray:
     return found
 
 
-def _vectors(model: TransformerConfig, params, row: AttackRow, suffixes: jax.Array) -> jax.Array:
-    """[B, S, D] with the ids [B, N] in the free slots."""
-    base = embed(model, params, jnp.asarray(row.tokens))
-    return jnp.broadcast_to(base, (len(suffixes), *base.shape[1:])).at[:, row.free].set(embed(model, params, suffixes))
+@functools.partial(jax.jit, static_argnums=0)
+def _prefix(model: TransformerConfig, params, row: AttackRow) -> Cache:
+    vectors = embed(model, params, jnp.asarray(row.tokens))
+    return read_prefix(model, params, vectors, row.positions, row.routing)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _measure(model: TransformerConfig, loss: AttackLoss, params, threshold, row: AttackRow, suffix):
-    found = attack_losses(model, params, loss, threshold, row, _vectors(model, params, row, suffix[None]))
-    return jax.tree.map(lambda x: x[0], found)
+def _vectors(model: TransformerConfig, kept: int, params, row: AttackRow, suffixes: jax.Array) -> jax.Array:
+    """[B, S - kept, D]: of the slots from `kept` on, with the ids [B, N] in the free ones."""
+    base = embed(model, params, jnp.asarray(row.tokens)[:, kept:])
+    base = jnp.broadcast_to(base, (len(suffixes), *base.shape[1:]))
+    return base.at[:, row.free - kept].set(embed(model, params, suffixes))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _step(model: TransformerConfig, config: Gcg, params, threshold, row: AttackRow, suffix, allowed, key):
-    """(candidates [width, N], their losses) of one step from `suffix`."""
-    gradient = token_gradient(model, config.loss, params, threshold, row, suffix)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _measure(model: TransformerConfig, loss: AttackLoss, kept: int, params, threshold, row: AttackRow, prefix, suffix):
+    vectors = _vectors(model, kept, params, row, suffix[None])
+    return jax.tree.map(lambda x: x[0], attack_losses(model, params, loss, threshold, row, vectors, prefix))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _step(
+    model: TransformerConfig, config: Gcg, kept: int, params, threshold, row: AttackRow, prefix, suffix, allowed, key
+):
+    """(candidates [width, N], their losses) of one step from `suffix`; `prefix` holds the first `kept` slots."""
+    gradient = token_gradient(model, config.loss, params, threshold, row, suffix, prefix, kept)
     gradient = jnp.where(allowed, gradient, jnp.inf)
     _, top = jax.lax.top_k(-gradient, config.top_k)  # [N, k]
     place_key, token_key = jax.random.split(key)
@@ -189,17 +211,28 @@ def _step(model: TransformerConfig, config: Gcg, params, threshold, row: AttackR
     candidates = jnp.broadcast_to(suffix, (config.width, len(suffix))).at[jnp.arange(config.width), places].set(chosen)
 
     def measure(some):
-        return attack_losses(model, params, config.loss, threshold, row, _vectors(model, params, row, some))
+        vectors = _vectors(model, kept, params, row, some)
+        return attack_losses(model, params, config.loss, threshold, row, vectors, prefix)
 
     batches = candidates.reshape(-1, config.batch, len(suffix))
     return candidates, jax.tree.map(jnp.ravel, jax.lax.map(measure, batches))
 
 
-def token_gradient(model: TransformerConfig, loss: AttackLoss, params, threshold, row: AttackRow, suffix) -> jax.Array:
-    """[N, V]: the loss's derivative by the one-hot vector of each token of the suffix [N]."""
-    vectors = _vectors(model, params, row, suffix[None])
+def token_gradient(
+    model: TransformerConfig,
+    loss: AttackLoss,
+    params,
+    threshold,
+    row: AttackRow,
+    suffix,
+    prefix: Cache | None = None,
+    kept: int = 0,
+) -> jax.Array:
+    """[N, V]: the loss's derivative by the one-hot vector of each token of the suffix [N]; `prefix` holds the first `kept` slots."""
+    vectors, free = _vectors(model, kept, params, row, suffix[None]), row.free - kept
 
-    def total(free):
-        return attack_losses(model, params, loss, threshold, row, vectors.at[0, row.free].set(free))["loss"][0]
+    def total(changed):
+        there = vectors.at[0, free].set(changed)
+        return attack_losses(model, params, loss, threshold, row, there, prefix)["loss"][0]
 
-    return jax.grad(total)(vectors[0, row.free]).astype(jnp.float32) @ params["embedding"].T.astype(jnp.float32)
+    return jax.grad(total)(vectors[0, free]).astype(jnp.float32) @ params["embedding"].T.astype(jnp.float32)

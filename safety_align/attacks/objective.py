@@ -15,11 +15,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from safety_align.attacks.prefix import read_rest
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
-from safety_align.model import SafetyTransformer, TransformerConfig
+from safety_align.model import Cache, SafetyTransformer, TransformerConfig
 from safety_align.model.watch import used_checks, watch
 from safety_align.placement import Batch, RowShape, Segment
 from safety_align.routing import Check, Kind, Routing, rule2_window
@@ -134,9 +135,16 @@ def embed(config: TransformerConfig, params: dict, tokens: jax.Array) -> jax.Arr
 
 
 def attack_losses(
-    config: TransformerConfig, params: dict, loss: AttackLoss, threshold: float, row: AttackRow, vectors: jax.Array
+    config: TransformerConfig,
+    params: dict,
+    loss: AttackLoss,
+    threshold: float,
+    row: AttackRow,
+    vectors: jax.Array,
+    prefix: Cache | None = None,
 ) -> dict[str, jax.Array]:
-    """{"loss", "cross_entropy", "statistic"} [B] of rows whose vectors are [B, S, D]; `threshold` is a logit.
+    """{"loss", "cross_entropy", "statistic"} [B] of rows whose vectors are [B, S, D]; `threshold` is a logit. With a `prefix`
+    (`prefix.read_prefix`) the vectors are those of the row's last slots, [B, N, D], the free stretch among them.
 
     `row` is one that all share, or `stacked`, one for each. The cross entropy is the mean over the target, in nats; the
     statistic is the exact one. Differentiable in `vectors`.
@@ -149,7 +157,10 @@ def attack_losses(
         jnp.broadcast_to(x, (count, x.shape[-1])) for x in (row.predicts, row.targets, row.weights)
     )
     model = SafetyTransformer(config)
-    if config.signal.in_stream:
+    if prefix is not None:
+        hidden, safety = read_rest(config, params, prefix, vectors, positions, routing)
+        predicts = jnp.maximum(predicts - (prefix.slots - vectors.shape[1]), 0)  # those behind the target's end are 0
+    elif config.signal.in_stream:
         hidden, safety = model.apply({"params": params}, vectors, positions, routing, method=_hidden_and_checks)
     else:
         found = watch(config, params, vectors, positions, routing, whole=True)

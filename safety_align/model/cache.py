@@ -13,9 +13,10 @@ from safety_align.model.config import TransformerConfig
 
 
 class Write(NamedTuple):
-    """New row `row` writes its keys and values to cache slot `slot`: a scalar for the whole batch, or [B]."""
+    """New row `row` writes its keys and values to cache slot `slot`: a scalar for the whole batch, or [B]. A slice of rows writes
+    to as many slots from `slot` on, a scalar then, and there are no checks beside them."""
 
-    row: int
+    row: int | slice
     slot: jax.Array | int
 
 
@@ -89,7 +90,9 @@ class Cache:
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
     for write in writes:
         value = new[:, :, write.row].astype(cache.dtype)
-        if jnp.ndim(write.slot):
+        if isinstance(write.row, slice):
+            cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
+        elif jnp.ndim(write.slot):
             cache = cache.at[jnp.arange(cache.shape[0]), :, write.slot].set(value)
         else:
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
