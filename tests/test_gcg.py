@@ -153,8 +153,8 @@ def test_a_suffix_lowers_the_loss_and_is_text(name):
     assert found.loss == losses[-1]
     prompt = bundle.template.encode(TOKENIZER, (Turn("user", with_suffix(GOAL, found.text)),))
     row = attack_row(bundle, gate, GOAL, TARGET, np.array(found.ids))
-    size = len(prompt.ids)
-    np.testing.assert_array_equal(row.tokens[0, :size], prompt.ids)
+    lead = int(np.argmax(np.asarray(row.routing.segments[0]) == row.routing.segments.max()))  # behind the padding
+    np.testing.assert_array_equal(row.tokens[0, lead : lead + len(prompt.ids)], prompt.ids)
     assert losses_of(bundle, row, config.loss)["loss"] == pytest.approx(found.loss, abs=1e-4)
     assert found == gcg(bundle, gate, GOAL, TARGET, config)
     stopped = gcg(bundle, gate, GOAL, TARGET, config, lambda step, best: step == 2)

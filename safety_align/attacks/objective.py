@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.attacks.prefix import read_rest
+from safety_align.attacks.prefix import STEP, read_rest
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
@@ -87,9 +87,9 @@ def attack_row(
 ) -> AttackRow:
     """The row of `goal`, then the ids `free` [N] within the same user turn, then `target` as the answer.
 
-    `slots`: S, by default what it takes, rounded up to 64; checks and target are rounded up too, so that goals and targets of
-    about one length share a compiled program. InputError where the target is empty or nothing of the goal is
-    content.
+    A free stretch begins at a multiple of `STEP`, behind some padding. `slots`: S, by default what it takes, rounded up to `STEP`;
+    checks and target are rounded up too, so that goals and targets of about one length share a compiled program. InputError
+    where the target is empty or nothing of the goal is content.
     """
     prompt = bundle.template.encode(bundle.tokenizer, (Turn("user", goal),))
     answer = bundle.template.encode_response(bundle.tokenizer, target)
@@ -102,22 +102,30 @@ def attack_row(
         low, high = (0, count) if gate.reads == "all" else rule2_window(count, gate.r2)
         checks.append(Check(Kind.WINDOW, size + max(low, 0), size + high, 1.0))
     segment = Segment(prompt.ids, prompt.content, answer, np.ones(len(answer), bool), tuple(checks), beside=beside)
-    slots = -(-segment.length // 64) * 64 if slots is None else slots
-    room = -(-len(answer) // 16) * 16
-    batch = Batch.of([[segment]], RowShape(slots, 1 + room))
+    lead = -end % STEP if len(free) else 0
+    slots = -(-(lead + segment.length) // STEP) * STEP if slots is None else slots
+    room = -(-len(answer) // STEP) * STEP
+    batch = Batch.of([[*_padding(lead), segment]], RowShape(slots, 1 + room))
     between = int(gate.visible and not beside)  # the visible [CLS], between prompt and answer
     first = size + between
-    predicts = np.concatenate([[size - 1], np.arange(first, first + len(answer) - 1)])
+    predicts = lead + np.concatenate([[size - 1], np.arange(first, first + len(answer) - 1)])
     tokens, positions, routing = batch.inputs
     if gate.windows_include_query or gate.reads == "all":  # beside the window
-        also = np.where(batch.cls_kinds[..., None] == Kind.WINDOW, np.array([0, size], np.int32), 0)
+        also = np.where(batch.cls_kinds[..., None] == Kind.WINDOW, np.array([lead, lead + size], np.int32), 0)
         routing = routing.replace(cls_also=also)
     predicts, targets, weights = (
         np.pad(part, (0, room - len(answer)))
         for part in (predicts, np.asarray(answer), np.ones(len(answer), np.float32))
     )
-    free_slots = np.arange(end, end + len(free))
+    free_slots = lead + np.arange(end, end + len(free))
     return AttackRow(tokens, positions, routing, free_slots, predicts, targets, weights, gate.confirmations)
+
+
+def _padding(slots: int) -> list[Segment]:
+    """A segment of its own, which nothing reads, of so many slots; none of none."""
+    nothing = np.zeros(0, np.int32)
+    filler = Segment(np.zeros(slots, np.int32), np.zeros(slots, bool), nothing, nothing.astype(bool), train_lm=False)
+    return [filler] if slots else []
 
 
 def stacked(rows: Sequence[AttackRow]) -> AttackRow:

@@ -12,13 +12,12 @@ from safety_align.model.watch import used_checks, watch
 from safety_align.routing import Routing, causal_mask, check_reads, cls_mask, in_sliding_window
 
 STEP = 16
-"""Slots by which prefixes are counted, so that goals of about one length share a program."""
+"""Of which the slots before the free stretch, and others, are a multiple, so that goals of about one length share a program."""
 
 
 def prefix_slots(config: TransformerConfig, free: int) -> int:
-    """P, the slots that are read once: those before the free stretch, which begins at slot `free`, down to a multiple of `STEP`; 0
-    where none can be."""
-    return free // STEP * STEP if config.signal.in_stream or config.signal.kind == "probe" else 0
+    """P, the slots that are read once: those before the free stretch, which begins at slot `free`; 0 where none can be."""
+    return free if config.signal.in_stream or config.signal.kind == "probe" else 0
 
 
 def read_prefix(
