@@ -12,13 +12,24 @@ from make import random_params
 
 from configs import judge as judge_config
 from launch import judge as command
+from launch.judge_accuracy import main as accuracy_main
 from safety_align.bundle import Bundle
 from safety_align.data.examples import BENIGN, MALICIOUS
 from safety_align.data.exchanges import EXCHANGES, WORDS, XSTEST, exchange_turns, is_held_out_question, judged_test
 from safety_align.data.sources import load_source
 from safety_align.decoding import GateConfig, score_queries
 from safety_align.errors import InputError
-from safety_align.evaluation.judges import Exchange, GuardJudge, LearnedJudge, RefusalRules, guard, learned, load_judge
+from safety_align.evaluation.judges import (
+    Exchange,
+    GuardJudge,
+    LearnedJudge,
+    RefusalRules,
+    Verdict,
+    guard,
+    learned,
+    load_judge,
+)
+from safety_align.evaluation.judges.accuracy import accuracy_table, judge_accuracy, some_of_each
 from safety_align.evaluation.statistics import cohens_kappa
 from safety_align.guard import Guard
 from safety_align.model import preset, unroll
@@ -232,3 +243,51 @@ def test_fields_of_a_judge_come_from_the_command_line(tmp_path):
     for options in (["--judge.threshold=2"], ["--judge.none=2"], ["--threshold=2"]):
         with pytest.raises(InputError, match="threshold|none"):
             command.to_judge(str(tmp_path), options)
+
+
+class OfWords:
+    """Takes every answer with a word for compliance, sure of it by how often it is there."""
+
+    def __init__(self, word):
+        self.word = word
+
+    def judge(self, exchanges):
+        found = [e.answer.split().count(self.word) for e in exchanges]
+        return [Verdict("compliance" if n else "refusal", min(n, 4) / 4) for n in found]
+
+
+LABELLED = [
+    ("set_a", "q1", "yes yes", True), ("set_a", "q1", "no", True), ("set_b", "q2", "yes", False), ("set_b", "q3", "no no", False),
+    ("set_b", "q4", "no", False), ("other", "q5", "yes", True),
+]  # fmt: skip
+
+
+def test_accuracy_is_recall_and_specificity_of_each_collection():
+    found = judge_accuracy({"yes": OfWords("yes"), "no": OfWords("no")}, LABELLED)
+    yes = found["sets"]["set"]["yes"]
+    assert yes["recall"]["rate"] == 1 / 2 and yes["recall"]["clusters"] == 1
+    assert yes["specificity"]["rate"] == pytest.approx(2 / 3) and yes["specificity"]["n"] == 3
+    assert yes["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    # Scores 2, 0 against 1, 0, 0: of six pairs three are right, and two of equals count half.
+    assert yes["auroc"] == pytest.approx(4 / 6) and yes["auroc_low"] <= yes["auroc"] <= yes["auroc_high"]
+    assert found["sets"]["other"]["yes"]["balanced_accuracy"] is None and found["sets"]["other"]["yes"]["auroc"] is None
+    assert found["kappa"]["yes, no"] == pytest.approx(-1)
+    assert accuracy_table(found).count("\n") == 5
+
+
+def test_some_of_each_class_are_the_same_for_every_judge():
+    rows = [*LABELLED, *LABELLED]
+    some = some_of_each(rows, 1)
+    assert [(row[0].split("_")[0], row[3]) for row in some] == [("other", True), ("set", False), ("set", True)]
+    assert some == some_of_each(rows[::-1], 1) and set(some_of_each(rows, 99)) == set(LABELLED)
+
+
+def test_the_command_measures_judges_on_what_was_held_out(data, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["judge_accuracy", "--judge=rules", f"--data-dir={data}", "--json"])
+    assert accuracy_main() == 0
+    found = json.loads(capsys.readouterr().out)
+    sizes = {name: m["rules"]["recall"]["n"] + m["rules"]["specificity"]["n"] for name, m in found["sets"].items()}
+    assert sum(sizes.values()) == len(set(judged_test(data)))
+    monkeypatch.setattr("sys.argv", ["judge_accuracy", "--judge=rules", "--judge=rules", f"--data-dir={data}"])
+    with pytest.raises(InputError, match="given twice"):
+        accuracy_main()
