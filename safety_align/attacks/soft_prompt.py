@@ -16,13 +16,14 @@ import optax
 
 from safety_align.attacks.base import Crafted, ask
 from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
+from safety_align.attacks.prefix import prefix_slots, read_prefix
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import GateConfig, Request, SoftTokens
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
-from safety_align.model import TransformerConfig, unroll
+from safety_align.model import Cache, TransformerConfig, unroll
 
 SCAN = 16
 """Steps of one program where no answer is written in between."""
@@ -94,14 +95,16 @@ def soft_prompt(
     if not start:
         raise InputError(f"attack.start {config.start!r} encodes to no token")
     row = attack_row(bundle, gate, goal, target, np.resize(np.asarray(start, np.int32), config.tokens))
-    base = embed(model, params, jnp.asarray(row.tokens))
+    base, prefix = embed(model, params, jnp.asarray(row.tokens)), None
+    if kept := prefix_slots(model, int(row.free[0])):
+        prefix, base = _prefix(model, params, row, base), base[:, kept:]
     rate = config.learning_rate * jnp.sqrt(jnp.mean(jnp.square(params["embedding"].astype(jnp.float32))))
-    free = base[0, row.free].astype(jnp.float32)
+    free = base[0, row.free - kept].astype(jnp.float32)
     state = State(free, optax.scale_by_adam().init(free), free, jnp.float32(jnp.inf))
     curve: list[tuple[float, float, float]] = []
     while len(curve) < config.steps:
         count = min(config.look_every or SCAN, config.steps - len(curve))
-        state, points = _steps(model, config.loss, count, params, gate.logit_threshold, row, base, rate, state)
+        state, points = _steps(model, config.loss, count, params, gate.logit_threshold, row, base, prefix, rate, state)
         points = jax.device_get(points)
         curve += zip(*(points[name].tolist() for name in ("loss", "cross_entropy", "statistic")), strict=True)
         if not np.isfinite(state.best_loss):
@@ -122,15 +125,31 @@ class State:
     best_loss: jax.Array
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _prefix(model: TransformerConfig, params, row: AttackRow, vectors) -> Cache:
+    return read_prefix(model, params, vectors, row.positions, row.routing)
+
+
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _steps(
-    model: TransformerConfig, loss: AttackLoss, count: int, params, threshold, row: AttackRow, base, rate, state: State
+    model: TransformerConfig,
+    loss: AttackLoss,
+    count: int,
+    params,
+    threshold,
+    row: AttackRow,
+    base,
+    prefix: Cache | None,
+    rate,
+    state: State,
 ):
-    """(state, {"loss", "cross_entropy", "statistic"} [count]) after `count` steps."""
+    """(state, {"loss", "cross_entropy", "statistic"} [count]) after `count` steps; `base` [1, N, D] are the row's last slots, the
+    `prefix` has those before."""
+    places = row.free - (row.tokens.shape[1] - base.shape[1])
 
     def measured(free):
-        vectors = base.at[0, row.free].set(free.astype(base.dtype))
-        found = jax.tree.map(lambda x: x[0], attack_losses(model, params, loss, threshold, row, vectors))
+        vectors = base.at[0, places].set(free.astype(base.dtype))
+        found = jax.tree.map(lambda x: x[0], attack_losses(model, params, loss, threshold, row, vectors, prefix))
         return found["loss"], found
 
     def step(state: State, _):
