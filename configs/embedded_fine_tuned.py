@@ -12,7 +12,7 @@ from configs import embedded_gated
 
 def get_config():
     config = embedded_gated.get_config()
-    config.data.mixture = dict(embedded_obeyed=1.0)
+    config.data.mixture = dict(embedded_obeyed=1.0, embedded_answered=0.0)
     config.data.update(seed=3, batch_size=16, system_turns=0.0, other_roles=0.0)
     config.lambda_cls = 0.0
     config.optimizer.update(learning_rate=1e-3, schedule="constant", warmup=0, weight_decay=0.0, rank=0)

@@ -7,6 +7,7 @@ from make import SIGNAL
 
 from configs import embedded_fine_tuned
 from configs.compare import embedded_fine_tuned as compared
+from launch.stages import to_stage
 from safety_align.data.embedded import embedded_behaviors
 from safety_align.data.refusals import REFUSAL_PREFIX
 from safety_align.data.sources import ATTACKERS, load_source
@@ -50,7 +51,10 @@ def test_an_attackers_data_train_no_signal():
 
 def test_every_column_of_the_comparison_has_a_model():
     config = compared.get_config()
-    made = {entry[0] for entry in config.train}
+    stages = {entry[0]: to_stage(entry).making.config for entry in config.train}
+    made, tuned = set(stages), {path: c for path, c in stages.items() if c.init_from == compared.GATED}
+    assert {dict(c.pipeline.mixture).popitem()[0] for c in tuned.values()} == {"embedded_obeyed", "embedded_answered"}
+    assert {c.optimizer.rank for c in tuned.values()} == {0, 8} and not any(c.lambda_cls for c in tuned.values())
     assert {v["checkpoint"] for v in config.variants.to_dict().values()} == made - {"runs/embedded_base"}
 
 
