@@ -14,6 +14,7 @@ from configs import judge as judge_config
 from launch import judge as command
 from launch.judge_accuracy import main as accuracy_main
 from safety_align.bundle import Bundle
+from safety_align.claims import Owner
 from safety_align.data.examples import BENIGN, MALICIOUS
 from safety_align.data.exchanges import EXCHANGES, WORDS, XSTEST, exchange_turns, is_held_out_question, judged_test
 from safety_align.data.sources import load_source
@@ -161,11 +162,19 @@ def test_a_prompt_without_goal_or_answer_is_refused(prompt):
 def test_which_judge_a_directory_holds(tmp_path):
     run = tmp_path / "run"
     (run / "checkpoints").mkdir(parents=True)
-    config = {"model": {}, "template": "plain", "data": {"mixture": {"judged_harmful": 1, "judged_harmless": 1}}}
-    (run / "config.json").write_text(json.dumps(config))
+    values = judge_config.get_config()
+    values.model.preset, values.template, values.init_from = "tiny", "plain", "some"
+
+    def claimed():  # as training claims a workdir
+        config = dataclasses.asdict(to_train_config(values.to_dict()))
+        (run / "config.json").unlink(missing_ok=True)
+        with Owner(config, "taken").holding(run, "config.json"):
+            pass
+
+    claimed()
     assert load_judge(run, threshold=0.3) == LearnedJudge(str(run), 0.3)
-    config["data"]["mixture"] = {"alpaca": 1}
-    (run / "config.json").write_text(json.dumps(config))
+    values.data.mixture = {"alpaca": 1.0, "judged_harmful": 0.0, "judged_harmless": 0.0}
+    claimed()
     assert load_judge(run) == GuardJudge(str(run))
     with pytest.raises(InputError, match="is no judge"):
         LearnedJudge(str(run)).judge(ANSWERED)

@@ -47,8 +47,8 @@ def is_judge(path: pathlib.Path) -> bool:
     """Whether `path` is a training run that learned from labelled exchanges, and from nothing else."""
     if not (path / "config.json").is_file() or not (path / "checkpoints").is_dir():
         return False
-    mixture = stored_config(path).get("data", {}).get("mixture", {})
-    return bool(mixture) and set(mixture) <= set(EXCHANGES)
+    mixture = stored_config(path).get("pipeline", {}).get("mixture", [])
+    return bool(mixture) and {name for name, _ in mixture} <= set(EXCHANGES)
 
 
 @functools.lru_cache(maxsize=2)
