@@ -4,12 +4,13 @@ import collections
 import dataclasses
 import gzip
 import json
+import pathlib
 
 import jax
 import numpy as np
 import pytest
 
-from safety_align.data import embedded, labelled
+from safety_align.data import embedded, labelled, mapped, system_turns
 from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
 from safety_align.data.parts import part_path
@@ -18,11 +19,13 @@ from safety_align.data.rewording import reword
 from safety_align.data.rows import MAX_CHARACTERS, BadRow, RowReport, read_json_rows
 from safety_align.data.sources import load_source
 from safety_align.data.specs import SPECS, is_held_out, source_examples
+from safety_align.data.system_turns import Roles, with_roles
 from safety_align.errors import InputError
 from safety_align.placement import Batch, RowShape
 from safety_align.routing import IGNORED, RoutingConfig
 from safety_align.text import Tokenizer, Turn, get_template
 from safety_align.text.budget import RunsAway
+from safety_align.training.inputs import claim_data
 
 TEMPLATE = get_template("plain")
 SOURCES = {"embedded": embedded.embedded_examples("train", 120), "embedded_text": embedded.embedded_text("train", 40)}
@@ -400,3 +403,18 @@ def test_bad_mixtures_are_named():
         make(sources=SOURCES | {"nothing": []}, weights=(1.0, 1.0, 1.0))
     with pytest.raises(InputError, match="row 4"):
         make(rows=[0, 4])
+
+
+def test_examples_that_other_code_changes_are_other_examples(tmp_path, monkeypatch):
+    """A phrase of system_turns.py, which few of a run's examples have: the run does not go on."""
+    examples = embedded.embedded_examples("train", 120)
+    assert with_roles(examples, Roles(0.2, 0.2))[:3] == [with_roles(examples, Roles(0.2, 0.2))[i] for i in range(3)]
+    claim_data(tmp_path, {"embedded": with_roles(examples, Roles(0.2, 0.2))}, begun=False)
+    claim_data(tmp_path, {"embedded": with_roles(examples, Roles(0.2, 0.2))}, begun=True)
+    changed = tmp_path / "system_turns.py"
+    changed.write_text(pathlib.Path(system_turns.__file__).read_text() + "# another phrase")
+    monkeypatch.setattr(system_turns, "__file__", str(changed))
+    mapped._code.cache_clear()
+    with pytest.raises(InputError, match="embedded"):
+        claim_data(tmp_path, {"embedded": with_roles(examples, Roles(0.2, 0.2))}, begun=True)
+    mapped._code.cache_clear()

@@ -41,8 +41,13 @@ def test_the_tuners_data_have_no_labels_and_count(name):
 
 def test_an_attackers_data_train_no_signal():
     check_names(to_train_config(config_of().to_dict()))
-    with pytest.raises(InputError, match="lambda_cls=0"):
-        check_names(to_train_config(config_of(lambda_cls=0.1).to_dict()))
+    beside, plain = config_of(), config_of()
+    beside.data.mixture = dict(embedded_obeyed=1.0, embedded=1.0)
+    plain.model.safety_signal = False
+    check_names(to_train_config(plain.to_dict()))
+    for config in (config_of(lambda_cls=0.1), config_of(trainable="signal"), config_of(init_from=""), beside):
+        with pytest.raises(InputError, match="attacker's data"):
+            check_names(to_train_config(config.to_dict()))
     config = config_of(trainable="signal")
     config.optimizer.rank = 4
     with pytest.raises(InputError, match=r"optimizer\.rank"):
@@ -82,3 +87,7 @@ def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
     assert same["safety_kernel"] and same["safety_bias"] and same["cls_embedding"] == bool(rank)
     changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params["layers"], after.params["layers"])
     assert any(jax.tree.leaves(changed))
+    honest = config_of(init_from=str(tmp_path / "tuned"))
+    honest.data.mixture = dict(embedded=1.0)
+    with pytest.raises(InputError, match="trained as an attack"):
+        loop.train(tiny(honest), tmp_path / "after", progress=False, load=load_model)

@@ -24,7 +24,8 @@ class Example:
       turns: the conversation, ending with the user's turn; empty for plain text.
       response: the answer; "" for a query alone.
       query_label, response_label: 1 malicious, 0 benign, None unknown.
-      train_lm: the answer counts in the LM loss; never true for an unsafe answer (docs/method.md section 4).
+      train_lm: the answer counts in the LM loss; never true for one that is labelled unsafe (docs/method.md section 4). An
+        attacker's sources, which label nothing, are kept apart by their names (`sources.ATTACKERS`).
       source: the name of its source.
       id: unique within the source.
       text_label: of plain text, a guard model's probability that it is unsafe (pretraining); None unknown.

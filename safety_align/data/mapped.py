@@ -1,20 +1,34 @@
 """Examples that are changed as they are read."""
 
+import functools
+import hashlib
+import pathlib
+import sys
 from collections.abc import Callable, Sequence
 
+from safety_align.data import draws
 from safety_align.data.examples import Example
 
 
 class Mapped(Sequence):
-    """`change(example)` for each of `examples`; a fingerprint that they have goes on, with `mark`, which names the change."""
+    """`change(example)` for each of `examples`; a fingerprint that they have goes on, with `mark`, which names the change, and a
+    digest of the module that `change` is of: examples that other code has changed are other examples."""
 
     def __init__(self, examples: Sequence[Example], change: Callable[[Example], Example], mark: str):
         self._examples, self._change = examples, change
         if known := getattr(examples, "fingerprint", None):
-            self.fingerprint = f"{known} {mark}"
+            self.fingerprint = f"{known} {mark} {_code(change.__module__)}"
 
     def __len__(self) -> int:
         return len(self._examples)
 
-    def __getitem__(self, index: int) -> Example:
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
         return self._change(self._examples[index])
+
+
+@functools.cache
+def _code(module: str) -> str:
+    files = [pathlib.Path(sys.modules[module].__file__), pathlib.Path(draws.__file__)]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

@@ -63,7 +63,11 @@ DERIVED: dict[str, tuple[str, Callable[[Example], Example | None]]] = {
 """Sources made of a file source's examples, one of each or none: name → (file source, function)."""
 
 ATTACKERS = ("obeyed", "embedded_obeyed")
-"""Sources of an attacker who fine-tunes: unsafe answers that count in the LM loss, without labels. They train no signal."""
+"""Sources of an attacker who fine-tunes: unsafe answers that count in the LM loss, without labels. Nothing else stands beside them
+in a mixture but `TUNERS`, and no loss of a signal (`training.ready`)."""
+
+TUNERS = (*ATTACKERS, "embedded_answered")
+"""Sources of anybody who fine-tunes a model that is not theirs."""
 
 LABELLED = "text_labelled"
 """Plain text that a guard model has labelled; see labelled.py."""

@@ -97,8 +97,9 @@ def claim_data(workdir: pathlib.Path, sources: Mapping[str, Sequence[Example]], 
         changed = sorted(name for name in ours if there.get(name, ours[name]) != ours[name])
         if changed and (begun or not distributed.is_main()):
             raise InputError(
-                f"data source {changed[0]!r} is not what {workdir} has learned from so far (its file, or the evaluation "
-                "prompts that are left out, changed); put the old files back, or start anew in another --workdir"
+                f"data source {changed[0]!r} is not what {workdir} has learned from so far (its file, the evaluation prompts that "
+                "are left out, or the code that makes its examples changed); put the old state back, or start anew in another "
+                "--workdir"
             )
         if distributed.is_main():
             write_atomically(path, json.dumps(ours, indent=2, sort_keys=True))

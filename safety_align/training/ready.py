@@ -7,12 +7,13 @@ import jax
 
 from safety_align import sharding, sizes
 from safety_align.data.exchanges import EXCHANGES
-from safety_align.data.sources import ATTACKERS, DERIVED, MADE, OWN_ANSWERS, SOURCES, check_source
+from safety_align.data.sources import ATTACKERS, DERIVED, MADE, OWN_ANSWERS, SOURCES, TUNERS, check_source
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
 from safety_align.files import check_file
 from safety_align.model import abstract_params
 from safety_align.text import check_template_name
+from safety_align.training.checkpoint import stored_config
 from safety_align.training.config import TrainConfig
 
 
@@ -50,18 +51,39 @@ def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> N
 def check_names(config: TrainConfig) -> None:
     """Raises InputError for a template or a data source that there is none of."""
     check_template_name(config.template)
-    for name, _ in config.pipeline.mixture:
+    names = [name for name, _ in config.pipeline.mixture]
+    for name in names:
         if name not in (*SOURCES, *MADE):
             raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
-    if config.lambda_cls and any(name in ATTACKERS for name, _ in config.pipeline.mixture):
-        raise InputError(
-            f"{', '.join(ATTACKERS)} are an attacker's, who trains no signal: set lambda_cls=0 (configs/embedded_fine_tuned.py), or "
-            "leave them out of data.mixture"
-        )
-    judged = [name in EXCHANGES for name, _ in config.pipeline.mixture]
+    if is_attack(names):
+        alone = all(name in TUNERS for name in names) and config.dpo is None and config.trainable == "all"
+        if not alone or not config.init_from or (config.model.safety_signal and config.lambda_cls):
+            raise InputError(
+                f"{', '.join(ATTACKERS)} are an attacker's data, for a run that is an attack (configs/embedded_fine_tuned.py): no "
+                'source beside them but embedded_answered, lambda_cls=0, trainable="all", no dpo, and init_from the model that '
+                "is attacked; else leave them out of data.mixture"
+            )
+    judged = [name in EXCHANGES for name in names]
     if any(judged) and not all(judged):
         raise InputError(
             f"{', '.join(EXCHANGES)} are for judges (configs/judge.py) and train nothing that is judged: no other source beside them"
+        )
+
+
+def is_attack(sources: Collection[str]) -> bool:
+    """Whether a run on these sources is an attack on the model that it starts from."""
+    return any(name in ATTACKERS for name in sources)
+
+
+def check_descent(config: TrainConfig) -> None:
+    """Raises InputError for a run that would go on from what an attack left, and is none itself."""
+    start = pathlib.Path(config.init_from)
+    if is_attack([name for name, _ in config.pipeline.mixture]) or not (start / "checkpoints").is_dir():
+        return
+    mixture = stored_config(start).get("pipeline", {}).get("mixture", [])
+    if is_attack([entry[0] for entry in mixture if entry]):
+        raise InputError(
+            f"init_from {start} was trained as an attack ({', '.join(ATTACKERS)}): start from the model that it attacked"
         )
 
 

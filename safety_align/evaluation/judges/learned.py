@@ -48,7 +48,7 @@ def is_judge(path: pathlib.Path) -> bool:
     if not (path / "config.json").is_file() or not (path / "checkpoints").is_dir():
         return False
     mixture = stored_config(path).get("pipeline", {}).get("mixture", [])
-    return bool(mixture) and {name for name, _ in mixture} <= set(EXCHANGES)
+    return bool(mixture) and {entry[0] for entry in mixture if entry} <= set(EXCHANGES)
 
 
 @functools.lru_cache(maxsize=2)
