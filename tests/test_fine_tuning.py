@@ -87,6 +87,12 @@ def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
     assert same["safety_kernel"] and same["safety_bias"] and same["cls_embedding"] == bool(rank)
     changed = jax.tree.map(lambda a, b: not np.array_equal(a, b), before.params["layers"], after.params["layers"])
     assert any(jax.tree.leaves(changed))
+    plain = config_of(lambda_cls=0.0, init_from="", steps=1)
+    plain.data.mixture, plain.model.safety_signal = dict(embedded=1.0), False
+    loop.train(tiny(plain), tmp_path / "plain", progress=False)
+    ungated = config_of(init_from=str(tmp_path / "plain"))
+    with pytest.raises(InputError, match="has no safety signal"):
+        loop.train(tiny(ungated), tmp_path / "headless", progress=False, load=load_model)
     honest = config_of(init_from=str(tmp_path / "tuned"))
     honest.data.mixture = dict(embedded=1.0)
     with pytest.raises(InputError, match="trained as an attack"):
