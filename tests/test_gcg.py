@@ -12,7 +12,7 @@ from make import random_params
 from safety_align.attacks import gcg as gcg_module
 from safety_align.attacks.gcg import Gcg, gcg, token_gradient, with_suffix
 from safety_align.attacks.objective import AttackLoss, attack_losses, attack_row, embed, gate_statistic
-from safety_align.attacks.prefix import prefix_slots
+from safety_align.attacks.prefix import read_prefix, slots_of
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
 from safety_align.decoding.scoring import query_segment, segment_logits, window_segment
@@ -210,18 +210,19 @@ def test_a_prefix_that_is_read_once_changes_nothing(name):
     first, second = (np.array(TOKENIZER.encode(text, "text"), np.int32) for text in (" x y z", " z wait"))
     assert len(first) == len(second)
     row = attack_row(bundle, gate, LONG_GOAL, TARGET, first)
-    kept = prefix_slots(model, int(row.free[0]))
-    assert kept >= 16
-    assert prefix_slots(dataclasses.replace(model, signal=SignalConfig("row", rank=2)), 40) == 0
-    prefix = gcg_module._prefix(model, params, row)
+    vectors = embed(model, params, jnp.asarray(row.tokens))
+    read = (int(row.free[0]), params, vectors, row.positions, row.routing)
+    prefix = read_prefix(model, *read)
+    assert slots_of(prefix) >= 16
+    assert read_prefix(dataclasses.replace(model, signal=SignalConfig("row", rank=2)), *read) is None
     arguments = (params, gate.logit_threshold, row)
     for suffix in (first, second):
-        whole = gcg_module._measure(model, HALF, 0, *arguments, None, suffix)
-        ours = gcg_module._measure(model, HALF, kept, *arguments, prefix, suffix)
+        whole = gcg_module._measure(model, HALF, *arguments, None, suffix)
+        ours = gcg_module._measure(model, HALF, *arguments, prefix, suffix)
         for key, value in whole.items():
             np.testing.assert_allclose(ours[key], value, rtol=1e-5, atol=1e-5)
         slopes = [
-            np.asarray(jax.jit(token_gradient, static_argnums=(0, 1, 7))(model, HALF, *arguments, suffix, *more))
-            for more in ((None, 0), (prefix, kept))
+            np.asarray(jax.jit(token_gradient, static_argnums=(0, 1))(model, HALF, *arguments, suffix, cache))
+            for cache in (None, prefix)
         ]
         np.testing.assert_allclose(slopes[1], slopes[0], atol=1e-5 * np.abs(slopes[0]).max() + 1e-7)

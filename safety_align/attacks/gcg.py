@@ -15,7 +15,7 @@ import numpy as np
 
 from safety_align.attacks.base import Crafted, ask
 from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
-from safety_align.attacks.prefix import prefix_slots, read_prefix
+from safety_align.attacks.prefix import read_prefix, slots_of
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import GateConfig, Request
@@ -91,16 +91,15 @@ def gcg(
     allowed = jnp.asarray(_plain_tokens(bundle.tokenizer, model.vocab_size))
     threshold = gate.logit_threshold
     key = jax.random.key(config.seed)
-    kept = prefix_slots(model, int(row.free[0]))
-    prefix = _prefix(model, params, row) if kept else None
-    measured = _measure(model, config.loss, kept, params, threshold, row, prefix, jnp.asarray(suffix))
+    vectors = embed(model, params, jnp.asarray(row.tokens))
+    prefix = read_prefix(model, int(row.free[0]), params, vectors, row.positions, row.routing)
+    measured = _measure(model, config.loss, params, threshold, row, prefix, jnp.asarray(suffix))
     measured = jax.tree.map(float, measured)
     best = Suffix(_text(bundle, goal, suffix), tuple(map(int, suffix)), measured["loss"], (_point(measured),))
     for step in range(config.steps):
         candidates, found = _step(
             model,
             config,
-            kept,
             params,
             threshold,
             row,
@@ -178,31 +177,24 @@ def _plain_tokens(tokenizer, size: int) -> np.ndarray:
     return found
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefix(model: TransformerConfig, params, row: AttackRow) -> Cache:
-    vectors = embed(model, params, jnp.asarray(row.tokens))
-    return read_prefix(model, params, vectors, row.positions, row.routing)
-
-
-def _vectors(model: TransformerConfig, kept: int, params, row: AttackRow, suffixes: jax.Array) -> jax.Array:
-    """[B, S - kept, D]: of the slots from `kept` on, with the ids [B, N] in the free ones."""
+def _vectors(model: TransformerConfig, params, row: AttackRow, prefix: Cache | None, suffixes: jax.Array) -> jax.Array:
+    """[B, S - P, D]: of the slots behind the `prefix`, with the ids [B, N] in the free ones."""
+    kept = slots_of(prefix)
     base = embed(model, params, jnp.asarray(row.tokens)[:, kept:])
     base = jnp.broadcast_to(base, (len(suffixes), *base.shape[1:]))
     return base.at[:, row.free - kept].set(embed(model, params, suffixes))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _measure(model: TransformerConfig, loss: AttackLoss, kept: int, params, threshold, row: AttackRow, prefix, suffix):
-    vectors = _vectors(model, kept, params, row, suffix[None])
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _measure(model: TransformerConfig, loss: AttackLoss, params, threshold, row: AttackRow, prefix, suffix):
+    vectors = _vectors(model, params, row, prefix, suffix[None])
     return jax.tree.map(lambda x: x[0], attack_losses(model, params, loss, threshold, row, vectors, prefix))
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _step(
-    model: TransformerConfig, config: Gcg, kept: int, params, threshold, row: AttackRow, prefix, suffix, allowed, key
-):
-    """(candidates [width, N], their losses) of one step from `suffix`; `prefix` holds the first `kept` slots."""
-    gradient = token_gradient(model, config.loss, params, threshold, row, suffix, prefix, kept)
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _step(model: TransformerConfig, config: Gcg, params, threshold, row: AttackRow, prefix, suffix, allowed, key):
+    """(candidates [width, N], their losses) of one step from `suffix`."""
+    gradient = token_gradient(model, config.loss, params, threshold, row, suffix, prefix)
     gradient = jnp.where(allowed, gradient, jnp.inf)
     _, top = jax.lax.top_k(-gradient, config.top_k)  # [N, k]
     place_key, token_key = jax.random.split(key)
@@ -211,7 +203,7 @@ def _step(
     candidates = jnp.broadcast_to(suffix, (config.width, len(suffix))).at[jnp.arange(config.width), places].set(chosen)
 
     def measure(some):
-        vectors = _vectors(model, kept, params, row, some)
+        vectors = _vectors(model, params, row, prefix, some)
         return attack_losses(model, params, config.loss, threshold, row, vectors, prefix)
 
     batches = candidates.reshape(-1, config.batch, len(suffix))
@@ -226,10 +218,9 @@ def token_gradient(
     row: AttackRow,
     suffix,
     prefix: Cache | None = None,
-    kept: int = 0,
 ) -> jax.Array:
-    """[N, V]: the loss's derivative by the one-hot vector of each token of the suffix [N]; `prefix` holds the first `kept` slots."""
-    vectors, free = _vectors(model, kept, params, row, suffix[None]), row.free - kept
+    """[N, V]: the loss's derivative by the one-hot vector of each token of the suffix [N]; `prefix`: see `attack_losses`."""
+    vectors, free = _vectors(model, params, row, prefix, suffix[None]), row.free - slots_of(prefix)
 
     def total(changed):
         there = vectors.at[0, free].set(changed)

@@ -167,7 +167,7 @@ def attack_losses(
     model = SafetyTransformer(config)
     if prefix is not None:
         hidden, safety = read_rest(config, params, prefix, vectors, positions, routing)
-        predicts = jnp.maximum(predicts - (prefix.slots - vectors.shape[1]), 0)  # those behind the target's end are 0
+        predicts = jnp.maximum(predicts - prefix.slots, 0)  # those behind the target's end are 0
     elif config.signal.in_stream:
         hidden, safety = model.apply({"params": params}, vectors, positions, routing, method=_hidden_and_checks)
     else:

@@ -4,6 +4,8 @@ The rest of the row goes over its keys and values by the decoder's own `extend`.
 probes; a signal of rows beside the tokens reads whole rows.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 
@@ -15,18 +17,25 @@ STEP = 16
 """Of which the slots before the free stretch, and others, are a multiple, so that goals of about one length share a program."""
 
 
-def prefix_slots(config: TransformerConfig, free: int) -> int:
-    """P, the slots that are read once: those before the free stretch, which begins at slot `free`; 0 where none can be."""
-    return free if config.signal.in_stream or config.signal.kind == "probe" else 0
-
-
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def read_prefix(
-    config: TransformerConfig, params: dict, vectors: jax.Array, positions: jax.Array, routing: Routing
-) -> Cache:
-    """The cache of a row's S slots, whose first P are to be kept, from its vectors [1, S, D]; layers are unrolled."""
+    config: TransformerConfig, free: int, params: dict, vectors: jax.Array, positions: jax.Array, routing: Routing
+) -> Cache | None:
+    """The cache of the slots before `free`, where a row's free stretch begins, from the vectors [1, S, D] of the whole row; None where
+    it cannot be read apart. Layers are unrolled."""
     if config.signal.in_stream:
-        return SafetyTransformer(config).apply({"params": params}, vectors, positions, routing, method="hidden")[1]
-    return watch(config, params, vectors, positions, routing, whole=True).cache
+        model, arguments = SafetyTransformer(config), (vectors, positions, routing)
+        cache = model.apply({"params": params}, *arguments, method="hidden")[1]
+    elif config.signal.kind == "probe":
+        cache = watch(config, params, vectors, positions, routing, whole=True).cache
+    else:
+        return None
+    return cache.arrange([slice(0, free)])
+
+
+def slots_of(prefix: Cache | None) -> int:
+    """How many slots of a row are read already."""
+    return 0 if prefix is None else prefix.slots
 
 
 def read_rest(
@@ -34,11 +43,10 @@ def read_rest(
 ) -> tuple[jax.Array, jax.Array]:
     """Hidden states [B, N, D] of the last N slots, whose vectors are given, and the safety logits [B, M] of the row's checks.
 
-    cache: of one row of S slots, the first S - N of which are kept; positions [B, S], routing: of whole rows.
+    cache: of the first S - N slots of one row; positions [B, S], routing: of whole rows.
     """
-    rows, new = vectors.shape[:2]
-    first = cache.slots - new
-    cache = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), cache)
+    (rows, new, _), first = vectors.shape, cache.slots
+    cache = jax.tree.map(lambda x: jnp.broadcast_to(x, (rows, *x.shape[1:])), cache.arrange([slice(None), new]))
     mask = row_mask(config, positions, routing)[:, first:]
     writes, model = [Write(slice(0, new), first)], SafetyTransformer(config)
     arguments = (vectors, positions[:, first:], cache, writes, mask)

@@ -16,7 +16,7 @@ import optax
 
 from safety_align.attacks.base import Crafted, ask
 from safety_align.attacks.objective import AttackLoss, AttackRow, Minimises, attack_losses, attack_row, embed
-from safety_align.attacks.prefix import prefix_slots, read_prefix
+from safety_align.attacks.prefix import read_prefix, slots_of
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
@@ -95,11 +95,11 @@ def soft_prompt(
     if not start:
         raise InputError(f"attack.start {config.start!r} encodes to no token")
     row = attack_row(bundle, gate, goal, target, np.resize(np.asarray(start, np.int32), config.tokens))
-    base, prefix = embed(model, params, jnp.asarray(row.tokens)), None
-    if kept := prefix_slots(model, int(row.free[0])):
-        prefix, base = _prefix(model, params, row, base), base[:, kept:]
+    base = embed(model, params, jnp.asarray(row.tokens))
+    prefix = read_prefix(model, int(row.free[0]), params, base, row.positions, row.routing)
+    base = base[:, slots_of(prefix) :]
     rate = config.learning_rate * jnp.sqrt(jnp.mean(jnp.square(params["embedding"].astype(jnp.float32))))
-    free = base[0, row.free - kept].astype(jnp.float32)
+    free = base[0, row.free - slots_of(prefix)].astype(jnp.float32)
     state = State(free, optax.scale_by_adam().init(free), free, jnp.float32(jnp.inf))
     curve: list[tuple[float, float, float]] = []
     while len(curve) < config.steps:
@@ -125,11 +125,6 @@ class State:
     best_loss: jax.Array
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _prefix(model: TransformerConfig, params, row: AttackRow, vectors) -> Cache:
-    return read_prefix(model, params, vectors, row.positions, row.routing)
-
-
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _steps(
     model: TransformerConfig,
@@ -145,7 +140,7 @@ def _steps(
 ):
     """(state, {"loss", "cross_entropy", "statistic"} [count]) after `count` steps; `base` [1, N, D] are the row's last slots, the
     `prefix` has those before."""
-    places = row.free - (row.tokens.shape[1] - base.shape[1])
+    places = row.free - slots_of(prefix)
 
     def measured(free):
         vectors = base.at[0, places].set(free.astype(base.dtype))
