@@ -93,7 +93,8 @@ def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
     ungated = config_of(init_from=str(tmp_path / "plain"))
     with pytest.raises(InputError, match="has no safety signal"):
         loop.train(tiny(ungated), tmp_path / "headless", progress=False, load=load_model)
-    honest = config_of(init_from=str(tmp_path / "tuned"))
-    honest.data.mixture = dict(embedded=1.0)
-    with pytest.raises(InputError, match="trained as an attack"):
-        loop.train(tiny(honest), tmp_path / "after", progress=False, load=load_model)
+    for left in (tmp_path / "tuned", tmp_path / "tuned" / "checkpoints" / "6"):
+        honest = config_of(init_from=str(left))
+        honest.data.mixture = dict(embedded=1.0)
+        with pytest.raises(InputError, match="trained as an attack"):
+            loop.train(tiny(honest), tmp_path / "after", progress=False, load=load_model)

@@ -53,6 +53,11 @@ class PipelineConfig:
             raise InputError(f"data.mixture needs sources with positive weights, got {self.mixture}")
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Their names."""
+        return tuple(name for name, _ in self.mixture)
+
+    @property
     def row_shape(self) -> RowShape:
         """What a row has room for."""
         return RowShape(self.sequence_length, self.checks_per_row, self.pairs_per_row or 0)

@@ -270,6 +270,12 @@ def stored_config(path: pathlib.Path) -> dict[str, Any]:
     return config
 
 
+def stored_sources(path: pathlib.Path) -> set[str]:
+    """The names of the data sources that the run learned from, as `stored_config`."""
+    mixture = stored_config(path).get("pipeline", {}).get("mixture", [])
+    return {entry[0] for entry in mixture if entry}
+
+
 def _workdir(path: pathlib.Path) -> pathlib.Path:
     return path.parent.parent if path.parent.name == "checkpoints" and _is_step(path.name) else path
 

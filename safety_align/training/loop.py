@@ -46,7 +46,7 @@ from safety_align.training.inputs import (
 from safety_align.training.kept import KeptBatches, StateStore, check_kept
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
-from safety_align.training.ready import check_descent, check_run, is_attack
+from safety_align.training.ready import check_descent, check_run
 from safety_align.training.reference import known_reference, preference_pairs, reference_sums
 from safety_align.training.step import check_microbatches, init_state, make_eval_step, make_train_step, state_shardings
 from safety_align.training.throughput import InputWatch
@@ -242,14 +242,9 @@ def _kept(config: TrainConfig, params, pipeline: Pipeline, validation, mesh, don
 
 def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundle:
     """The model that a run begins with, of the run's shape, with a tokenizer that its template can use."""
-    check_descent(config)
     start = load(config.init_from, mesh, test=False)
     same_model(config.model, start.model_config, config.init_from)
-    attack = is_attack([name for name, _ in config.pipeline.mixture])
-    if attack and config.model.safety_signal and not start.model_config.safety_signal:
-        raise InputError(
-            f"init_from {config.init_from} has no safety signal, and an attack trains none: set model.safety_signal=False"
-        )
+    check_descent(config, start.model_config.safety_signal)
     if config.model.safety_signal and start.model_config.safety_signal:
         ours, theirs = (
             (c.signal.kind, c.signal.depths_of(c.layers), signal_shapes(c)) for c in (config.model, start.model_config)

@@ -13,7 +13,7 @@ from safety_align.errors import InputError
 from safety_align.files import check_file
 from safety_align.model import abstract_params
 from safety_align.text import check_template_name
-from safety_align.training.checkpoint import stored_config
+from safety_align.training.checkpoint import stored_sources
 from safety_align.training.config import TrainConfig
 
 
@@ -51,7 +51,7 @@ def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> N
 def check_names(config: TrainConfig) -> None:
     """Raises InputError for a template or a data source that there is none of."""
     check_template_name(config.template)
-    names = [name for name, _ in config.pipeline.mixture]
+    names = config.pipeline.sources
     for name in names:
         if name not in (*SOURCES, *MADE):
             raise InputError(f"data source {name!r} is not one of {', '.join((*SOURCES, *MADE))}")
@@ -75,13 +75,18 @@ def is_attack(sources: Collection[str]) -> bool:
     return any(name in ATTACKERS for name in sources)
 
 
-def check_descent(config: TrainConfig) -> None:
-    """Raises InputError for a run that would go on from what an attack left, and is none itself."""
+def check_descent(config: TrainConfig, has_signal: bool) -> None:
+    """Raises InputError for a run that would go on from what an attack left, and is none itself; and for an attack on a signal that its
+    `init_from`, which `has_signal` or not, lacks."""
     start = pathlib.Path(config.init_from)
-    if is_attack([name for name, _ in config.pipeline.mixture]) or not (start / "checkpoints").is_dir():
+    if is_attack(config.pipeline.sources):
+        if config.model.safety_signal and not has_signal:
+            raise InputError(
+                f"init_from {start} has no safety signal, and an attack trains none: set model.safety_signal=False"
+            )
         return
-    mixture = stored_config(start).get("pipeline", {}).get("mixture", [])
-    if is_attack([entry[0] for entry in mixture if entry]):
+    is_run = (start / "checkpoints").is_dir() or start.parent.name == "checkpoints"  # a run, or one of its steps
+    if is_run and is_attack(stored_sources(start)):
         raise InputError(
             f"init_from {start} was trained as an attack ({', '.join(ATTACKERS)}): start from the model that it attacked"
         )

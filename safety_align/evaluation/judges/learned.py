@@ -14,7 +14,7 @@ from safety_align.errors import InputError
 from safety_align.evaluation.judges.base import Exchange, Verdict
 from safety_align.evaluation.judges.scores import scored
 from safety_align.interop import load_unrolled
-from safety_align.training.checkpoint import stored_config
+from safety_align.training.checkpoint import stored_sources
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,8 +47,8 @@ def is_judge(path: pathlib.Path) -> bool:
     """Whether `path` is a training run that learned from labelled exchanges, and from nothing else."""
     if not (path / "config.json").is_file() or not (path / "checkpoints").is_dir():
         return False
-    mixture = stored_config(path).get("pipeline", {}).get("mixture", [])
-    return bool(mixture) and {entry[0] for entry in mixture if entry} <= set(EXCHANGES)
+    sources = stored_sources(path)
+    return bool(sources) and sources <= set(EXCHANGES)
 
 
 @functools.lru_cache(maxsize=2)
