@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 
-from safety_align.data import embedded, labelled, mapped, system_turns
+from safety_align.data import embedded, labelled, system_turns
 from safety_align.data.examples import BadExample, Example, TooLong, encode_example
 from safety_align.data.grammar import benign, malicious
 from safety_align.data.parts import part_path
@@ -414,7 +414,5 @@ def test_examples_that_other_code_changes_are_other_examples(tmp_path, monkeypat
     changed = tmp_path / "system_turns.py"
     changed.write_text(pathlib.Path(system_turns.__file__).read_text() + "# another phrase")
     monkeypatch.setattr(system_turns, "__file__", str(changed))
-    mapped._code.cache_clear()
     with pytest.raises(InputError, match="embedded"):
         claim_data(tmp_path, {"embedded": with_roles(examples, Roles(0.2, 0.2))}, begun=True)
-    mapped._code.cache_clear()

@@ -6,7 +6,6 @@ is interrupted leaves nothing that looks complete.
 
 import contextlib
 import fcntl
-import functools
 import hashlib
 import io
 import json
@@ -19,6 +18,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from safety_align.data import clear, examples, refusals, rewording, rows, specs
+from safety_align.data.code import code_digest
 from safety_align.data.examples import Example
 from safety_align.data.specs import SPECS, is_held_out, source_examples
 from safety_align.errors import InputError
@@ -134,12 +134,10 @@ def load(
     return _Examples(found, name, fingerprint)
 
 
-@functools.cache
 def _code() -> str:
     """Of the modules that make examples of rows: what they prepared before they were changed is prepared anew."""
     modules = (clear, examples, refusals, rewording, rows, specs)
-    files = (__file__, *(module.__file__ for module in modules))
-    return hashlib.sha256(b"".join(pathlib.Path(file).read_bytes() for file in files)).hexdigest()
+    return code_digest(__file__, *(module.__file__ for module in modules))
 
 
 def _fingerprint(path: pathlib.Path, records) -> str:

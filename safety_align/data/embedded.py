@@ -8,7 +8,6 @@ model could not go on with a harmful text at all, and resisting a prefilled answ
 """
 
 import dataclasses
-import functools
 import hashlib
 import pathlib
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from safety_align.data.behavior import Behavior
+from safety_align.data.code import code_digest
 from safety_align.data.examples import BENIGN, MALICIOUS, Example
 from safety_align.data.grammar import Domain, benign, frames, malicious
 from safety_align.data.refusals import REFUSAL_PREFIX, explained_refusal
@@ -121,12 +121,11 @@ def suffixes(split: str) -> list[str]:
     return list(frames.SUFFIXES) if split == "test" else []
 
 
-@functools.cache
 def _code() -> str:
     """Of what is said and how: examples of another grammar are other examples."""
     here = pathlib.Path(__file__)
-    files = [here, here.with_name("refusals.py"), *sorted((here.parent / "grammar").glob("*.py"))]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+    grammar = sorted((here.parent / "grammar").glob("*.py"))
+    return code_digest(*map(str, [here, here.with_name("refusals.py"), *grammar]))
 
 
 def _unlabelled(example: Example) -> Example:

@@ -1,12 +1,10 @@
 """Examples that are changed as they are read."""
 
-import functools
-import hashlib
-import pathlib
 import sys
 from collections.abc import Callable, Sequence
 
 from safety_align.data import draws
+from safety_align.data.code import code_digest
 from safety_align.data.examples import Example
 
 
@@ -17,7 +15,8 @@ class Mapped(Sequence):
     def __init__(self, examples: Sequence[Example], change: Callable[[Example], Example], mark: str):
         self._examples, self._change = examples, change
         if known := getattr(examples, "fingerprint", None):
-            self.fingerprint = f"{known} {mark} {_code(change.__module__)}"
+            code = code_digest(sys.modules[change.__module__].__file__, draws.__file__)
+            self.fingerprint = f"{known} {mark} {code}"
 
     def __len__(self) -> int:
         return len(self._examples)
@@ -26,9 +25,3 @@ class Mapped(Sequence):
         if isinstance(index, slice):
             return [self[i] for i in range(len(self))[index]]
         return self._change(self._examples[index])
-
-
-@functools.cache
-def _code(module: str) -> str:
-    files = [pathlib.Path(sys.modules[module].__file__), pathlib.Path(draws.__file__)]
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]

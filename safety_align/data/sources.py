@@ -144,26 +144,28 @@ class _Derived(Sequence):
 def _load_embedded(name: str, split: str) -> Sequence[Example]:
     from safety_align.data import embedded
 
-    if name == "embedded_text":
-        return embedded.embedded_text(split, 12_000 if split == "train" else 400)
-    if name in ("embedded_augmented", "embedded_preferences"):
-        examples = embedded.embedded_preferences(split, 6_000 if split == "train" else 300)
-        if name == "embedded_preferences":
-            return examples
-        return [
-            dataclasses.replace(e, source=name, rejected="", unsafe_start=e.rejected)
-            for e in examples
-            if e.query_label == MALICIOUS
-        ]
-    if name == "embedded_obeyed":
-        return embedded.embedded_obeyed(split, 4_000 if split == "train" else 200)
-    if name == "embedded_answered":
-        return embedded.embedded_answered(split, 4_000 if split == "train" else 200)
-    examples = embedded.embedded_examples(split, 16_000 if split == "train" else 800)
-    if name == "embedded":
-        return examples
+    # What is generated, and how many examples for training and for tests.
+    made = {
+        "embedded": (embedded.embedded_examples, 16_000, 800),
+        "embedded_text": (embedded.embedded_text, 12_000, 400),
+        "embedded_preferences": (embedded.embedded_preferences, 6_000, 300),
+        "embedded_obeyed": (embedded.embedded_obeyed, 4_000, 200),
+        "embedded_answered": (embedded.embedded_answered, 4_000, 200),
+    }
+
+    def generated(name: str) -> Sequence[Example]:
+        make, *counts = made[name]
+        return make(split, counts[split == "test"])
 
     def query(example: Example) -> Example:  # alone, for the first check
         return dataclasses.replace(example, response="", response_label=None, train_lm=False, source=name)
 
-    return Mapped(examples, query, "queries")
+    if name == "embedded_queries":
+        return Mapped(generated("embedded"), query, "queries")
+    if name == "embedded_augmented":
+        return [
+            dataclasses.replace(e, source=name, rejected="", unsafe_start=e.rejected)
+            for e in generated("embedded_preferences")
+            if e.query_label == MALICIOUS
+        ]
+    return generated(name)
