@@ -49,6 +49,7 @@ def main() -> int:
     )
     parser.add_argument("--no-gate", action="store_true", help="answers are written without the gate")
     devices.add_options(parser)
+    devices.add_weights(parser)
     arguments, rest = parser.parse_known_args()
     attack = to_attack(arguments.attack, [a for a in rest if a.startswith("--attack.")])
     gate_options = [a for a in rest if not a.startswith("--attack.")]
@@ -65,7 +66,7 @@ def main() -> int:
     if mesh is not None and arguments.attack in OPTIMISED:
         raise InputError(f"--attack={arguments.attack} runs on one device; leave out --mesh and the other processes")
     arguments.checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype, arguments.weights)
     if bundle.gate is None:
         raise InputError(f"{arguments.checkpoint} has no safety signal: there is no gate to attack")
     gate = to_gate(bundle.gate, gate_options)
@@ -73,7 +74,7 @@ def main() -> int:
         "attack": {"kind": arguments.attack} | dataclasses.asdict(attack),
         "checkpoint": hub.identity(arguments.checkpoint),
         "step": bundle.step,
-        "dtype": bundle.model_config.dtype,
+        **devices.computed(bundle),
         "gate": None if arguments.no_gate else dataclasses.asdict(gate),
         "judges": {name: repr(judge) for name, judge in judges.items()},
         "behaviors": {"name": arguments.behaviors, "n": len(behaviors)},

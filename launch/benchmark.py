@@ -10,11 +10,11 @@ import sys
 
 from tqdm import tqdm
 
-from launch import cli, training
+from launch import cli, devices, training
 from launch.huge_pages import restart_with_huge_pages
 from safety_align.errors import InputError
 
-SIZES = ("tiny", "mini", "small", "base", "llama3_2_1b")
+SIZES = ("tiny", "mini", "small", "base", "qwen2_5_0_5b", "llama3_2_1b")
 
 OF_A_CONFIG = ("pipeline", "packing", "startup")
 """What takes a training's --config, and --config.key=value."""
@@ -33,6 +33,7 @@ def parser_of_all() -> cli.Parser:
     decode.add_argument(
         "--tokens", type=cli.integer(1), default=128, metavar="N", help="generated tokens, default: %(default)s"
     )
+    devices.add_weights(decode)
     throughput = commands.add_parser("throughput", help="many requests: rows that are refilled, and whole batches")
     for name, default in (("requests", 96), ("tokens", 64)):
         throughput.add_argument(

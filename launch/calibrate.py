@@ -30,6 +30,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a model with a safety signal")
     parser.add_argument("--output", required=True, metavar="DIR", help="where calibration.json goes")
     devices.add_options(parser)
+    devices.add_weights(parser)
     arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     values = config.to_dict()
     wanted = CalibrationConfig(**{name: values.pop(name) for name in ("alarms", "doubt") if name in values})

@@ -14,7 +14,7 @@ import pathlib
 
 import msgspec
 
-from launch import cli, training
+from launch import cli, devices, training
 from safety_align.errors import InputError
 from safety_align.files import check_new_file, check_path, make_directory, write_atomically
 from safety_align.strict_json import read_json
@@ -28,6 +28,10 @@ def main() -> int:
         parser.add_argument(
             f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
         )
+    parser.add_argument(
+        "--schedule", default="every", metavar="NAME", help="of checks in decoding; off: no gate; default: %(default)s"
+    )
+    devices.add_weights(parser)
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = training.parse(parser)
     if arguments.json:  # before the minutes of compiling
@@ -39,7 +43,8 @@ def main() -> int:
     from safety_align.pod.programs import Serving
     from safety_align.pod.report import report
 
-    serving = Serving(arguments.rows, arguments.prompt, arguments.tokens)
+    schedule = None if arguments.schedule == "off" else arguments.schedule
+    serving = Serving(arguments.rows, arguments.prompt, arguments.tokens, schedule, arguments.weights)
     found = report(config, arguments.topology, arguments.step, serving)
     if arguments.json:
         write_atomically(pathlib.Path(arguments.json), json.dumps(found, indent=2))

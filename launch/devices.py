@@ -29,6 +29,22 @@ def add_dtype(parser: cli.Parser) -> None:
     )
 
 
+def add_weights(parser: cli.Parser) -> None:
+    """--weights, for `load_unrolled`."""
+    parser.add_argument(
+        "--weights",
+        choices=("int8",),
+        help="rounded to a byte each, activations of --dtype: smaller and faster, and nearly the same; default: of --dtype",
+    )
+
+
+def computed(bundle) -> dict[str, str]:
+    """What is noted of how a model was computed: {"dtype": …}, and "weights" where they were rounded."""
+    config = bundle.model_config
+    rounded = {} if config.param_dtype == config.dtype else {"weights": config.param_dtype}
+    return {"dtype": config.dtype} | rounded
+
+
 def start(arguments):
     """Joins the other processes, if there are any → the mesh of all devices, None if there is but one.
 

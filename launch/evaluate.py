@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     parser.add_argument("--name", help="the variant's name in the results; default gated, or sft without a signal")
     devices.add_options(parser)
+    devices.add_weights(parser)
     arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     eval_config, overrides = to_eval_config(config.to_dict())
     if arguments.name is not None:

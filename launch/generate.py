@@ -69,6 +69,7 @@ def main() -> int:
     seed = cli.integer(0, 2**32 - 1)
     parser.add_argument("--seed", type=seed, default=0, help="of the sampling, default: %(default)s")
     devices.add_options(parser)
+    devices.add_weights(parser)
     arguments, rest = parser.parse_known_args()
     if (arguments.prompt is None) == (arguments.input is None):
         raise InputError("give either --prompt or --input with --output (see --help)")
@@ -94,7 +95,7 @@ def main() -> int:
         with distributed.agreed():
             rows = read_requests(pathlib.Path(arguments.input), sampling, arguments.seed)
     arguments.checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype)
+    bundle = load_unrolled(arguments.checkpoint, mesh, arguments.dtype, arguments.weights)
     with distributed.agreed():
         if bundle.gate is None and not arguments.no_gate:
             raise InputError(f"{arguments.checkpoint} was trained without a safety signal; decode it with --no-gate")
@@ -166,7 +167,7 @@ def answer_file(generator: Generator, bundle: Bundle, arguments, sampling: Sampl
             "input": hashlib.sha256(source.read_bytes()).hexdigest(),
             "checkpoint": hub.identity(arguments.checkpoint),
             "step": bundle.step,
-            "dtype": bundle.model_config.dtype,
+            **devices.computed(bundle),
             "changed": bundle.config.get("changed"),  # of a published model: when its files were
             "gate": None if generator.gate is None else dataclasses.asdict(generator.gate),
             "gate_differs": generator.gate and differences(generator.gate, GateConfig()),

@@ -37,6 +37,6 @@ def load_subject(arguments, config: ConfigDict, eval_config: EvalConfig, overrid
     with distributed.agreed():
         check_evaluation_data(eval_config)
     checkpoint = devices.located(arguments.checkpoint)
-    bundle = load_unrolled(checkpoint, mesh, arguments.dtype)
+    bundle = load_unrolled(checkpoint, mesh, arguments.dtype, arguments.weights)
     about = {"config": config.to_dict(), "checkpoint": str(checkpoint), "step": bundle.step}
-    return Subject(bundle, gate_for(bundle, overrides), mesh, about | {"dtype": bundle.model_config.dtype})
+    return Subject(bundle, gate_for(bundle, overrides), mesh, about | devices.computed(bundle))

@@ -25,6 +25,7 @@ def main() -> int:
     parser.add_argument("--checkpoint", required=True, metavar="DIR", help="a model with a safety signal")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
     devices.add_options(parser)
+    devices.add_weights(parser)
     arguments, config = cli.parse_with_config(parser, evaluation_defaults)
     eval_config, overrides = to_eval_config(config.to_dict())
     check_attacks(eval_config)

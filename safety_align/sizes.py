@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # the numbers alone need no jax
 
     from safety_align.model import TransformerConfig
 
-BYTES = {"float32": 4, "bfloat16": 2}
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 def parameter_count(model: "TransformerConfig") -> int:

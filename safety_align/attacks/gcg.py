@@ -22,6 +22,7 @@ from safety_align.decoding import GateConfig, Request
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
 from safety_align.model import Cache, TransformerConfig, unroll
+from safety_align.model.quantized import widened
 from safety_align.text import Turn
 
 
@@ -226,4 +227,4 @@ def token_gradient(
         there = vectors.at[0, free].set(changed)
         return attack_losses(model, params, loss, threshold, row, there, prefix)["loss"][0]
 
-    return jax.grad(total)(vectors[0, free]).astype(jnp.float32) @ params["embedding"].T.astype(jnp.float32)
+    return jax.grad(total)(vectors[0, free]).astype(jnp.float32) @ widened(params["embedding"], (1,)).T

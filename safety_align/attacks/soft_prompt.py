@@ -24,6 +24,7 @@ from safety_align.decoding import GateConfig, Request, SoftTokens
 from safety_align.errors import InputError
 from safety_align.fields import check_fields
 from safety_align.model import Cache, TransformerConfig, unroll
+from safety_align.model.quantized import widened
 
 SCAN = 16
 """Steps of one program where no answer is written in between."""
@@ -98,7 +99,7 @@ def soft_prompt(
     base = embed(model, params, jnp.asarray(row.tokens))
     prefix = read_prefix(model, int(row.free[0]), params, base, row.positions, row.routing)
     base = base[:, slots_of(prefix) :]
-    rate = config.learning_rate * jnp.sqrt(jnp.mean(jnp.square(params["embedding"].astype(jnp.float32))))
+    rate = config.learning_rate * jnp.sqrt(jnp.mean(jnp.square(widened(params["embedding"], (1,)))))
     free = base[0, row.free - slots_of(prefix)].astype(jnp.float32)
     state = State(free, optax.scale_by_adam().init(free), free, jnp.float32(jnp.inf))
     curve: list[tuple[float, float, float]] = []

@@ -1,5 +1,6 @@
 """`launch.benchmark decode`: decoding with the gate, by schedule, over decoding without."""
 
+import dataclasses
 import statistics
 import time
 
@@ -13,7 +14,8 @@ from safety_align.decoding import decode as loop
 from safety_align.decoding.decoder import CHUNK
 from safety_align.decoding.state import PromptBatch
 from safety_align.model import init_params, preset
-from safety_align.sizes import check_decoding
+from safety_align.model.quantized import quantize_params
+from safety_align.sizes import check_decoding, parameter_count
 
 SCHEDULES = ("every", "annealing", "periodic", "random", "first")
 
@@ -21,8 +23,17 @@ BENIGN_LOGIT = -20.0
 """Bias of the safety head: no verdict ever turns."""
 
 
-def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: str = "float32", progress=None) -> dict:
-    """Decoding with the gate, by schedule, over decoding without.
+def decode(
+    size: str,
+    batch: int,
+    prompt: int,
+    tokens: int,
+    rounds: int,
+    dtype: str = "float32",
+    weights: str | None = None,
+    progress=None,
+) -> dict:
+    """Decoding with the gate, by schedule, over decoding without. `weights`: "int8", see model/quantized.py.
 
     Returns tokens_per_s (all rows together, a check at every step), tokens_per_s_ungated, ratio {schedule: time per
     token over no gate}, batch, parameters, peak_bytes (parameters, cache, temporaries of the compiled loop),
@@ -32,6 +43,8 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
     check_decoding(model, batch, prompt + tokens, None, "a smaller --batch, --prompt or --tokens")
     params = jax.jit(lambda key: nn.unbox(init_params(model, key)))(jax.random.key(0))
     params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
+    if weights is not None:
+        model, params = dataclasses.replace(model, param_dtype=weights), quantize_params(params, consume=True)
     layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)
     rng = np.random.default_rng(0)
     rows = PromptBatch(
@@ -76,7 +89,7 @@ def decode(size: str, batch: int, prompt: int, tokens: int, rounds: int, dtype: 
         "tokens_per_s_ungated": made / statistics.median(seconds["off"]),
         "ratio": {name: median_ratio(seconds[name], seconds["off"]) for name in SCHEDULES},
         "batch": batch,
-        "parameters": sum(x.size for x in jax.tree.leaves(params)),
+        "parameters": parameter_count(model),
         "parameter_bytes": sum(x.nbytes for x in jax.tree.leaves(params)),
         **facts,
     }

@@ -16,6 +16,7 @@ from safety_align.interop import hub
 from safety_align.interop.huggingface import Pretrained, load_pretrained, read_model_config
 from safety_align.interop.tensor_file import open_checkpoint
 from safety_align.model import TransformerConfig, for_decoding, unroll
+from safety_align.model.quantized import quantize_params
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
 
@@ -54,11 +55,17 @@ def load_model(
     return bundle
 
 
-def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None, dtype: str | None = None) -> Bundle:
+def load_unrolled(
+    path: str | os.PathLike, mesh: jax.sharding.Mesh | None, dtype: str | None = None, weights: str | None = None
+) -> Bundle:
     """`load_model` for decoding and scoring: layers unrolled, one copy of the model.
 
-    `dtype`: None: of a run the dtype of its activations, in which every product is computed anyway (`for_decoding`); of a
-    Hugging Face directory `default_dtype`.
+    Args:
+      path, mesh: as of `load_model`.
+      dtype: None: of a run the dtype of its activations, in which every product is computed anyway (`for_decoding`); of a
+        Hugging Face directory `default_dtype`.
+      weights: "int8": rounded to a byte each (model/quantized.py). A calibration is of the weights that were, and is left
+        behind, which is said; the threshold stays.
     """
     with distributed.agreed():
         path, name = _found(path)
@@ -66,11 +73,28 @@ def load_unrolled(path: str | os.PathLike, mesh: jax.sharding.Mesh | None, dtype
             platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform
             dtype = default_dtype(str(name or path), stored_dtype(path), platform, "--dtype")
     if is_huggingface(path):
-        bundle = load_model(name or path, mesh, dtype, scan_layers=False)
+        bundle = load_model(name or path, mesh, dtype, scan_layers=False, weights=weights)
     else:
         bundle = load_run(path, mesh, lambda config: for_decoding(config, dtype, unrolled=False))
     config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
-    return dataclasses.replace(bundle, model_config=config, params=params)
+    unrolled = dataclasses.replace(bundle, model_config=config, params=params)
+    return unrolled if weights is None else _rounded(unrolled, weights, str(name or path), mesh)
+
+
+def _rounded(bundle: Bundle, weights: str, name: str, mesh: jax.sharding.Mesh | None) -> Bundle:
+    """With weights that are rounded, if they are not yet, and what goes with that: the signal is tested again, and a calibration
+    is left behind."""
+    if bundle.model_config.param_dtype != weights:
+        config = dataclasses.replace(bundle.model_config, param_dtype=weights)
+        bundle = dataclasses.replace(bundle, model_config=config, params=quantize_params(bundle.params, consume=True))
+        if config.safety_signal:
+            check_signal(bundle, f"{name}, its weights rounded to {weights}", mesh)
+    if bundle.calibration is not None:
+        distributed.say(
+            f"{name}: its calibration is of weights that were not rounded to {weights}, and no longer holds; its threshold stays: "
+            "choose one with launch.calibrate and the same --weights"
+        )
+    return dataclasses.replace(bundle, calibration=None)
 
 
 def _in_dtype(config: TransformerConfig, dtype: str | None) -> TransformerConfig:

@@ -47,6 +47,7 @@ from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matri
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.huggingface_config import family_of, read_config, write_config
+from safety_align.model.quantized import quantize_leaf
 from safety_align.model.readout import signal_shapes, split_signal
 from safety_align.strict_json import read_json
 
@@ -87,6 +88,7 @@ def load_pretrained(
     mesh: jax.sharding.Mesh | None = None,
     dtype: str | None = None,
     *,
+    weights: str | None = None,
     allow_non_finite: bool = False,
     progress: Callable[[int], None] | None = None,
     **overrides,
@@ -97,6 +99,7 @@ def load_pretrained(
       directory: config.json and safetensors files, one or several with an index. Pickles are refused.
       mesh: where parameters go, by the rules table; None: the first device.
       dtype: of parameters and activations, "float32" or "bfloat16"; None: bfloat16 if the files are, else float32.
+      weights: "int8": rounded to a byte each (model/quantized.py), one after the other; with `scan_layers=False` alone.
       allow_non_finite: accept NaN and infinite weights.
       progress: called with the bytes of each parameter read.
       overrides: other fields of the config (`scan_layers`, `remat`).
@@ -132,6 +135,8 @@ def load_pretrained(
         distributed.say(
             f"{directory}: {ADAPTER_FACTS} describes an adapter; it is not applied, the model alone is read"
         )
+    if weights is not None:
+        config = dataclasses.replace(config, param_dtype=weights)
     params = {}
     with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         for path, (weight, names) in plan.items():
@@ -139,7 +144,8 @@ def load_pretrained(
             stacked = weight.layered and config.scan_layers
             dtype = np.dtype(shapes[path].dtype)
             found = [entries[name] for name in names]
-            params[path] = _place(found, names, weight, stacked, shape, dtype, where[path], allow_non_finite, pool)
+            placed = _place(found, names, weight, stacked, shape, dtype, where[path], allow_non_finite, pool)
+            params[path] = placed if weights is None else quantize_leaf(path.rsplit("/")[-1], placed, consume=True)
             if progress is not None:
                 progress(sum(entries[name].stop - entries[name].start for name in names))
     return Pretrained(config, flax.traverse_util.unflatten_dict(params, sep="/"), family, values, facts)

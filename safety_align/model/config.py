@@ -9,6 +9,8 @@ from safety_align.model.huggingface_config import read_config
 from safety_align.model.ranges import NORM_EPS, ROPE_THETA, SIZES
 from safety_align.model.readout import SignalConfig
 
+DTYPES = ("float32", "bfloat16")
+
 REMAT_POLICIES = ("none", "full", "dots")
 
 ATTENTION = ("auto", "dense", "chunked", "splash", "cudnn", "xla")
@@ -84,7 +86,8 @@ class TransformerConfig:
       safety_signal: has the safety signal, a few arrays beside an untouched LM.
       signal: what its head reads; without the signal it says nothing.
       dtype: activations, "float32" or "bfloat16"; norms, softmax and losses are always float32.
-      param_dtype: stored parameters.
+      param_dtype: stored parameters: "float32", "bfloat16"; "int8" of a model that is decoded only (quantized.py): its
+        weights have a byte each, its other parameters are of `dtype`.
       remat: what the backward pass recomputes: "none", "full" (whole blocks), "dots" (all but matmuls).
       attention: backend of causal attention over whole rows, see kernels/; "auto" goes by the platform.
       scan_layers: one stacked set of block parameters under `lax.scan` (training) or one per layer (decoding).
@@ -146,9 +149,18 @@ class TransformerConfig:
             raise InputError(f"model.remat {shown(self.remat)} is not one of {', '.join(REMAT_POLICIES)}")
         if self.attention not in ATTENTION:
             raise InputError(f"model.attention {shown(self.attention)} is not one of {', '.join(ATTENTION)}")
-        for name in ("dtype", "param_dtype"):
-            if getattr(self, name) not in ("float32", "bfloat16"):
-                raise InputError(f"model.{name} {shown(getattr(self, name))} is not float32 or bfloat16")
+        for name, known in (("dtype", DTYPES), ("param_dtype", (*DTYPES, "int8"))):
+            if getattr(self, name) not in known:
+                raise InputError(f"model.{name} {shown(getattr(self, name))} is not one of {', '.join(known)}")
+        if self.param_dtype == "int8" and self.scan_layers:
+            raise InputError(
+                'model.param_dtype int8 is of a model that is decoded, with scan_layers=False; load it with weights="int8"'
+            )
+
+    @property
+    def float_dtype(self) -> str:
+        """Of stored parameters that are floats."""
+        return self.dtype if self.param_dtype == "int8" else self.param_dtype
 
     @classmethod
     def from_huggingface(cls, values: dict, **overrides) -> "TransformerConfig":
@@ -194,6 +206,10 @@ PRESETS = {
     # Mistral-7B v0.1 has sliding_window=4096; v0.2 and later attend to everything, with rope_theta=1e6.
     "mistral_7b": dict(
         vocab_size=32000, width=4096, layers=32, heads=32, kv_heads=8, head_dim=128, mlp_width=14336, dtype="bfloat16"
+    ),
+    "qwen2_5_0_5b": dict(
+        vocab_size=151936, width=896, layers=24, heads=14, kv_heads=2, head_dim=64, mlp_width=4864, rope_theta=1_000_000.0,
+        norm_eps=1e-6, qkv_bias=True, tied_embeddings=True, dtype="bfloat16",
     ),
     "qwen2_5_7b": dict(
         vocab_size=152064, width=3584, layers=28, heads=28, kv_heads=4, head_dim=128, mlp_width=18944,

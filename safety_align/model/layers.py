@@ -9,14 +9,17 @@ from safety_align.model import kernels
 from safety_align.model.attention import in_parts, rotate, routed_attention
 from safety_align.model.cache import LayerCache
 from safety_align.model.config import TransformerConfig
+from safety_align.model.quantized import Int8Weight, Weight, product
 from safety_align.model.readout import Adapter
 from safety_align.routing import Routing
 
 
-def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> jax.Array:
-    """Declares a parameter that carries its logical axes, cast for activations."""
+def parameter(module: nn.Module, name: str, shape: tuple[int, ...], axes: tuple[str | None, ...], init) -> Weight:
+    """Declares a parameter that carries its logical axes, cast for activations; one of int8 stays so."""
     config: TransformerConfig = module.config
-    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(config.param_dtype))
+    if isinstance(held := module.get_variable("params", name), Int8Weight):
+        return held
+    value = module.param(name, nn.with_logical_partitioning(init, axes), shape, jnp.dtype(config.float_dtype))
     return value.astype(config.dtype)
 
 
@@ -33,7 +36,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.with_logical_partitioning(nn.initializers.ones, (None,))
-        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.param_dtype)).astype(jnp.float32)
+        scale = self.param("scale", init, (x.shape[-1],), jnp.dtype(self.config.float_dtype)).astype(jnp.float32)
         wide = x.astype(jnp.float32)
         wide *= jax.lax.rsqrt(jnp.mean(wide * wide, axis=-1, keepdims=True) + self.config.norm_eps)
         return (wide * scale).astype(x.dtype)
@@ -60,7 +63,7 @@ class Attention(nn.Module):
             self.q_norm, self.k_norm = RMSNorm(c), RMSNorm(c)
 
     def _project(self, x, angles, adapter: Adapter | None = None):
-        q, k, v = (_heads(x, weight) for weight in (self.wq, self.wk, self.wv))
+        q, k, v = (_heads(x, weight, self.config.head_dim) for weight in (self.wq, self.wk, self.wv))
         if adapter is not None:
             q, k, v = (adapter.add(name, x, y) for name, y in (("wq", q), ("wk", k), ("wv", v)))
         if self.config.qkv_bias:
@@ -75,7 +78,7 @@ class Attention(nn.Module):
 
     def _output(self, heads, adapter: Adapter | None = None):
         rows = heads.reshape(-1, heads.shape[2] * heads.shape[3])
-        out = (rows @ self.wo.reshape(-1, self.config.width)).reshape(*heads.shape[:2], -1)
+        out = product(rows, self.wo).reshape(*heads.shape[:2], -1)
         return out if adapter is None else adapter.add("wo", heads, out)
 
     def __call__(self, x: jax.Array, angles, routing: Routing, positions) -> tuple[jax.Array, LayerCache]:
@@ -100,10 +103,10 @@ class Attention(nn.Module):
         return self._output(in_parts(attend, q, *own, reads), adapter)
 
 
-def _heads(x: jax.Array, weight: jax.Array) -> jax.Array:
-    """x [B, S, D] and weight [D, heads, E] → [B, S, heads, E], as a matmul of two axes: as an einsum of three, XLA's
+def _heads(x: jax.Array, weight: Weight, size: int) -> jax.Array:
+    """x [B, S, D] and weight [D, heads, E = size] → [B, S, heads, E], as a matmul of two axes: as an einsum of three, XLA's
     CPU backend keeps a transposed copy of the weight through the whole decoding loop."""
-    return (x.reshape(-1, x.shape[-1]) @ weight.reshape(x.shape[-1], -1)).reshape(*x.shape[:2], *weight.shape[1:])
+    return product(x.reshape(-1, x.shape[-1]), weight).reshape(*x.shape[:2], -1, size)
 
 
 def _heads_out(key, shape, dtype):
@@ -123,7 +126,7 @@ class SwiGLU(nn.Module):
         down = parameter(self, "down", (c.mlp_width, c.width), (sharding.MLP, sharding.WIDTH), fan_in(0))
         # Rows and slots as one axis: the CPU backend runs the backward pass of the 2D form 1.5 times as fast.
         flat = x.reshape(-1, c.width)
-        gated, raised = flat @ gate, flat @ up
+        gated, raised = product(flat, gate), product(flat, up)
         if adapter is not None:
             gated, raised = (
                 adapter.add(name, x, y.reshape(*x.shape[:2], -1)).reshape(y.shape)
@@ -131,7 +134,7 @@ class SwiGLU(nn.Module):
             )
         hidden = jax.nn.silu(gated) * raised
         hidden = sharding.constrain(hidden, sharding.SLOTS, sharding.ACT_MLP)
-        out = (hidden @ down).reshape(x.shape)
+        out = product(hidden, down).reshape(x.shape)
         return out if adapter is None else adapter.add("down", hidden.reshape(*x.shape[:2], -1), out)
 
 

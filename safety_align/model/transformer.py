@@ -15,11 +15,13 @@ import jax.numpy as jnp
 
 from safety_align import sharding
 from safety_align.errors import InputError
+from safety_align.model import quantized
 from safety_align.model.attention import rotary_angles
 from safety_align.model.cache import Cache, Write
 from safety_align.model.config import TransformerConfig
 from safety_align.model.kernels import einsum32
 from safety_align.model.layers import Block, RMSNorm, parameter
+from safety_align.model.quantized import INT8, Int8Weight, Weight
 from safety_align.model.readout import Adapter, fan_in_axis, pool, probe_features, probe_scores, signal_shapes
 from safety_align.routing import CLS_TOKEN, Routing
 
@@ -95,7 +97,7 @@ class SafetyTransformer(nn.Module):
             return sharding.constrain(
                 tokens.astype(self.config.dtype), sharding.BATCH, sharding.LENGTH, sharding.ACT_WIDTH
             )
-        x = jnp.take(self.embedding, jnp.maximum(tokens, 0), axis=0)
+        x = quantized.rows(self.embedding, jnp.maximum(tokens, 0), self.config.dtype)
         if self.config.safety_signal and "cls_embedding" in self.signal:
             # Broadcast before the cast, so that the gradient adds up over all copies in float32.
             signal = jnp.broadcast_to(self.signal["cls_embedding"], x.shape).astype(x.dtype)
@@ -105,10 +107,15 @@ class SafetyTransformer(nn.Module):
     def lm_logits(self, hidden: jax.Array) -> jax.Array:
         """hidden [..., D] → next-token logits [..., V], float32."""
         with jax.named_scope("lm_head"):
-            return einsum32("...d,dv->...v", hidden, self.head())
+            head = self.head()
+            if isinstance(head, Int8Weight):
+                return quantized.product32(hidden.reshape(-1, hidden.shape[-1]), head).reshape(*hidden.shape[:-1], -1)
+            return einsum32("...d,dv->...v", hidden, head)
 
-    def head(self) -> jax.Array:
-        """The matrix [D, V] from hidden states to next-token logits."""
+    def head(self) -> Weight:
+        """The weight [D, V] from hidden states to next-token logits."""
+        if self.config.tied_embeddings and isinstance(self.embedding, Int8Weight):
+            return self.embedding  # its rows are the channels either way
         return self.embedding.T if self.config.tied_embeddings else self.lm_head
 
     def safety_logit(self, hidden: jax.Array, depth: int = 0) -> jax.Array:
@@ -153,7 +160,7 @@ class SafetyTransformer(nn.Module):
         """What a loss needs: final hidden states [B, S, D], the head [D, V] (see `losses.lm_loss`), safety logits
         [B, M]; no logits."""
         hidden, _ = self.hidden(tokens, positions, routing)
-        return hidden, self.head(), self.read_checks(hidden, routing)
+        return hidden, quantized.matrix(self.head()), self.read_checks(hidden, routing)
 
     def read_checks(self, hidden: jax.Array, routing: Routing) -> jax.Array:
         """Safety logits [B, M] of the checks in hidden [B, S, D]; 0 in unused slots. Of a read-out beside the language
@@ -298,6 +305,8 @@ def stack_layers(params: dict, layers: int) -> dict:
 def abstract_params(config: TransformerConfig):
     """Shapes, dtypes and logical axes of the parameters, without allocating them (boxed; `nn.unbox` strips axes)."""
     known = _abstract_params(config, jax.sharding.get_abstract_mesh())
+    if config.param_dtype == INT8:
+        return quantized.abstract(known)
     return jax.tree.map(lambda leaf: leaf, known)  # dictionaries of the caller's own
 
 
@@ -309,7 +318,7 @@ def _abstract_params(config: TransformerConfig, mesh):
 
 
 def init_params(config: TransformerConfig, key: jax.Array):
-    """Fresh parameters with their logical axes (boxed), reproducible from `key`."""
+    """Fresh parameters with their logical axes (boxed), reproducible from `key`; of floats."""
     tokens = jnp.zeros((1, 2), jnp.int32)
     none = jnp.zeros((1, 0), jnp.int32)
     routing = Routing(tokens, tokens.astype(bool), none, jnp.zeros((1, 0, 2), jnp.int32))

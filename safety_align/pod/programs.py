@@ -22,12 +22,19 @@ from safety_align.training.step import check_microbatches, init_state, make_trai
 
 @dataclasses.dataclass(frozen=True)
 class Serving:
-    """Shape of a decoder: rows, tokens of a prompt, generated tokens. The gate has its defaults, not what a
-    run that is served was trained for."""
+    """Shape of a decoder: rows, tokens of a prompt, generated tokens; its schedule of checks, None without a gate, whose
+    other fields have their defaults, not what a run that is served was trained for; weights: "int8", see model/quantized.py."""
 
     rows: int = 8
     prompt: int = 1024
     tokens: int = 256
+    schedule: str | None = "every"
+    weights: str | None = None
+
+    def decoded(self, model: TransformerConfig) -> TransformerConfig:
+        """The config that a run of `model` is decoded with (`interop.load_unrolled`)."""
+        model = for_decoding(model)
+        return model if self.weights is None else dataclasses.replace(model, param_dtype=self.weights)
 
 
 def lower_train(config: TrainConfig, mesh, objective: Objective | None = None):
@@ -65,9 +72,10 @@ def lower_decode(model: TransformerConfig, serving: Serving, mesh):
 
 
 def _decoder(model: TransformerConfig, serving: Serving, mesh):
-    model = for_mesh(for_decoding(model), mesh)  # as `interop.load_unrolled` reads a run
+    model = for_mesh(serving.decoded(model), mesh)
     layout = Layout(prompt=serving.prompt, prefill=0, steps=-(-(serving.tokens + 48) // 8) * 8)
-    decoder = Decoder(model, GateConfig(), tuple(range(16)), tuple(range(17)), (2,), layout)
+    gate = None if serving.schedule is None else GateConfig(schedule=serving.schedule)
+    decoder = Decoder(model, gate, tuple(range(16)), tuple(range(17)), (2,), layout)
     boxed = abstract_params(model)
     params = _placed(nn.unbox(boxed), sharding.param_shardings(mesh, boxed))
     fields = {

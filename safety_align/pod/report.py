@@ -102,7 +102,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
             f"{name} does not hold this step: {used['peak']:,} bytes per chip of {int(chip.memory):,}, short by "
             f"{used['peak'] - int(chip.memory):,}; use more chips, a smaller batch, or model.remat"
         )
-    stored = config.model if step == "train" else dataclasses.replace(config.model, param_dtype=config.model.dtype)
+    stored = config.model if step == "train" else serving.decoded(config.model)
     held = {"parameters": parameter_bytes(stored, mesh)}
     if step == "train" and config.trainable == "all":
         held["optimizer"] = 2 * held["parameters"]
@@ -137,7 +137,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         if step == "prefill":
             flops = forward_flops(m, serving.rows * serving.prompt, serving.prompt / 2, serving.rows)
         else:  # the newest token, and [CLS] beside it
-            flops = forward_flops(m, 2 * serving.rows, slots, serving.rows)
+            flops = forward_flops(m, (1 + (serving.schedule is not None)) * serving.rows, slots, serving.rows)
         moved = {
             "hbm": used["arguments"],
             "links": sum(kind["bytes"] for kind in found["collectives"].values()),

@@ -10,15 +10,15 @@ import pytest
 from make import SIGNAL, TINY, random_params
 
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig
+from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.decoding.canaries import TEXTS, Canary, check_arrays, check_signal, measure, overlap, verify
 from safety_align.errors import InputError
-from safety_align.interop import load_model, load_pretrained, save_pretrained
+from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.signal_file import SignalFacts
 from safety_align.interop.tensor_file import open_checkpoint, read_header
 from safety_align.model.readout import SignalConfig, signal_shapes
-from safety_align.text import ImportedTokenizer, Tokenizer, get_template, load_template
+from safety_align.text import ImportedTokenizer, Tokenizer, Turn, get_template, load_template
 
 GATE, CALIBRATION = GateConfig(tau=2, r2=7, schedule="annealing"), {"threshold": 0.4}
 ARRAYS, FACTS = "safety_signal.safetensors", "safety_signal.json"
@@ -66,6 +66,30 @@ def test_the_signal_travels_beside_the_model(exported, capsys):
     assert all(jax.tree.leaves(jax.tree.map(lambda a, b: bool((a == b).all()), loaded.params, params)))
     assert "without canaries" not in capsys.readouterr().err
     assert len({c.logit for c in canaries}) == len(TEXTS) and all(np.isfinite(c.logit) for c in canaries)
+
+
+def test_rounded_weights_leave_the_calibration_behind(exported, capsys):
+    canaries = exported[2]
+    found, whole = load_unrolled(exported[0], None, weights="int8"), load_unrolled(exported[0], None)
+    assert (found.gate, found.calibration, whole.calibration) == (GATE, None, CALIBRATION)
+    assert "its calibration is of weights that were not rounded to int8" in capsys.readouterr().err
+    assert found.model_config == dataclasses.replace(whole.model_config, param_dtype="int8")
+    request = [Request((Turn("user", "How do I bake a loaf of bread?"),))]
+    rounded, plain = (Generator(bundle, "off").generate(request, 8)[0] for bundle in (found, whole))
+    assert rounded.token_ids and len(rounded.token_ids) == len(plain.token_ids)
+    (gated,) = Generator(found).generate(request, 8)
+    logit = next(c.logit for c in canaries if c.query == request[0].turns[0].text)
+    assert gated.query_score == pytest.approx(1 / (1 + np.exp(-logit)), abs=5e-3)  # rounding moves it, not far
+
+
+def test_a_signal_that_rounded_weights_put_out_of_order_is_refused(copy):
+    """Canaries that no rounding explains: it is tested on the weights that are going to be used."""
+    facts = json.loads((copy / FACTS).read_text())
+    for canary in facts["canaries"]:
+        canary["logit"] += 1.0
+    edit(copy, canaries=facts["canaries"])
+    with pytest.raises(InputError, match="no longer measures"):
+        load_unrolled(copy, None, weights="int8")
 
 
 def test_one_flipped_bit_of_the_signal_is_refused(copy):
