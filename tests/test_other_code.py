@@ -123,7 +123,7 @@ def test_a_cache_writes_slots_and_moves_them():
     old, new = rng.normal(size=(3, 2, 5, 4)), rng.normal(size=(3, 2, 2, 4))
     own = np.array([4, 0, 1])
     layer = LayerCache(jnp.asarray(old), jnp.asarray(2 * old))
-    found = layer.write(jnp.asarray(new), jnp.asarray(3 * new), [Write(0, 1), Write(1, jnp.asarray(own))])
+    found = layer.write(LayerCache(jnp.asarray(new), jnp.asarray(3 * new)), [Write(0, 1), Write(1, jnp.asarray(own))])
     keys, values = old.copy(), 2 * old
     keys[:, :, 1], values[:, :, 1] = new[:, :, 0], 3 * new[:, :, 0]
     for row, slot in enumerate(own):

@@ -17,7 +17,7 @@ from safety_align.decoding.schedule import Every
 from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, is_malicious, judge_response
 from safety_align.decoding.windows import is_frozen, read_window
-from safety_align.model import Write
+from safety_align.model import Cache, Write
 from safety_align.routing import CLS_TOKEN
 
 FOREVER = np.int32(2**31 - 1)
@@ -72,40 +72,46 @@ def advance(
     token_mask = _token_mask(decoder, batch, state)
     none = jnp.zeros(running.shape, bool)
 
-    def plain(cache):
-        arguments = state.token[:, None], position[:, None], cache, [Write(0, slot)], token_mask[:, None]
-        hidden, _, cache = apply(decoder, params, "extend", *arguments)
-        return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), cache
+    writes = [Write(0, slot)]
+
+    def plain():
+        arguments = state.token[:, None], position[:, None], state.cache, [Write(0, slot)], token_mask[:, None]
+        hidden, _, new = apply(decoder, params, "over", *arguments)
+        return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), new
 
     if not decoder.checks_generated:
-        logits, _, cache = plain(state.cache)
-        return state.replace(cache=cache), logits, none, none
+        logits, _, new = _apart(running, plain)
+        return state.replace(cache=_written(state.cache, new, writes, logits)), logits, none, none
 
     due = running & _due(gate, state, batch)
     window = read_window(state.verdict, state.length, gate)
 
-    def checked(cache):
-        mask, write = cls_row(decoder, batch, state, window, due)
-        hidden, logit, cache = apply(
+    def checked():
+        hidden, logit, new = apply(
             decoder,
             params,
-            "extend",
+            "over",
             jnp.stack([state.token, jnp.full_like(state.token, CLS_TOKEN)], axis=1),
             jnp.stack([position, jnp.zeros_like(position)], axis=1),
-            cache,
-            [Write(0, slot), write._replace(row=1)],
+            state.cache,
+            writes,
             jnp.stack([token_mask, mask], axis=1),
             1,
         )
-        return apply(decoder, params, "lm_logits", hidden[:, 0]), logit[:, 0], cache
+        return apply(decoder, params, "lm_logits", hidden[:, 0]), logit[:, 0], new
 
     if decoder.probes:  # every token leaves its scores behind, and a check costs nothing more
-        logits, _, cache = plain(state.cache)
+        logits, _, new = _apart(running, plain)
+        cache = _written(state.cache, new, writes, logits)
         logit = apply(decoder, params, "pooled", cache, window_mask(batch, state, window)[:, None])[:, 0]
-    elif gate.parsed_schedule == Every():
-        logits, logit, cache = checked(state.cache)  # hardly ever is no row due: not worth a branch
     else:
-        logits, logit, cache = _either(jnp.any(due), checked, plain, state.cache)
+        mask, write = cls_row(decoder, batch, state, window, due)
+        writes.append(write._replace(row=1))
+        if gate.parsed_schedule == Every():
+            logits, logit, new = _apart(running, checked)  # hardly ever is no row due: not worth a branch
+        else:
+            logits, logit, new = _either(jnp.any(due), checked, plain)
+        cache = _written(state.cache, new, writes, logits)
     verdict, refuse, relapse = judge_response(
         state.verdict,
         due,
@@ -119,19 +125,32 @@ def advance(
     return state.replace(verdict=verdict, trace=trace, cache=cache), logits, refuse, relapse
 
 
-def _either(condition: jax.Array, then, otherwise, cache):
-    """`lax.cond(condition, then, otherwise, cache)` as two loops of at most one turn.
+def _apart(running: jax.Array, run):
+    """`run()`. On a CPU as one side of a conditional, if any row is `running`: where the cache is read and written in one computation
+    XLA copies all of it there, but not if a part reads it that writes nothing."""
 
-    XLA updates what a loop carries in place, but copies the whole cache in and out of a conditional.
-    """
-    out = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(otherwise, cache)[:2])
-    for run, wanted in ((then, condition), (otherwise, ~condition)):
-        _, (*out, cache) = jax.lax.while_loop(
-            lambda carry: carry[0],
-            lambda carry, run=run: (jnp.bool_(False), run(carry[1][-1])),
-            (wanted, (*out, cache)),
+    def blank():
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(run))
+
+    return jax.lax.platform_dependent(cpu=lambda: jax.lax.cond(jnp.any(running), run, blank), default=run)
+
+
+def _either(condition: jax.Array, checked, plain):
+    """`checked()` or `plain()`, in which the rows that are not there are blank. Neither writes the cache: XLA would copy all of it
+    in and out of a conditional."""
+    shapes = jax.eval_shape(checked)
+
+    def widened():
+        return jax.tree.map(
+            lambda like, x: jnp.pad(x, [(0, more - n) for more, n in zip(like.shape, x.shape, strict=True)]), shapes, plain()
         )
-    return (*out, cache)
+
+    return jax.lax.cond(condition, checked, widened)
+
+
+def _written(cache: Cache, new: Cache, writes, logits: jax.Array) -> Cache:
+    """The cache with the step's rows, written once the `logits` are there: all layers have been read then, and are updated in place."""
+    return cache.write(jax.lax.optimization_barrier((new, logits))[0], writes)
 
 
 def _due(gate: GateRules, state: DecodeState, batch: PromptBatch) -> jax.Array:

@@ -20,6 +20,23 @@ class Write(NamedTuple):
     slot: jax.Array | int
 
 
+def apart(mask: jax.Array, writes: Sequence[Write]) -> tuple[jax.Array, jax.Array]:
+    """What new rows see of the slots that stay, and of one another, while they are not in the cache yet.
+
+    mask: [B, N, T] over the slots as they will be. Returns ([B, N, T] without the slots that are written, [B, N, N] over the new
+    rows). Every row writes a slot of its own.
+    """
+    places = jnp.arange(mask.shape[2])
+    if isinstance(writes[0].row, slice):  # all rows, to as many slots
+        (write,) = writes
+        start, count = write.slot, mask.shape[1]
+        written = (places >= start) & (places < start + count)
+        return mask & ~written, jax.lax.dynamic_slice_in_dim(mask, start, count, axis=2)
+    slots = [jnp.broadcast_to(write.slot, mask.shape[:1]) for write in sorted(writes, key=lambda write: write.row)]
+    here = jnp.stack(slots, axis=1)[:, :, None] == places
+    return mask & ~here.any(1)[:, None], (mask[:, :, None] & here[:, None]).any(-1)
+
+
 @flax.struct.dataclass
 class LayerCache:
     """Of one layer: keys and values, each [B, K, T, E] (axis legend in attention.py): rows and heads apart, so that they
@@ -28,10 +45,9 @@ class LayerCache:
     keys: jax.Array
     values: jax.Array
 
-    def write(self, keys: jax.Array, values: jax.Array, writes: Sequence[Write]) -> "LayerCache":
-        """With new rows [B, K, N, E] in the slots that `writes` name; one after the other, so the last one stays."""
-        both = ((self.keys, keys), (self.values, values))
-        return LayerCache(*(_place(_write(old, new, writes)) for old, new in both))
+    def write(self, new: "LayerCache", writes: Sequence[Write]) -> "LayerCache":
+        """With new rows [B, K, N, E] in the slots that `writes` name, as far as they are among the N."""
+        return jax.tree.map(lambda old, rows: _place(_write(old, rows, writes)), self, new)
 
     def arrange(self, parts: Sequence[slice | int]) -> "LayerCache":
         """Other slots, in the order of `parts`: a slice of the present ones, or a number of new, blank ones."""
@@ -82,13 +98,16 @@ class Cache:
         scores = None if self.scores is None else sharding.constrain(self.scores, sharding.BATCH, None, None, None)
         return Cache(jax.tree.map(_place, self.layers), scores)
 
-    def note(self, scores: jax.Array, writes: Sequence[Write]) -> "Cache":
-        """With a probe's scores [B, N, 2 J] of new rows in the slots that `writes` name."""
-        return self.replace(scores=_write(self.scores, scores[:, None], writes))
+    def write(self, new: "Cache", writes: Sequence[Write]) -> "Cache":
+        """With new rows, N for slots, in the slots that `writes` name; layers that some rows do not reach have fewer."""
+        layers = tuple(old.write(rows, writes) for old, rows in zip(self.layers, new.layers, strict=True))
+        return Cache(layers, None if self.scores is None else _write(self.scores, new.scores, writes))
 
 
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
     for write in writes:
+        if not isinstance(write.row, slice) and write.row >= new.shape[2]:
+            continue
         value = new[:, :, write.row].astype(cache.dtype)
         if isinstance(write.row, slice):
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)

@@ -88,12 +88,10 @@ class Attention(nn.Module):
         out = routed_attention(q, k, v, routing, positions, self.config.sliding_window, backend)
         return self._output(out), LayerCache(k, v)
 
-    def extend(self, x, angles, cache: LayerCache, writes, mask, adapter=None) -> tuple[jax.Array, LayerCache]:
-        """New rows over a cache; see `SafetyTransformer.extend`."""
+    def over(self, x, angles, cache: LayerCache, masks, adapter=None) -> tuple[jax.Array, LayerCache]:
+        """New rows over a cache → (what they get, their keys and values); see `SafetyTransformer.over`."""
         q, k, v = self._project(x, angles, adapter)
-        cache = cache.write(k, v, writes)
-        out = kernels.masked_attention(q, cache.keys, cache.values, mask)
-        return self._output(out, adapter), cache
+        return self._output(kernels.over_cache(q, cache.keys, cache.values, k, v, *masks), adapter), LayerCache(k, v)
 
     def beside(self, x, angles, tokens: LayerCache, reads, adapter=None) -> jax.Array:
         """Check rows x [B, M, D], each over the keys that it `reads` [B, M, S] among the `tokens`', and its own."""
@@ -159,11 +157,11 @@ class Block(nn.Module):
             attended, cache = self.attention(self.attention_norm(x), angles, routing, positions)
         return self._residual(x, attended), cache
 
-    def extend(self, x, angles, cache: LayerCache, writes, mask, adapter=None) -> tuple[jax.Array, LayerCache]:
-        """x [B, N, D] over a cache → ([B, N, D], the cache)."""
+    def over(self, x, angles, cache: LayerCache, masks, adapter=None) -> tuple[jax.Array, LayerCache]:
+        """x [B, N, D] over a cache → ([B, N, D], its keys and values)."""
         with jax.named_scope("attention"):
-            attended, cache = self.attention.extend(self.attention_norm(x), angles, cache, writes, mask, adapter)
-        return self._residual(x, attended, adapter), cache
+            attended, new = self.attention.over(self.attention_norm(x), angles, cache, masks, adapter)
+        return self._residual(x, attended, adapter), new
 
     def beside(self, x, angles, tokens: LayerCache, reads, adapter=None) -> jax.Array:
         """Check rows x [B, M, D] over the keys and values of tokens that they do not belong to → [B, M, D]."""

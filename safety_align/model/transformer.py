@@ -17,7 +17,7 @@ from safety_align import sharding
 from safety_align.errors import InputError
 from safety_align.model import quantized
 from safety_align.model.attention import rotary_angles
-from safety_align.model.cache import Cache, Write
+from safety_align.model.cache import Cache, Write, apart
 from safety_align.model.config import TransformerConfig
 from safety_align.model.kernels import einsum32
 from safety_align.model.layers import Block, RMSNorm, parameter
@@ -193,44 +193,57 @@ class SafetyTransformer(nn.Module):
         mask: jax.Array,
         checks: int = 0,
     ) -> tuple[jax.Array, jax.Array, Cache]:
-        """A few new rows over a cache, layers unrolled: the decoder's step.
+        """A few new rows over a cache, layers unrolled: `over`, and their keys and values in the cache."""
+        hidden, logits, new = self.over(tokens, positions, cache, writes, mask, checks)
+        return hidden, logits, cache.write(new, writes)
 
-        Every row first writes its keys and values, then all rows attend: a row sees another where `mask` says so.
+    def over(
+        self,
+        tokens: jax.Array,
+        positions: jax.Array,
+        cache: Cache,
+        writes: Sequence[Write],
+        mask: jax.Array,
+        checks: int = 0,
+    ) -> tuple[jax.Array, jax.Array, Cache]:
+        """A few new rows over a cache that is only read, layers unrolled: the decoder's step.
+
+        All rows attend as if each had written its keys and values before: a row sees another where `mask` says so.
 
         Args:
           tokens, positions: [B, N]; tokens may be vectors [B, N, D].
           cache: of T slots.
-          writes: which new row writes which cache slot, in which batch rows.
+          writes: which new row is to be written to which cache slot, in which batch rows; no two of a batch row to one.
           mask: [B, N, T] bool over cache slots.
           checks: M, how many of the rows are `[CLS]`; they are the last ones.
 
         Returns:
           Final normed hidden states of the tokens [B, N - M, D] (see `lm_logits`), safety logits [B, M] of `[CLS]` rows,
-          and the cache, which of a probe has the new tokens' scores as well (see `pooled`).
+          and the rows' keys and values for `Cache.write`: of `[CLS]` only as deep as it is read, of a probe with the new
+          tokens' scores (see `pooled`).
         """
         c = self.config
         x, angles, rows = self.embed(tokens), rotary_angles(positions, c), tokens.shape[1] - checks
         depths = c.signal.depths_of(c.layers)
         probing = cache.scores is not None
-        logits, features, updated = jnp.zeros((len(tokens), checks), jnp.float32), [], []
+        logits, features, made = jnp.zeros((len(tokens), checks), jnp.float32), [], []
+        masks = apart(mask, writes)
         for i, (block, layer) in enumerate(zip(self.blocks, cache.layers, strict=True)):
             if not x.shape[1]:  # checks alone, and they have read enough
-                updated.append(layer)
+                made.append(jax.tree.map(lambda rows: rows[:, :, :0], layer))
                 continue
             adapter = Adapter.of(self.signal, i, rows) if x.shape[1] > rows else None
-            x, layer = block.extend(x, angles, layer, writes, mask, adapter)
-            updated.append(layer)
+            x, new = block.over(x, angles, layer, masks, adapter)
+            made.append(new)
             if i + 1 in depths and probing:
                 features.append(probe_features(self.signal, len(features), self.normed(x, i + 1)))
             elif i + 1 in depths and checks:
                 logits += self.safety_logit(self.normed(x[:, rows:], i + 1), depths.index(i + 1))
             if i + 1 == depths[-1] and x.shape[1] > rows:  # [CLS] goes no deeper than it is read
-                x, mask, angles = x[:, :rows], mask[:, :rows], tuple(angle[:, :rows] for angle in angles)
-                writes = [write for write in writes if write.row < rows]
-        cache = Cache(tuple(updated), cache.scores)
-        if probing:
-            cache = cache.note(probe_scores(self.signal, features), writes)
-        return self.final_norm(x), logits, cache
+                x, angles = x[:, :rows], tuple(angle[:, :rows] for angle in angles)
+                masks = masks[0][:, :rows], masks[1][:, :rows, :rows]
+        scores = probe_scores(self.signal, features)[:, None] if probing else None
+        return self.final_norm(x), logits, Cache(tuple(made), scores)
 
 
 def _drawn(name: str, shape: tuple[int, ...]):

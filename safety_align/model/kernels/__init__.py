@@ -12,9 +12,16 @@ import jax
 
 from safety_align.model.kernels.cudnn import cudnn_attention
 from safety_align.model.kernels.splash import splash_attention
-from safety_align.model.kernels.xla import chunked_attention, dense_attention, einsum32, masked_attention, with_own_key
+from safety_align.model.kernels.xla import (
+    chunked_attention,
+    dense_attention,
+    einsum32,
+    masked_attention,
+    over_cache,
+    with_own_key,
+)
 
-__all__ = ["causal_attention", "choose", "einsum32", "masked_attention", "with_own_key"]
+__all__ = ["causal_attention", "choose", "einsum32", "masked_attention", "over_cache", "with_own_key"]
 
 DENSE_LENGTH = 1024
 """Longest row for which "xla" computes all scores at once."""

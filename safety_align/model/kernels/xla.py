@@ -84,6 +84,32 @@ def masked_attention(q: jax.Array, k: jax.Array, v: jax.Array, mask: jax.Array) 
     return out.reshape(batch, rows, heads, size).astype(q.dtype)
 
 
+def over_cache(q, k, v, new_k, new_v, mask, new_mask) -> jax.Array:
+    """`masked_attention` over a cache and a few new rows that are not in it yet.
+
+    The cache is only read. Were the new rows written first, the TPU compiler would update a layer's whole keys and values
+    on the chip and write all of them back, at every step.
+
+    Args:
+      q: [B, N, H, E].
+      k, v: [B, K, T, E] of the cache; new_k, new_v: [B, K, M, E] of the new rows.
+      mask: [B, N, T] over the cache; new_mask: [B, N, M] over the new rows.
+    """
+    batch, rows, heads, size = q.shape
+    kv_heads = k.shape[1]
+    q = q.reshape(batch, rows, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
+    scores, new = (
+        jnp.where(seen[:, None, None], einsum32("bkgne,bkte->bkgnt", q, keys) * size**-0.5, MASKED)
+        for keys, seen in ((k, mask), (new_k, new_mask))
+    )
+    most = jnp.maximum(scores.max(-1, keepdims=True), new.max(-1, keepdims=True))
+    scores, new = jnp.exp(scores - most), jnp.exp(new - most)
+    parts = ((scores, v), (new, new_v))
+    out = sum(einsum32("bkgnt,bkte->bkgne", weights.astype(v.dtype), values) for weights, values in parts)
+    out /= scores.sum(-1, keepdims=True) + new.sum(-1, keepdims=True)
+    return out.transpose(0, 3, 1, 2, 4).reshape(batch, rows, heads, size).astype(q.dtype)
+
+
 def with_own_key(q, k, v, own_k, own_v, mask) -> jax.Array:
     """`masked_attention` of rows that also attend to themselves, beside the keys: own_k, own_v [B, N, K, E], one key and
     value for each row."""
