@@ -4,9 +4,9 @@
 
 Uses the real TPU compiler (pip install -e '.[tpu]'; no TPU needed). Prints bytes per chip, FLOPs (from their formula,
 and as XLA counts them), the collectives of the program, bytes moved, and the time at the roofline: the largest of
-arithmetic, memory (everything held is read once; training also writes it once) and links at the chips' published
-rates, a bound and not a measurement. Exits with 2 and the
-shortfall where the program does not fit.
+arithmetic, memory (everything held is read once; training also writes it once; a step of decoding: what its program
+moves) and links at the chips' published rates, a bound and not a measurement. Exits with 2 and the shortfall where the
+program does not fit.
 """
 
 import json

@@ -16,6 +16,7 @@ from safety_align.pod.analysis import (
 )
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
+from safety_align.pod.traffic import step_traffic
 from safety_align.training.config import TrainConfig
 from safety_align.training.flops import forward_flops, peak_flops, signal_flops, train_flops
 
@@ -144,6 +145,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         }
         if step == "decode":
             found["memory"]["copied"] = copied_parameters(compiled.as_text())  # before its loop
+            moved["hbm"] = step_traffic(compiled.as_text()).total
         done, found["tokens"] = flops, serving.rows * (serving.prompt if step == "prefill" else 1)
     seconds = {
         "compute": done / (len(devices) * chip_flops),

@@ -60,8 +60,16 @@ class Instruction:
 
     @property
     def calls(self) -> str | None:
+        """The computation of a fusion, or of a loop's body."""
         found = re.search(r"\b(?:calls|body)=%([\w.\-]+)", self.rest)
         return found[1] if found else None
+
+    @property
+    def branches(self) -> list[str]:
+        """The computations of a conditional, of which one is run."""
+        listed = re.search(r"branch_computations=\{([^}]*)\}", self.rest)
+        named = re.findall(r"(?:true|false)_computation=%([\w.\-]+)", self.rest)
+        return re.findall(r"%([\w.\-]+)", listed[1]) if listed else named
 
     @property
     def scope(self) -> str:
@@ -101,27 +109,35 @@ class Program:
         raise ValueError(f"no loop of the program comes from {scope}")
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Traffic:
-    """Bytes of one turn: read and written, by the axes of the array that they are part of; and of loops within it, each by itself."""
+    """Bytes of one turn: read and written, by the axes of the array that they are part of. Of a conditional the branch that moves
+    most counts, of a loop within one turn."""
 
     read: collections.Counter
     written: collections.Counter
-    within: dict[str, "Traffic"]
 
     @property
     def total(self) -> int:
-        """Without the loops within."""
         return self.read.total() + self.written.total()
+
+
+def step_traffic(text: str) -> Traffic:
+    """Of a step of the compiled `decode`, by its text."""
+    program = Program(text)
+    return traffic(program, program.loop("jit(decode)/while/body/while"))
 
 
 def traffic(program: Program, body: str) -> Traffic:
     """Of one turn of the loop whose body that is."""
-    found = Traffic(collections.Counter(), collections.Counter(), {})
+    found = Traffic(collections.Counter(), collections.Counter())
     here = program.computation(body)
     for one in here.values():
-        if one.kind == "while":
-            found.within[one.name] = traffic(program, one.calls)
+        inner = [one.calls] if one.kind == "while" else one.branches if one.kind == "conditional" else []
+        if inner:
+            most = max((traffic(program, name) for name in inner), key=lambda moved: moved.total)
+            found.read.update(most.read)
+            found.written.update(most.written)
         if one.kind in FREE or any(f'custom_call_target="{join}"' in one.rest for join in JOINS):
             continue
         for index, operand in enumerate(one.operands):
