@@ -16,10 +16,12 @@ import jax.numpy as jnp
 
 from configs import align_llama2_7b
 from safety_align import sharding
+from safety_align.model import for_decoding
 from safety_align.model.kernels import causal_attention
-from safety_align.pod.analysis import collectives, largest_collectives, memory
+from safety_align.pod.analysis import collectives, largest_collectives, memory, parameter_bytes
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
+from safety_align.pod.traffic import step_traffic
 from safety_align.training.from_dict import to_train_config
 
 ROWS, LENGTH, VOCAB, WIDTH = 8, 1024, 32000, 512
@@ -50,7 +52,13 @@ def serve(devices):
     lowered = lower_prefill(model, serving, mesh)
     state = jax.tree.leaves(lowered.out_info.cache)
     decode = lower_decode(model, serving, mesh).compile()
+    moved = {"every": step_traffic(decode.as_text()).total}
+    for schedule in ("annealing", None):
+        other = lower_decode(model, dataclasses.replace(serving, schedule=schedule), mesh).compile()
+        moved[schedule or "off"] = step_traffic(other.as_text()).total
     return {
+        "moved": moved,
+        "parameter_bytes": parameter_bytes(for_decoding(model), mesh),
         "cache_bytes": sum(x.size * x.dtype.itemsize for x in state) // 4,
         "decode": memory(decode),
         "collectives": sorted(collectives(decode.as_text())),

@@ -128,6 +128,16 @@ def test_decoding_updates_the_cache_in_place(programs):
 
 
 @needs_libtpu
+def test_a_step_of_decoding_moves_weights_and_cache_once(programs):
+    """And a check costs next to nothing more, at whatever schedule: its row goes along with the token's."""
+    found = programs["serve"]
+    needed = found["parameter_bytes"] + found["cache_bytes"]
+    for schedule, moved in found["moved"].items():
+        assert 0.5 * needed < moved < 1.1 * needed, schedule
+        assert moved < 1.1 * found["moved"]["off"], schedule
+
+
+@needs_libtpu
 def test_no_square_of_scores_on_the_chip_at_length_8192(programs):
     """A binding window goes by blocks of 512 queries: their scores and no more."""
     found = programs["attention"]

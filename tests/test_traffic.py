@@ -4,26 +4,32 @@ import pytest
 
 from safety_align.pod.traffic import Program, Shape, step_traffic, traffic
 
+ARRAYS = {
+    "CACHE": "bf16[4,64,128]{2,1,0:T(8,128)(2,1)}",
+    "WEIGHTS": "bf16[128,256]{1,0:T(8,128)(2,1)}",
+    "TABLE": "bf16[1000,128]{1,0:T(8,128)(2,1)}",
+}
+
 TEXT = """HloModule jit_decode
 
 %fused_update (param_0.1: bf16[4,64,128], param_1.1: s32[], param_2.1: bf16[4,128]) -> bf16[4,64,128] {
-  %param_0.1 = bf16[4,64,128]{2,1,0:T(8,128)(2,1)} parameter(0)
+  %param_0.1 = CACHE parameter(0)
   %param_2.1 = bf16[4,128]{1,0:T(8,128)(2,1)S(1)} parameter(2)
   %param_1.1 = s32[]{:T(128)} parameter(1)
   %constant.1 = s32[]{:T(128)} constant(0)
   %bitcast.1 = bf16[4,1,128]{2,1,0} bitcast(%param_2.1)
-  ROOT %dus = bf16[4,64,128]{2,1,0:T(8,128)(2,1)} dynamic-update-slice(%param_0.1, %bitcast.1, %constant.1, %param_1.1, %constant.1)
+  ROOT %dus = CACHE dynamic-update-slice(%param_0.1, %bitcast.1, %constant.1, %param_1.1, %constant.1)
 }
 
 %fused_rows (param_0.2: bf16[1000,128], param_1.2: s32[]) -> bf16[4,128] {
-  %param_0.2 = bf16[1000,128]{1,0:T(8,128)(2,1)} parameter(0)
+  %param_0.2 = TABLE parameter(0)
   %param_1.2 = s32[]{:T(128)} parameter(1)
   %constant.2 = s32[]{:T(128)} constant(0)
   ROOT %rows = bf16[4,128]{1,0:T(8,128)(2,1)} dynamic-slice(%param_0.2, %param_1.2, %constant.2), dynamic_slice_sizes={4,128}
 }
 
 %fused_product (param_0.3: bf16[128,256], param_1.3: bf16[4,128]) -> f32[4,256] {
-  %param_0.3 = bf16[128,256]{1,0:T(8,128)(2,1)} parameter(0)
+  %param_0.3 = WEIGHTS parameter(0)
   %param_1.3 = bf16[4,128]{1,0:T(8,128)(2,1)S(1)} parameter(1)
   ROOT %product = f32[4,256]{1,0:T(8,128)} convolution(%param_1.3, %param_0.3), dim_labels=bf_io->bf
 }
@@ -42,27 +48,29 @@ TEXT = """HloModule jit_decode
   ROOT %out.6 = (f32[16]{0:T(128)}) tuple(%cut.6)
 }
 
-%body (param.1: (s32[], bf16[4,64,128], bf16[128,256], /*index=3*/bf16[1000,128])) -> (s32[], bf16[4,64,128], bf16[128,256], bf16[1000,128]) {
-  %param.1 = (s32[]{:T(128)}, bf16[4,64,128]{2,1,0:T(8,128)(2,1)}, bf16[128,256]{1,0:T(8,128)(2,1)}, /*index=3*/bf16[1000,128]{1,0:T(8,128)(2,1)}) parameter(0)
+%body (param.1: (s32[], bf16[4,64,128], bf16[128,256], /*index=3*/bf16[1000,128])) -> (s32[]) {
+  %param.1 = (s32[]{:T(128)}, CACHE, WEIGHTS, /*index=3*/TABLE) parameter(0)
   %turn = s32[]{:T(128)} get-tuple-element(%param.1), index=0
-  %cache = bf16[4,64,128]{2,1,0:T(8,128)(2,1)} get-tuple-element(%param.1), index=1
-  %weight = bf16[128,256]{1,0:T(8,128)(2,1)} get-tuple-element(%param.1), index=2
-  %table = bf16[1000,128]{1,0:T(8,128)(2,1)} get-tuple-element(%param.1), index=3
+  %cache = CACHE get-tuple-element(%param.1), index=1
+  %weight = WEIGHTS get-tuple-element(%param.1), index=2
+  %table = TABLE get-tuple-element(%param.1), index=3
   %rows = bf16[4,128]{1,0:T(8,128)(2,1)S(1)} fusion(%table, %turn), kind=kLoop, calls=%fused_rows
-  %fetch-start = (bf16[128,256]{1,0:T(8,128)(2,1)S(1)}, bf16[128,256]{1,0:T(8,128)(2,1)}, u32[]{:S(2)}) copy-start(%weight)
+  %fetch-start = (bf16[128,256]{1,0:T(8,128)(2,1)S(1)}, WEIGHTS, u32[]{:S(2)}) copy-start(%weight)
   %fetch-done = bf16[128,256]{1,0:T(8,128)(2,1)S(1)} copy-done(%fetch-start)
   %product = f32[4,256]{1,0:T(8,128)S(1)} fusion(%fetch-done, %rows), kind=kOutput, calls=%fused_product
-  %updated = bf16[4,64,128]{2,1,0:T(8,128)(2,1)} fusion(%cache, %turn, %rows), kind=kLoop, calls=%fused_update
+  %updated = CACHE fusion(%cache, %turn, %rows), kind=kLoop, calls=%fused_update
   %back-start = (bf16[4,128]{1,0:T(8,128)(2,1)}, bf16[4,128]{1,0:T(8,128)(2,1)S(1)}, u32[]{:S(2)}) copy-start(%rows)
   %back-done = bf16[4,128]{1,0:T(8,128)(2,1)} copy-done(%back-start)
   %either = (f32[16]{0:T(128)}) conditional(%turn, %turn, %turn), branch_computations={%small, %large}
-  ROOT %out = (s32[]{:T(128)}, bf16[4,64,128]{2,1,0:T(8,128)(2,1)}, bf16[128,256]{1,0:T(8,128)(2,1)}, bf16[1000,128]{1,0:T(8,128)(2,1)}) tuple(%turn, %updated, %weight, %table)
+  ROOT %out = (s32[]{:T(128)}, CACHE, WEIGHTS, TABLE) tuple(%turn, %updated, %weight, %table)
 }
 
 ENTRY %main (p: s32[]) -> s32[] {
   %all = (s32[]{:T(128)}) while(%start), condition=%never, body=%body, metadata={op_name="jit(decode)/while/body/while"}
 }
 """
+for short, long in ARRAYS.items():
+    TEXT = TEXT.replace(short, long)
 
 WEIGHT, PADDED_ROWS, ENTRY = 128 * 256 * 2, 8 * 128 * 2, 4
 

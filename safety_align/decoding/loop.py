@@ -142,7 +142,9 @@ def _either(condition: jax.Array, checked, plain):
 
     def widened():
         return jax.tree.map(
-            lambda like, x: jnp.pad(x, [(0, more - n) for more, n in zip(like.shape, x.shape, strict=True)]), shapes, plain()
+            lambda like, x: jnp.pad(x, [(0, more - n) for more, n in zip(like.shape, x.shape, strict=True)]),
+            shapes,
+            plain(),
         )
 
     return jax.lax.cond(condition, checked, widened)

@@ -250,6 +250,10 @@ def _closing(text: str) -> int:
 
 def _shapes(text: str) -> tuple[Shape, ...]:
     return tuple(
-        Shape(8 if kind == "pred" else int(re.search(r"\d+", kind)[0]), tuple(int(n) for n in dims.split(",") if n), layout or "")
+        Shape(
+            8 if kind == "pred" else int(re.search(r"\d+", kind)[0]),
+            tuple(int(n) for n in dims.split(",") if n),
+            layout or "",
+        )
         for kind, dims, layout in _ARRAY.findall(text)
     )
