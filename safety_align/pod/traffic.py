@@ -173,11 +173,20 @@ def _of_parameter(program: Program, name: str, index: int, source: Shape) -> int
     read = 0
     for one in here.values():
         places = [i for i, operand in enumerate(one.operands) if operand in known]
-        if places and one.kind == "bitcast":
+        if places and _is_view(program, one):
             known.add(one.name)
         elif places:
             read += sum(_taken(program, one, place, source) for place in places)
     return read
+
+
+def _is_view(program: Program, one: Instruction) -> bool:
+    """Only another name, or shape, of what it takes."""
+    if one.kind == "bitcast":
+        return True
+    return one.kind == "fusion" and all(
+        each.kind in ("parameter", "bitcast") for each in program.computation(one.calls).values()
+    )
 
 
 def _written(program: Program, one: Instruction) -> Iterator[tuple[Shape, int]]:
