@@ -95,6 +95,11 @@ def convert(
         if calibration is not None:
             if signal is None:
                 raise InputError(f"{source} has no safety signal that a calibration could belong to")
+            if rounded := calibration["about"].get("weights"):
+                raise InputError(
+                    f"this calibration was made with weights that were rounded to {rounded}, and what is written is not: run "
+                    "launch.calibrate without --weights"
+                )
             gate = dataclasses.replace(signal.gate, threshold=calibration["threshold"])
             signal = dataclasses.replace(signal, gate=gate, calibration=calibration)
         save_pretrained(

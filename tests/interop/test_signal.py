@@ -14,6 +14,7 @@ from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.decoding.canaries import TEXTS, Canary, check_arrays, check_signal, measure, overlap, verify
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
+from safety_align.interop.convert import convert
 from safety_align.interop.export import save_tokenizer_files
 from safety_align.interop.signal_file import SignalFacts
 from safety_align.interop.tensor_file import open_checkpoint, read_header
@@ -80,6 +81,22 @@ def test_rounded_weights_leave_the_calibration_behind(exported, capsys):
     (gated,) = Generator(found).generate(request, 8)
     logit = next(c.logit for c in canaries if c.query == request[0].turns[0].text)
     assert gated.query_score == pytest.approx(1 / (1 + np.exp(-logit)), abs=5e-3)  # rounding moves it, not far
+
+
+def test_a_calibration_of_rounded_weights_goes_into_no_export(exported, tmp_path):
+    known = {
+        "threshold": 0.7,
+        "alarms": 0.01,
+        "doubt": 0.05,
+        "n": 9,
+        "benign": {},
+        "attacks": {},
+        "about": {"weights": "int8"},
+    }
+    with pytest.raises(InputError, match="rounded to int8"):
+        convert(exported[0], tmp_path / "out", calibration=known)
+    convert(exported[0], tmp_path / "out", calibration=known | {"about": {}})
+    assert load_model(tmp_path / "out").gate == dataclasses.replace(GATE, threshold=0.7)
 
 
 def test_a_signal_that_rounded_weights_put_out_of_order_is_refused(copy):
