@@ -1,7 +1,7 @@
 """The loop: one step is one forward pass of the newest token and, where a check is due, of `[CLS]` as a second row.
 
-Weights and cache are read once for both. Both rows write their keys and values first, so the newest token already sees
-the new verdict. Pure functions of (parameters, batch, state); everything static is in `Decoder`.
+Weights and cache are read once for both. Both rows attend as if each had written its keys and values before, and are written at
+the end: the newest token already sees the new verdict. Pure functions of (parameters, batch, state); everything static is in `Decoder`.
 """
 
 import functools
