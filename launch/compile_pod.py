@@ -28,12 +28,15 @@ def main() -> int:
         parser.add_argument(
             f"--{name}", type=cli.integer(1), default=default, help="of prefill and decode; default: %(default)s"
         )
-    parser.add_argument(
-        "--schedule", default="every", metavar="NAME", help="of checks in decoding; off: no gate; default: %(default)s"
-    )
+    parser.add_argument("--schedule", metavar="NAME", help="of checks in decoding; off: no gate; default: every")
     devices.add_weights(parser)
     parser.add_argument("--json", metavar="FILE", help="also write everything as JSON")
     arguments, config = training.parse(parser)
+    for option in ("schedule", "weights"):
+        if arguments.step == "train" and getattr(arguments, option) is not None:
+            raise InputError(
+                f"--{option} is of decoding, and this is a training step; add --step=decode or --step=prefill"
+            )
     if arguments.json:  # before the minutes of compiling
         check_report(pathlib.Path(arguments.json), pathlib.Path(arguments.config))
         make_directory(pathlib.Path(arguments.json).parent, "--json")
@@ -43,7 +46,7 @@ def main() -> int:
     from safety_align.pod.programs import Serving
     from safety_align.pod.report import report
 
-    schedule = None if arguments.schedule == "off" else arguments.schedule
+    schedule = None if arguments.schedule == "off" else arguments.schedule or "every"
     serving = Serving(arguments.rows, arguments.prompt, arguments.tokens, schedule, arguments.weights)
     found = report(config, arguments.topology, arguments.step, serving)
     if arguments.json:

@@ -84,6 +84,10 @@ def test_greedy_answers_are_compared_up_to_their_first_difference():
     ]
 
 
+def test_two_empty_answers_are_the_same():
+    assert _before([], []) == 1 and _before([], [1]) == 0
+
+
 def test_answers_that_are_not_there_or_too_long(bundles):
     with pytest.raises(InputError, match="none of 2 conversations"):
         fidelity(*bundles, [example("I bake bread " * 400), dataclasses.replace(example("x"), response="")])

@@ -11,6 +11,7 @@ import sys
 import pytest
 
 from configs import embedded_gated
+from launch import compile_pod
 from launch.compile_pod import check_report
 from safety_align.errors import InputError
 from safety_align.model import preset
@@ -161,6 +162,14 @@ def test_the_command_reports_and_refuses_what_does_not_fit(tmp_path):
     large = ["--config.model.preset=llama3_8b"]
     done = subprocess.run([*command, *large], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "does not hold this step" in done.stderr
+
+
+@pytest.mark.parametrize("option", ["--weights=int8", "--schedule=annealing"])
+def test_what_is_of_decoding_is_refused_of_training(option, monkeypatch):
+    arguments = ["compile_pod", "--config=configs/embedded_gated.py", "--topology=v5e:2x2", option]
+    monkeypatch.setattr("sys.argv", arguments)
+    with pytest.raises(InputError, match=f"{option.split('=')[0]} is of decoding"):
+        compile_pod.main()
 
 
 def test_a_report_overwrites_nothing_but_a_report(tmp_path):

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from make import random_params
 
+from configs import embedded_gated
 from safety_align.errors import InputError
-from safety_align.interop import load_pretrained, save_pretrained
+from safety_align.interop import load_pretrained, load_unrolled, save_pretrained
 from safety_align.model import SafetyTransformer, abstract_params, preset
 from safety_align.model.quantized import (
     CONTRACTED,
@@ -26,6 +27,7 @@ from safety_align.model.quantized import (
     widened,
 )
 from safety_align.routing import Routing
+from safety_align.training.from_dict import to_train_config
 
 AXES = [(0,), (0, 1), (1,)]
 
@@ -159,6 +161,22 @@ def test_the_abstract_model_is_the_real_one():
 def test_training_in_int8_is_refused():
     with pytest.raises(InputError, match="param_dtype int8 is of a model that is decoded"):
         preset("tiny", param_dtype="int8")
+
+
+def test_training_in_int8_is_refused_with_unrolled_layers_too():
+    values = embedded_gated.get_config().to_dict()
+    values["model"] |= dict(param_dtype="int8", scan_layers=False)
+    with pytest.raises(InputError, match="train in float32 or bfloat16"):
+        to_train_config(values)
+
+
+def test_another_way_of_rounding_is_refused(directory):
+    for read in (
+        lambda: load_pretrained(directory, weights="int4"),
+        lambda: load_unrolled(directory, None, weights="bfloat16"),
+    ):
+        with pytest.raises(InputError, match="is not 'int8'"):
+            read()
 
 
 @pytest.fixture(scope="module")

@@ -95,6 +95,27 @@ def test_a_step_by_hand():
     assert found.total < 2 * WEIGHT + 2 * PADDED_ROWS + 4 * 128 * 2 + 512
 
 
+def test_what_is_updated_after_it_was_computed_is_written_whole():
+    computed = TEXT.replace("dynamic-update-slice(%param_0.1,", "dynamic-update-slice(%wide.1,").replace(
+        "  %bitcast.1 =", f"  %wide.1 = {ARRAYS['CACHE']} negate(%param_0.1)\n  %bitcast.1 ="
+    )
+    found = step_traffic(computed)
+    assert found.written[(4, 64, 128)] == found.read[(4, 64, 128)] == 4 * 64 * 128 * 2
+
+
+def test_calls_are_followed_and_the_ends_of_transfers_are_free():
+    called = TEXT.replace(
+        "conditional(%turn, %turn, %turn), branch_computations={%small, %large}", "call(%turn), to_apply=%small"
+    )
+    assert step_traffic(called).read[(16,)] == 128
+    gathered = TEXT.replace(
+        "  %back-start",
+        "  %gather-start = (bf16[8,128]{1,0:T(8,128)(2,1)}, bf16[64,128]{1,0:T(8,128)(2,1)}) all-gather-start(%back-done)\n"
+        "  %gather-done = bf16[64,128]{1,0:T(8,128)(2,1)} all-gather-done(%gather-start)\n  %back-start",
+    )
+    assert step_traffic(gathered).written[(64, 128)] == 64 * 128 * 2 and (8, 128) not in step_traffic(gathered).written
+
+
 def test_tiles_pad_what_lies_in_them():
     assert Shape(16, (32, 4, 1330, 64), "{3,2,1,0:T(8,128)(2,1)}").bytes == 32 * 4 * 1336 * 128 * 2
     assert Shape(16, (32, 4, 1330, 128), "{3,0,1,2:T(8,128)(2,1)}").bytes == 32 * 4 * 1330 * 128 * 2

@@ -19,8 +19,10 @@ from configs import embedded_gated
 from safety_align import sharding
 from safety_align.claims import locked
 from safety_align.errors import InputError
+from safety_align.interop import bundle as interop_bundle
 from safety_align.interop import load_model, load_unrolled
 from safety_align.model import for_decoding
+from safety_align.model.quantized import Int8Weight, quantize_params
 from safety_align.training import integrity, loop
 from safety_align.training.checkpoint import load_run, saved_steps
 from safety_align.training.config import MeshConfig
@@ -311,6 +313,19 @@ def test_a_run_is_read_in_the_dtype_that_is_asked_for(whole):
     decoded = load_unrolled(workdir, None)
     assert decoded.model_config == for_decoding(trained.model_config) and "layer_0" in decoded.params
     assert load_unrolled(workdir, None, "bfloat16").params["embedding"].dtype == jnp.bfloat16
+
+
+def test_a_run_read_in_int8_is_tested_again(whole, monkeypatch):
+    """The signal's self-test sees the weights that are going to be used."""
+    tested = []
+    monkeypatch.setattr(interop_bundle, "check_signal", lambda bundle, where, mesh=None: tested.append((bundle, where)))
+    rounded = load_unrolled(whole[0], None, weights="int8")
+    (seen, where), wanted = tested[-1], quantize_params(load_unrolled(whole[0], None).params)
+    assert rounded.model_config.param_dtype == seen.model_config.param_dtype == "int8" and "rounded to int8" in where
+    assert isinstance(seen.params["layer_0"]["attention"]["wq"], Int8Weight)
+    assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), rounded.params, wanted))
+    with pytest.raises(InputError, match="load_unrolled rounds"):
+        load_model(whole[0], weights="int8")
 
 
 def test_a_checkpoint_whose_signal_no_longer_measures_is_refused(whole, tmp_path):

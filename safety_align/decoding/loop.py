@@ -75,12 +75,12 @@ def advance(
     writes = [Write(0, slot)]
 
     def plain():
-        arguments = state.token[:, None], position[:, None], state.cache, [Write(0, slot)], token_mask[:, None]
+        arguments = state.token[:, None], position[:, None], state.cache, writes[:1], token_mask[:, None]
         hidden, _, new = apply(decoder, params, "over", *arguments)
         return apply(decoder, params, "lm_logits", hidden[:, 0]), jnp.zeros(running.shape, jnp.float32), new
 
     if not decoder.checks_generated:
-        logits, _, new = _apart(running, plain)
+        logits, _, new = _read_apart(running, plain)
         return state.replace(cache=_written(state.cache, new, writes, logits)), logits, none, none
 
     due = running & _due(gate, state, batch)
@@ -101,14 +101,14 @@ def advance(
         return apply(decoder, params, "lm_logits", hidden[:, 0]), logit[:, 0], new
 
     if decoder.probes:  # every token leaves its scores behind, and a check costs nothing more
-        logits, _, new = _apart(running, plain)
+        logits, _, new = _read_apart(running, plain)
         cache = _written(state.cache, new, writes, logits)
         logit = apply(decoder, params, "pooled", cache, window_mask(batch, state, window)[:, None])[:, 0]
     else:
         mask, write = cls_row(decoder, batch, state, window, due)
         writes.append(write._replace(row=1))
         if gate.parsed_schedule == Every():
-            logits, logit, new = _apart(running, checked)  # hardly ever is no row due: not worth a branch
+            logits, logit, new = _read_apart(running, checked)  # hardly ever is no row due: not worth a branch
         else:
             logits, logit, new = _either(jnp.any(due), checked, plain)
         cache = _written(state.cache, new, writes, logits)
@@ -125,7 +125,7 @@ def advance(
     return state.replace(verdict=verdict, trace=trace, cache=cache), logits, refuse, relapse
 
 
-def _apart(running: jax.Array, run):
+def _read_apart(running: jax.Array, run):
     """`run()`. On a CPU as one side of a conditional, if any row is `running`: where the cache is read and written in one computation
     XLA copies all of it there, but not if a part reads it that writes nothing."""
 

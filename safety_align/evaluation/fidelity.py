@@ -66,8 +66,10 @@ def fidelity(
 
 def _before(one: Sequence[int], other: Sequence[int]) -> float:
     """The share of an answer's tokens that stand before the first one in which the two differ."""
+    if not (one or other):
+        return 1.0
     same = next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
-    return same / max(len(one), len(other), 1)
+    return same / max(len(one), len(other))
 
 
 def _compared(whole: Bundle, rounded: Bundle, example: Example, progress) -> tuple[np.ndarray, ...] | None:

@@ -16,7 +16,7 @@ from safety_align.interop import hub
 from safety_align.interop.huggingface import Pretrained, load_pretrained, read_model_config
 from safety_align.interop.tensor_file import open_checkpoint
 from safety_align.model import TransformerConfig, for_decoding, unroll
-from safety_align.model.quantized import quantize_params
+from safety_align.model.quantized import check_weights, quantize_params
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
 
@@ -47,11 +47,14 @@ def load_model(
     with distributed.agreed():
         path, name = _found(path)
     if not is_huggingface(path):
+        if options.get("weights"):
+            raise InputError(f"{path} is a run, whose weights load_unrolled rounds, once its layers are unrolled")
         return load_run(path, mesh, functools.partial(_in_dtype, dtype=dtype), test)
     with distributed.agreed():
         bundle = to_bundle(path, load_pretrained(path, mesh, dtype, **options), name)
     if test and bundle.model_config.safety_signal:
-        check_signal(bundle, str(path), mesh)
+        rounded = options.get("weights")
+        check_signal(bundle, f"{path}, its weights rounded to {rounded}" if rounded else str(path), mesh)
     return bundle
 
 
@@ -68,6 +71,7 @@ def load_unrolled(
         behind, which is said; the threshold stays.
     """
     with distributed.agreed():
+        check_weights(weights)
         path, name = _found(path)
         if dtype is None and is_huggingface(path):
             platform = jax.default_backend() if mesh is None else mesh.devices.flat[0].platform

@@ -47,7 +47,7 @@ from safety_align.interop.weight_table import DERIVED, Weight, axis_range, matri
 from safety_align.model import TransformerConfig, abstract_params
 from safety_align.model.config import RUNTIME_FIELDS
 from safety_align.model.huggingface_config import family_of, read_config, write_config
-from safety_align.model.quantized import quantize_leaf
+from safety_align.model.quantized import check_weights, quantize_leaf
 from safety_align.model.readout import signal_shapes, split_signal
 from safety_align.strict_json import read_json
 
@@ -107,6 +107,7 @@ def load_pretrained(
     Raises InputError that names the tensor which is missing, unexpected, duplicated, truncated, of the wrong shape or
     dtype, or not finite.
     """
+    check_weights(weights)
     directory = pathlib.Path(directory)
     values = read_model_config(directory)
     entries = open_checkpoint(directory)

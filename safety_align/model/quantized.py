@@ -16,6 +16,8 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 
+from safety_align.errors import InputError
+
 INT8 = "int8"
 """`TransformerConfig.param_dtype` of a model whose weights are of this form."""
 
@@ -67,9 +69,7 @@ def widened(weight: Weight, axes: tuple[int, ...]) -> jax.Array:
 
 def matrix(weight: Weight) -> jax.Array:
     """A weight of two axes, the first contracted, as an array; floats as they are."""
-    if not isinstance(weight, Int8Weight):
-        return weight
-    return (weight.values.astype(jnp.float32) * weight.scale[:, None]).T
+    return widened(weight, (0,)) if isinstance(weight, Int8Weight) else weight
 
 
 def product(x: jax.Array, weight: Weight) -> jax.Array:
@@ -121,6 +121,12 @@ def _digits(x: jax.Array, values: jax.Array) -> jax.Array:
     digits = jnp.stack([first, second]).astype(jnp.int8)
     sums = jnp.einsum("dnk,mk->dnm", digits, values, preferred_element_type=jnp.int32).astype(jnp.float32)
     return (sums[0] + sums[1] / DIGIT) * unit
+
+
+def check_weights(weights: str | None) -> None:
+    """Raises InputError for a way of rounding that there is not."""
+    if weights not in (None, INT8):
+        raise InputError(f"weights {weights!r} is not {INT8!r}, or None for weights that are not rounded")
 
 
 def quantize_params(params: dict, consume: bool = False) -> dict:

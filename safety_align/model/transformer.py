@@ -184,16 +184,8 @@ class SafetyTransformer(nn.Module):
             layers.append(layer)
         return self.final_norm(x), Cache(tuple(layers))
 
-    def extend(
-        self,
-        tokens: jax.Array,
-        positions: jax.Array,
-        cache: Cache,
-        writes: Sequence[Write],
-        mask: jax.Array,
-        checks: int = 0,
-    ) -> tuple[jax.Array, jax.Array, Cache]:
-        """A few new rows over a cache, layers unrolled: `over`, and their keys and values in the cache."""
+    def extend(self, tokens, positions, cache: Cache, writes: Sequence[Write], mask, checks: int = 0):
+        """`over`, with the rows' keys and values in the cache: (hidden states, safety logits, the cache)."""
         hidden, logits, new = self.over(tokens, positions, cache, writes, mask, checks)
         return hidden, logits, cache.write(new, writes)
 

@@ -103,6 +103,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
             f"{name} does not hold this step: {used['peak']:,} bytes per chip of {int(chip.memory):,}, short by "
             f"{used['peak'] - int(chip.memory):,}; use more chips, a smaller batch, or model.remat"
         )
+    text = compiled.as_text()
     stored = config.model if step == "train" else serving.decoded(config.model)
     held = {"parameters": parameter_bytes(stored, mesh)}
     if step == "train" and config.trainable == "all":
@@ -116,7 +117,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         "mesh": dict(mesh.shape),
         "chip_memory": int(chip.memory),
         "memory": used | held,
-        "collectives": collectives(compiled.as_text()),
+        "collectives": collectives(text),
         # By XLA, which counts a loop's body once, and on-chip memory too.
         "bytes_accessed": compiled.cost_analysis()["bytes accessed"],
     }
@@ -134,6 +135,7 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
         done = flops * (4 / 3 if config.model.remat == "full" and not beside else 1)
         found["tokens"] = config.pipeline.batch_size * config.pipeline.sequence_length
     else:
+        found["serving"] = dataclasses.asdict(serving)
         m, slots = config.model, serving.prompt + serving.tokens
         if step == "prefill":
             flops = forward_flops(m, serving.rows * serving.prompt, serving.prompt / 2, serving.rows)
@@ -144,8 +146,8 @@ def report(config: TrainConfig, name: str, step: str = "train", serving: Serving
             "links": sum(kind["bytes"] for kind in found["collectives"].values()),
         }
         if step == "decode":
-            found["memory"]["copied"] = copied_parameters(compiled.as_text())  # before its loop
-            moved["hbm"] = step_traffic(compiled.as_text()).total
+            found["memory"]["copied"] = copied_parameters(text)  # before its loop
+            moved["hbm"] = step_traffic(text).total
         done, found["tokens"] = flops, serving.rows * (serving.prompt if step == "prefill" else 1)
     seconds = {
         "compute": done / (len(devices) * chip_flops),

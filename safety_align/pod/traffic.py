@@ -13,10 +13,12 @@ import re
 from collections.abc import Iterator
 
 FREE = frozenset(
-    "parameter constant get-tuple-element tuple bitcast while conditional call after-all partition-id iota copy-done slice-done "
-    "all-reduce-done async-done broadcast-done optimization-barrier".split()
+    "parameter constant get-tuple-element tuple bitcast while conditional call after-all partition-id iota optimization-barrier".split()
 )
-"""Instructions that move nothing themselves: names, and the ends of transfers that have begun."""
+"""Instructions that move nothing themselves; nor do the ends of transfers, `…-done`."""
+
+UPDATES = {"dynamic-update-slice": 1, "scatter": 2}
+"""Instructions that write a part of their first operand: which operand is that part."""
 
 JOINS = frozenset(["ConcatBitcast"])
 """Custom calls that only give a name to what lies side by side."""
@@ -60,8 +62,8 @@ class Instruction:
 
     @property
     def calls(self) -> str | None:
-        """The computation of a fusion, or of a loop's body."""
-        found = re.search(r"\b(?:calls|body)=%([\w.\-]+)", self.rest)
+        """The computation of a fusion, of a call, or of a loop's body."""
+        found = re.search(r"\b(?:calls|body|to_apply)=%([\w.\-]+)", self.rest)
         return found[1] if found else None
 
     @property
@@ -133,33 +135,31 @@ def traffic(program: Program, body: str) -> Traffic:
     found = Traffic(collections.Counter(), collections.Counter())
     here = program.computation(body)
     for one in here.values():
-        inner = [one.calls] if one.kind == "while" else one.branches if one.kind == "conditional" else []
+        inner = [one.calls] if one.kind in ("while", "call") else one.branches if one.kind == "conditional" else []
         if inner:
             most = max((traffic(program, name) for name in inner), key=lambda moved: moved.total)
             found.read.update(most.read)
             found.written.update(most.written)
-        if one.kind in FREE or any(f'custom_call_target="{join}"' in one.rest for join in JOINS):
+        if (
+            one.kind in FREE
+            or one.kind.endswith("-done")
+            or any(f'custom_call_target="{join}"' in one.rest for join in JOINS)
+        ):
             continue
         for index, operand in enumerate(one.operands):
             source = here[operand].result
             if len(source) == 1 and source[0].off_chip:
-                found.read[source[0].dims] += _read(program, one, index, source[0])
+                found.read[source[0].dims] += min(_taken(program, one, index, source[0]), source[0].bytes)
         for shape, size in _written(program, one):
             found.written[shape.dims] += size
     return found
-
-
-def _read(program: Program, one: Instruction, index: int, source: Shape) -> int:
-    if one.kind == "fusion":
-        return min(_of_parameter(program, one.calls, index, source), source.bytes)
-    return min(_taken(program, one, index, source), source.bytes)
 
 
 def _taken(program: Program, one: Instruction, index: int, source: Shape) -> int:
     """Bytes that an instruction reads of its operand `index`."""
     if one.kind in ("slice-start", "dynamic-slice", "gather", "slice"):
         return min(shape.bytes for shape in one.result if shape.dims) if index == 0 else source.bytes
-    if one.kind in ("dynamic-update-slice", "scatter") and index == 0:
+    if one.kind in UPDATES and index == 0:
         return 0
     if one.kind == "fusion":
         return _of_parameter(program, one.calls, index, source)
@@ -191,10 +191,10 @@ def _is_view(program: Program, one: Instruction) -> bool:
 
 def _written(program: Program, one: Instruction) -> Iterator[tuple[Shape, int]]:
     """(array, bytes that are written of it) of a result that lies off-chip."""
-    if one.kind in ("copy-start", "slice-start"):
-        # Of a copy the first is where it goes, the second where it comes from; of a slice the other way round.
+    if one.kind.endswith("-start"):
+        # Of a copy the first is where it goes, the second where it comes from; of all others the last is where it goes.
         places = [shape for shape in one.result if shape.dims]
-        target = places[0 if one.kind == "copy-start" else 1]
+        target = places[0 if one.kind == "copy-start" else -1]
         if target.off_chip:
             yield target, target.bytes
         return
@@ -205,28 +205,25 @@ def _written(program: Program, one: Instruction) -> Iterator[tuple[Shape, int]]:
 
 
 def _updates(program: Program, one: Instruction) -> dict[int, int]:
-    """Place in the result → bytes of the update in place that it is."""
-    if one.kind in ("dynamic-update-slice", "scatter"):
-        return {}  # on its own line its operands are of the computation around it: rare, and counted whole
+    """Place in the result of a fusion → bytes of the update of a parameter that it is. What is updated after it was computed is
+    written whole; and so, to be safe, is an update on its own line, or in a fusion within."""
     if one.kind != "fusion":
         return {}
     here, root = program.computation(one.calls), program.root(one.calls)
-    parts = root.operands if root.kind == "tuple" else (root.name,)
     found = {}
-    for place, name in enumerate(parts):
-        part = here[name]
-        while part.kind in ("bitcast", "fusion") and part.operands:
-            if part.kind == "fusion":
-                inner = _updates(program, part)
-                if 0 in inner:
-                    found[place] = inner[0]
-                break
-            part = here[part.operands[0]]
-        if part.kind == "dynamic-update-slice":
-            found[place] = here[part.operands[1]].result[0].bytes
-        elif part.kind == "scatter":
-            found[place] = here[part.operands[2]].result[0].bytes
+    for place, name in enumerate(root.operands if root.kind == "tuple" else (root.name,)):
+        part = _behind_views(program, here, name)
+        if part.kind in UPDATES and _behind_views(program, here, part.operands[0]).kind == "parameter":
+            found[place] = here[part.operands[UPDATES[part.kind]]].result[0].bytes
     return found
+
+
+def _behind_views(program: Program, here: dict[str, Instruction], name: str) -> Instruction:
+    """What stands behind other names and shapes of it."""
+    part = here[name]
+    while part.operands and _is_view(program, part):
+        part = here[part.operands[0]]
+    return part
 
 
 _LINE = re.compile(r"\s*(?:ROOT )?%([\w.\-]+) = (.*)")

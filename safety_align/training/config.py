@@ -123,6 +123,8 @@ class TrainConfig:
     def __post_init__(self):
         at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
         check_fields(self, seed=0, lambda_cls=0, kept_batches=0, **dict.fromkeys(at_least_1, 1))
+        if self.model.param_dtype == "int8":
+            raise InputError("model.param_dtype int8 is of a model that is decoded: train in float32 or bfloat16")
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):
             raise InputError('trainable="signal" needs model.safety_signal and a model to start from (init_from)')
         if self.optimizer.rank and self.trainable == "signal":

@@ -102,7 +102,7 @@ def over_cache(q, k, v, new_k, new_v, mask, new_mask) -> jax.Array:
         jnp.where(seen[:, None, None], einsum32("bkgne,bkte->bkgnt", q, keys) * size**-0.5, MASKED)
         for keys, seen in ((k, mask), (new_k, new_mask))
     )
-    most = jnp.maximum(scores.max(-1, keepdims=True), new.max(-1, keepdims=True))
+    most = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), new.max(-1, keepdims=True)))
     scores, new = jnp.exp(scores - most), jnp.exp(new - most)
     parts = ((scores, v), (new, new_v))
     out = sum(einsum32("bkgnt,bkte->bkgne", weights.astype(v.dtype), values) for weights, values in parts)
