@@ -1,4 +1,4 @@
-"""Measures one part: python -m launch.benchmark decode|throughput|train|signal|pipeline|packing|load|startup [--size=…] [--json]
+"""Measures one part: python -m launch.benchmark decode|throughput|products|train|signal|pipeline|packing|load|startup [--size=…] [--json]
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
@@ -24,7 +24,7 @@ def parser_of_all() -> cli.Parser:
     """The command line: a command for each part."""
     parser = cli.Parser(__doc__)
     commands = parser.add_subparsers(
-        dest="what", required=True, metavar="decode|throughput|train|signal|pipeline|packing|load|startup"
+        dest="what", required=True, metavar="decode|throughput|products|train|signal|pipeline|packing|load|startup"
     )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
@@ -37,6 +37,11 @@ def parser_of_all() -> cli.Parser:
     throughput = commands.add_parser("throughput", help="many requests: rows that are refilled, and whole batches")
     for name, default in (("requests", 96), ("tokens", 64)):
         throughput.add_argument(
+            f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
+        )
+    products = commands.add_parser("products", help="a product with int8 weights, by rows, over float32")
+    for name, default in (("width", 896), ("channels", 4864), ("weights", 24), ("rounds", 9)):
+        products.add_argument(
             f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
         )
     train = commands.add_parser("train", help="tokens/s, FLOP/s, MFU; the cost of [CLS] and windows over plain SFT")
@@ -93,6 +98,8 @@ def measure(what: str, options: dict, progress) -> dict:
         from safety_align.benchmarks.decoding import decode as measured
     elif what == "throughput":
         from safety_align.benchmarks.throughput import throughput as measured
+    elif what == "products":
+        from safety_align.benchmarks.products import products as measured
     elif what == "train":
         from safety_align.benchmarks.training import train as measured
     elif what == "signal":

@@ -197,6 +197,14 @@ def test_benchmark_prints_one_json_object(what, keys):
         assert all(found[name].keys() == {"0%", "50%", "90%"} for name in ("tokens_per_s", "ratio"))
 
 
+def test_products_are_measured_by_rows():
+    done = call("launch.benchmark", "products", "--width=16", "--channels=8", "--weights=2", "--rounds=1", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found.keys() == {"float32_ms", "digits", "widened", "scaled"}
+    assert all({"1", "128", "512"} <= part.keys() and min(part.values()) > 0 for part in found.values())
+
+
 def test_reading_a_checkpoint_is_measured():
     done = call("launch.benchmark", "load", "--size=mini", "--fsdp=2", "--tensor=2", "--json")
     assert done.returncode == 0, done.stderr

@@ -20,6 +20,7 @@ from safety_align.model.quantized import (
     CONTRACTED,
     MOST_ROWS,
     Int8Weight,
+    matrix,
     product,
     quantize,
     quantize_params,
@@ -144,6 +145,21 @@ def test_a_model_of_int8_is_the_model_of_its_widened_weights(change):
     # The digits' error, of a few 1e-5 of the largest activation at each product, through two layers.
     np.testing.assert_allclose(found, logits(config, all_widened(rounded)), atol=2e-3)
     assert np.abs(found - logits(config, params)).max() > 2e-3  # rounding itself shows: it is another model
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_loss_reads_the_head_as_an_array(tied):
+    config = preset("tiny", scan_layers=False, tied_embeddings=tied)
+    rounded = quantize_params(random_params(config, seed=7))
+
+    def head(model):
+        return matrix(model.head())
+
+    found, wanted = (
+        SafetyTransformer(c).apply({"params": p}, method=head)
+        for c, p in ((dataclasses.replace(config, param_dtype="int8"), rounded), (config, all_widened(rounded)))
+    )
+    np.testing.assert_array_equal(found, wanted)
 
 
 def test_the_abstract_model_is_the_real_one():

@@ -1,13 +1,13 @@
 """Weights of one byte each, for decoding: int8 values, and a float32 scale for every output channel.
 
-Stored transposed, a channel's values beside one another: so products read them fastest, on a CPU by a tenth to a fifth.
+Stored transposed, a channel's values beside one another: as products read them, so that no program lays them out anew.
 
 A step of decoding reads every weight once, so a quarter (of bfloat16 a half) of the bytes is as much less time where memory is the
 bound. Activations keep their dtype; norms, biases and the safety signal stay as they are. Rounding is to the nearest, the scale
 the channel's largest magnitude over 127.
 
 On a CPU a product of floats widens every weight first, which costs more than it saves where rows are few; a product of int8 by int8
-is fast. Activations are written as two digits of int8 there (`_digits`), 15 bits of a row's largest, so that in effect only weights
+is fast. Activations are written as two digits of int8 there (`digits_product`), 15 bits of a row's largest, so that in effect only weights
 are rounded.
 """
 
@@ -31,7 +31,7 @@ LARGEST, DIGIT = 127, 254
 """Of int8 values, taken symmetric; and how many steps of the second digit make one of the first."""
 
 MOST_ROWS = 128
-"""Of a product in digits on a CPU: with more, widening the weight costs less than the second digit (measured up to 512)."""
+"""Of a product in digits on a CPU: with more, widening the weight costs less than the second digit (`launch.benchmark products`)."""
 
 
 @flax.struct.dataclass
@@ -95,21 +95,24 @@ def rows(table: Weight, ids: jax.Array, dtype) -> jax.Array:
 @jax.custom_jvp
 def _dot(x: jax.Array, values: jax.Array) -> jax.Array:
     """x [N, K] times int8 values [M, K] → [N, M] float32."""
-    return jax.lax.platform_dependent(x, values, cpu=_digits if len(x) <= MOST_ROWS else _floats, default=_floats)
+    return jax.lax.platform_dependent(
+        x, values, cpu=digits_product if len(x) <= MOST_ROWS else floats_product, default=floats_product
+    )
 
 
 @_dot.defjvp
 def _dot_jvp(primals, tangents):
     # Rounding to digits has no slope; the product that it stands for has.
-    return _dot(*primals), _floats(tangents[0], primals[1])
+    return _dot(*primals), floats_product(tangents[0], primals[1])
 
 
-def _floats(x: jax.Array, values: jax.Array) -> jax.Array:
+def floats_product(x: jax.Array, values: jax.Array) -> jax.Array:
+    """x [N, K] times int8 values [M, K], widened to x's dtype → [N, M] float32."""
     return jnp.einsum("nk,mk->nm", x, values.astype(x.dtype), preferred_element_type=jnp.float32)
 
 
-def _digits(x: jax.Array, values: jax.Array) -> jax.Array:
-    """x = unit * (first + second / 254), both digits int8; the sums of their products are exact in int32.
+def digits_product(x: jax.Array, values: jax.Array) -> jax.Array:
+    """The same by x = unit * (first + second / 254), both digits int8; the sums of their products are exact in int32.
 
     The digits stand beside one another as rows: XLA's CPU backend has a fast product from two rows on, and none for one.
     """
