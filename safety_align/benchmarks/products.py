@@ -10,7 +10,7 @@ import numpy as np
 from safety_align.benchmarks.timing import median_ratio, paired
 from safety_align.model.quantized import MOST_ROWS, Int8Weight, digits_product, floats_product, quantize
 
-ROWS = (1, 2, 4, 8, 16, 32, 64, MOST_ROWS, 256, 512)
+ROWS = (1, 2, 4, 8, 16, MOST_ROWS, 64, 128, 256, 512)
 
 
 def products(width: int, channels: int, weights: int, rounds: int, progress=None) -> dict:

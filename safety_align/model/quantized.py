@@ -30,7 +30,7 @@ CONTRACTED = {
 LARGEST, DIGIT = 127, 254
 """Of int8 values, taken symmetric; and how many steps of the second digit make one of the first."""
 
-MOST_ROWS = 128
+MOST_ROWS = 32
 """Of a product in digits on a CPU: with more, widening the weight costs less than the second digit (`launch.benchmark products`)."""
 
 
