@@ -1,20 +1,25 @@
-"""Measures one part: python -m launch.benchmark decode|throughput|products|train|signal|pipeline|packing|load|startup [--size=…] [--json]
+"""Measures one part of: python -m launch.benchmark decode|throughput|products|gcg|train|signal|pipeline|packing|load|startup [--json]
+or all of a list: python -m launch.benchmark all --config=configs/benchmark/gpu.py --output=DIR
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
 of the ratio within a round, so that a machine that slows down slows both sides. Random parameters; the head says
 "benign" throughout, so every decoder generates the same number of tokens.
 """
 
+import argparse
 import json
+import pathlib
 import sys
 
 from tqdm import tqdm
 
 from launch import cli, devices, training
 from launch.huge_pages import restart_with_huge_pages
+from safety_align.benchmarks import suite
+from safety_align.claims import locked_directory
 from safety_align.errors import InputError
 
-SIZES = ("tiny", "mini", "small", "base", "qwen2_5_0_5b", "llama3_2_1b")
+SIZES = ("tiny", "mini", "small", "base", "qwen2_5_0_5b", "llama3_2_1b", "llama2_7b")
 
 OF_A_CONFIG = ("pipeline", "packing", "startup")
 """What takes a training's --config, and --config.key=value."""
@@ -24,7 +29,9 @@ def parser_of_all() -> cli.Parser:
     """The command line: a command for each part."""
     parser = cli.Parser(__doc__)
     commands = parser.add_subparsers(
-        dest="what", required=True, metavar="decode|throughput|products|train|signal|pipeline|packing|load|startup"
+        dest="what",
+        required=True,
+        metavar="decode|throughput|products|gcg|train|signal|pipeline|packing|load|startup|all",
     )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
@@ -33,6 +40,11 @@ def parser_of_all() -> cli.Parser:
     decode.add_argument(
         "--tokens", type=cli.integer(1), default=128, metavar="N", help="generated tokens, default: %(default)s"
     )
+    decode.add_argument(
+        "--schedules", type=_schedules, default="every,annealing,periodic,random,first", metavar="NAME,…",
+        help="default: %(default)s",
+    )  # fmt: skip
+    decode.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     devices.add_weights(decode)
     throughput = commands.add_parser("throughput", help="many requests: rows that are refilled, and whole batches")
     for name, default in (("requests", 96), ("tokens", 64)):
@@ -44,6 +56,10 @@ def parser_of_all() -> cli.Parser:
         products.add_argument(
             f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
         )
+    gcg = commands.add_parser("gcg", help="steps of the attack a second, through the gate and without")
+    gcg.add_argument("--width", type=cli.integer(1), default=64, metavar="N", help="candidates, default: %(default)s")
+    gcg.add_argument("--steps", type=cli.integer(2), default=10, metavar="N", help="default: %(default)s")
+    gcg.add_argument("--nanogcg", action="store_true", help="also nanoGCG, on a torch model of the same shape")
     train = commands.add_parser("train", help="tokens/s, FLOP/s, MFU; the cost of [CLS] and windows over plain SFT")
     train.add_argument(
         "--length", type=cli.integer(1), default=192, metavar="N", help="slots of a row, default: %(default)s"
@@ -57,12 +73,17 @@ def parser_of_all() -> cli.Parser:
     signal.add_argument(
         "--length", type=cli.integer(1), default=512, metavar="N", help="slots of a row, default: %(default)s"
     )
-    for command, batch, rounds in ((decode, 1, 15), (throughput, 16, 3), (train, 40, 7), (signal, 8, 7)):
+    for command, batch, rounds in (
+        (decode, 1, 15), (throughput, 16, 3), (gcg, 16, None), (train, 40, 7), (signal, 8, 7)
+    ):  # fmt: skip
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
             "--batch", type=cli.integer(1), default=batch, metavar="N", help="rows, default: %(default)s"
         )
-        command.add_argument("--rounds", type=cli.integer(1), default=rounds, metavar="N", help="default: %(default)s")
+        if rounds:
+            command.add_argument(
+                "--rounds", type=cli.integer(1), default=rounds, metavar="N", help="default: %(default)s"
+            )
         command.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32", help="default: %(default)s")
     pipeline = commands.add_parser(
         "pipeline", help="the input pipeline alone, against training; takes --config.key=value"
@@ -89,7 +110,21 @@ def parser_of_all() -> cli.Parser:
         command.add_argument("--config", default=config, metavar="FILE", help="default: %(default)s")
     for command in commands.choices.values():
         command.add_argument("--json", action="store_true", help="print one JSON object")
+    several = commands.add_parser(
+        "all", help="the parts of a config, each in a process of its own; takes --config.key=value"
+    )
+    several.add_argument("--config", required=True, metavar="FILE", help="a file of configs/benchmark/")
+    several.add_argument("--output", required=True, metavar="DIR", help="where results.json goes")
     return parser
+
+
+def _schedules(text: str) -> tuple[str, ...]:
+    from safety_align.benchmarks.decoding import SCHEDULES
+
+    names = tuple(text.split(","))
+    if unknown := [name for name in names if name not in SCHEDULES]:
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(SCHEDULES)}, got {unknown[0][:40]!r}")
+    return names
 
 
 def measure(what: str, options: dict, progress) -> dict:
@@ -100,6 +135,8 @@ def measure(what: str, options: dict, progress) -> dict:
         from safety_align.benchmarks.throughput import throughput as measured
     elif what == "products":
         from safety_align.benchmarks.products import products as measured
+    elif what == "gcg":
+        from safety_align.benchmarks.gcg import measured_gcg as measured
     elif what == "train":
         from safety_align.benchmarks.training import train as measured
     elif what == "signal":
@@ -118,25 +155,63 @@ def measure(what: str, options: dict, progress) -> dict:
 def main() -> int:
     arguments, rest = parser_of_all().parse_known_args()
     options = vars(arguments)
-    what, as_json = options.pop("what"), options.pop("json")
+    what = options.pop("what")
+    if what == "all":
+        return run_all(arguments.config, rest, pathlib.Path(arguments.output))
+    as_json = options.pop("json")
     if rest and what not in OF_A_CONFIG:
         raise InputError(f"unknown argument {rest[0]!r} (see --help)")
     if what == "startup":
         options = {"command": [sys.executable, "-m", "launch.train", f"--config={options['config']}", *rest]}
     elif what in OF_A_CONFIG:
         options["config"] = training.load(options["config"], rest, platform=training.devices)
-    rounds = options.get("rounds") or options.get("batches") or 2
+    rounds = options.get("rounds") or options.get("batches") or 2 * options.get("steps", 0) + 2
     with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
         found = measure(what, options, bar.update)
-    if as_json:
-        print(json.dumps(found))
-        return cli.EXIT_OK
-    wide = max(18, *map(len, found))
+    found["device"] = _device()
+    print(json.dumps(found) if as_json else "\n".join(lines(found)))
+    return cli.EXIT_OK
+
+
+def lines(found: dict) -> list[str]:
+    """A measurement, aligned."""
+    wide, made = max(18, *map(len, found)), []
     for name, value in found.items():
         for key, cell in value.items() if isinstance(value, dict) else [("", value)]:
-            shown = f"{cell:,.3f}" if isinstance(cell, float) else "–" if cell is None else f"{cell:,}"
-            print(f"{name:{wide}} {key:12} {shown}")
-    return cli.EXIT_OK
+            shown = f"{cell:,.3f}" if isinstance(cell, float) else f"{cell:,}" if isinstance(cell, int) else str(cell)
+            made.append(f"{name:{wide}} {key:12} {'–' if cell is None else shown}")
+    return made
+
+
+def _device() -> str:
+    import jax
+
+    return f"{jax.device_count()} x {jax.devices()[0].device_kind}, jax {jax.__version__}"
+
+
+def run_all(config: str, rest: list[str], output: pathlib.Path) -> int:
+    """The parts of a config; fails where one of them did, after all have been tried."""
+    values = cli.load_config(config)
+    cli.apply_overrides(values, rest)
+    parts = {name: text for name, text in values.parts.items() if text is not None}
+    for _, words in suite.commands(parts).values():
+        known, more = parser_of_all().parse_known_args(words)
+        if more and known.what not in OF_A_CONFIG:
+            raise InputError(f"unknown argument {more[0]!r} of a part of {config}")
+    with locked_directory(output), tqdm(total=len(parts), file=sys.stderr, unit="part") as bar:
+
+        def begin(name: str) -> None:
+            bar.set_description(name)
+            bar.update(bar.n < len(parts) and name != next(iter(parts)))
+
+        found = suite.suite(parts, output, values.minutes, begin)
+        bar.update(len(parts) - bar.n)
+    for name, part in found.items():
+        print(f"\n{name}: {part['command']}, {part.get('seconds', 0):.0f} s")
+        print("\n".join(lines(part["found"])) if "found" in part else part["error"])
+    failed = [name for name, part in found.items() if "error" in part]
+    print(f"\n{len(found) - len(failed)} of {len(found)} parts measured, in {output / suite.RESULTS}")
+    return cli.EXIT_FAILED if failed else cli.EXIT_OK
 
 
 if __name__ == "__main__":

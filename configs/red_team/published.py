@@ -2,7 +2,8 @@
 
 An hour and more for a 0.5B model on two cores, with a learned judge. GCG is in configs/red_team/searches.py, for a GPU.
 
-python -m launch.red_team --config=configs/red_team/published.py --checkpoint=runs/signal --judge=rules --judge=runs/judge --output=runs/red_team
+python -m launch.red_team --config=configs/red_team/published.py --checkpoint=runs/signal --judge=rules --judge=runs/judge
+--gate.threshold=0.7 --output=runs/red_team
 """
 
 from ml_collections import ConfigDict

@@ -31,13 +31,16 @@ def decode(
     rounds: int,
     dtype: str = "float32",
     weights: str | None = None,
+    schedules: tuple[str, ...] = SCHEDULES,
+    torch: bool = False,
     progress=None,
 ) -> dict:
     """Decoding with the gate, by schedule, over decoding without. `weights`: "int8", see model/quantized.py.
 
-    Returns tokens_per_s (all rows together, a check at every step), tokens_per_s_ungated, ratio {schedule: time per
-    token over no gate}, batch, parameters, peak_bytes (parameters, cache, temporaries of the compiled loop),
-    cache_bytes, parameter_bytes, temporary_bytes, compile_s (loop with a check at every step).
+    Returns tokens_per_s {schedule, "off"} (all rows together), ratio {schedule: time per token over no gate}, batch,
+    parameters, peak_bytes (parameters, cache, temporaries of the compiled loop), cache_bytes, parameter_bytes,
+    temporary_bytes, compile_s (loop of the first schedule). With `torch` also tokens_per_s["torch"], of `transformers`, and
+    torch_over_ours, its time per token over that without a gate.
     """
     model = preset(size, dtype=dtype, param_dtype=dtype, scan_layers=False)
     check_decoding(model, batch, prompt + tokens, None, "a smaller --batch, --prompt or --tokens")
@@ -63,31 +66,36 @@ def decode(
     )
     rows = jax.tree.map(jax.numpy.asarray, rows)
     until, few = jax.numpy.int32(layout.steps), jax.numpy.int32(0)
-    gates = {"off": None} | {name: GateConfig(schedule=name) for name in SCHEDULES}
+    gates = {"off": None} | {name: GateConfig(schedule=name) for name in schedules}
     runs, facts = {}, {}
     for name, gate in gates.items():
         # Token -1 never comes: every row runs to its limit.
         decoder = Decoder(model, gate, (1, 2, 3), (1, 2, 3), (-1,), layout)
         state = prefill(decoder, params, rows)
-        if name == "every":
-            started = time.perf_counter()
-            compiled = loop.lower(decoder, params, rows, state, until, few).compile()
+        started = time.perf_counter()
+        compiled = loop.lower(decoder, params, rows, state, until, few).compile()
+        if name == schedules[0]:
             facts = _memory(compiled, state) | {"compile_s": time.perf_counter() - started}
 
-        def run(decoder=decoder) -> float:
+        def run(decoder=decoder, compiled=compiled) -> float:
             state = jax.block_until_ready(prefill(decoder, params, rows))
             started = time.perf_counter()
-            jax.block_until_ready(loop(decoder, params, rows, state, until, few).turn)
+            jax.block_until_ready(compiled(params, rows, state, until, few).turn)
             return time.perf_counter() - started
 
         run()
         runs[name] = run
+    if torch:
+        from safety_align.benchmarks.torch_decoding import torch_decoding
+
+        runs["torch"] = torch_decoding(model, rows.prompt, layout.steps)
+        runs["torch"]()
     seconds = paired(runs, rounds, progress)
     made = batch * layout.steps
     return {
-        "tokens_per_s": made / statistics.median(seconds["every"]),
-        "tokens_per_s_ungated": made / statistics.median(seconds["off"]),
-        "ratio": {name: median_ratio(seconds[name], seconds["off"]) for name in SCHEDULES},
+        "tokens_per_s": {name: made / statistics.median(values) for name, values in seconds.items()},
+        "ratio": {name: median_ratio(seconds[name], seconds["off"]) for name in schedules},
+        **({"torch_over_ours": median_ratio(seconds["torch"], seconds["off"])} if torch else {}),
         "batch": batch,
         "parameters": parameter_count(model),
         "parameter_bytes": sum(x.nbytes for x in jax.tree.leaves(params)),
