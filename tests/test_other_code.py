@@ -12,7 +12,7 @@ import pytest
 from make import TINY, forward, random_params, random_rows
 
 from safety_align.model import Cache, SafetyTransformer, Write, unroll
-from safety_align.model.cache import LayerCache
+from safety_align.model.cache import LayerCache, write_together
 from safety_align.sizes import cache_bytes
 
 HERE = pathlib.Path(__file__).parent
@@ -118,18 +118,20 @@ def test_vectors_extend_a_cache_as_tokens_do():
 
 
 def test_a_cache_writes_slots_and_moves_them():
-    """Against numpy: one slot for all rows, one for each row, a later write over an earlier one; slices and blanks."""
+    """Against numpy: one slot for all rows, one for each row; slices and blanks."""
     rng = np.random.default_rng(6)
     old, new = rng.normal(size=(3, 2, 5, 4)), rng.normal(size=(3, 2, 2, 4))
-    own = np.array([4, 0, 1])
-    layer = LayerCache(jnp.asarray(old), jnp.asarray(2 * old))
-    found = layer.write(LayerCache(jnp.asarray(new), jnp.asarray(3 * new)), [Write(0, 1), Write(1, jnp.asarray(own))])
+    own = np.array([4, 0, 3])
+    layer, writes = LayerCache(jnp.asarray(old), jnp.asarray(2 * old)), [Write(0, 1), Write(1, jnp.asarray(own))]
+    found = layer.write(LayerCache(jnp.asarray(new), jnp.asarray(3 * new)), writes)
     keys, values = old.copy(), 2 * old
     keys[:, :, 1], values[:, :, 1] = new[:, :, 0], 3 * new[:, :, 0]
     for row, slot in enumerate(own):
         keys[row, :, slot], values[row, :, slot] = new[row, :, 1], 3 * new[row, :, 1]
     np.testing.assert_allclose(found.keys, keys, rtol=1e-6)
     np.testing.assert_allclose(found.values, values, rtol=1e-6)
+    in_one = write_together(layer.keys, jnp.asarray(new), writes)  # what a GPU runs
+    np.testing.assert_array_equal(in_one, found.keys)
     moved = found.arrange([slice(3, 5), 1, slice(1)])
     np.testing.assert_allclose(
         moved.keys, np.concatenate([keys[:, :, 3:], 0 * keys[:, :, :1], keys[:, :, :1]], 2), rtol=1e-6

@@ -1,12 +1,10 @@
 """nanoGCG on a random torch model, to be timed beside our GCG."""
 
 import gc
-import importlib.util
 import time
 
-from safety_align.errors import InputError
+from safety_align.benchmarks.torch_model import torch_model
 from safety_align.model import TransformerConfig
-from safety_align.model.huggingface_config import write_config
 from safety_align.text import Tokenizer
 
 
@@ -14,21 +12,16 @@ def nanogcg_steps(
     config: TransformerConfig, tokenizer: Tokenizer, goal: str, target: str, width: int, batch: int, steps: int
 ) -> tuple[float, list[float]]:
     """(steps a second, the losses) of nanoGCG with `width` candidates, `batch` at once, 256 tokens a place, its filter and its
-    prefix cache on, on a `LlamaForCausalLM` of the shape of `config`, on the GPU where there is one. InputError where it is missing.
+    prefix cache on, on a `torch_model` of the shape of `config`.
     """
-    if not all(importlib.util.find_spec(name) for name in ("torch", "transformers", "nanogcg")):
-        raise InputError("--nanogcg needs torch, transformers and nanogcg: pip install -e '.[test]' nanogcg")
+    plain, _ = torch_model(config, "nanogcg")
     import nanogcg
     import tokenizers
     import torch
     import transformers
 
-    torch.manual_seed(0)
-    settings = transformers.LlamaConfig(**write_config(config, "llama"))
-    plain = transformers.LlamaForCausalLM._from_config(settings, attn_implementation="sdpa").eval()
     plain.requires_grad_(False)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = _pairs_as_cache(plain.to(device, getattr(torch, config.dtype)))
+    model = _pairs_as_cache(plain.eval().to(getattr(torch, config.dtype)))
     bpe = tokenizers.Tokenizer.from_str(tokenizer.to_json())
     reader = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe)
     reader.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"

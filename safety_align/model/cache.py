@@ -46,7 +46,7 @@ class LayerCache:
     values: jax.Array
 
     def write(self, new: "LayerCache", writes: Sequence[Write]) -> "LayerCache":
-        """With new rows [B, K, N, E] in the slots that `writes` name, as far as they are among the N."""
+        """With new rows [B, K, N, E] in the slots that `writes` name, each its own, as far as they are among the N."""
         return jax.tree.map(lambda old, rows: _place(_write(old, rows, writes)), self, new)
 
     def arrange(self, parts: Sequence[slice | int]) -> "LayerCache":
@@ -105,9 +105,20 @@ class Cache:
 
 
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
+    writes = [write for write in writes if isinstance(write.row, slice) or write.row < new.shape[2]]
+    if len(writes) < 2:
+        return _write_each(cache, new, writes)
+    # On a GPU a kernel for both rows; elsewhere a slot that all share is written as one block.
+    return jax.lax.platform_dependent(
+        cache,
+        new,
+        cuda=lambda cache, new: write_together(cache, new, writes),
+        default=lambda cache, new: _write_each(cache, new, writes),
+    )
+
+
+def _write_each(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
     for write in writes:
-        if not isinstance(write.row, slice) and write.row >= new.shape[2]:
-            continue
         value = new[:, :, write.row].astype(cache.dtype)
         if isinstance(write.row, slice):
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
@@ -116,6 +127,14 @@ def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Arr
         else:
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
     return cache
+
+
+def write_together(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
+    """Single rows, each to a slot of its own, in one kernel."""
+    slots = jnp.stack([jnp.broadcast_to(write.slot, cache.shape[:1]) for write in writes], axis=1)
+    value = new[:, :, jnp.array([write.row for write in writes])].astype(cache.dtype).swapaxes(1, 2)
+    rows = jnp.arange(cache.shape[0])[:, None]
+    return cache.at[rows, :, slots].set(value, unique_indices=True)
 
 
 def _arrange(x: jax.Array, parts: Sequence[slice | int]) -> jax.Array:
