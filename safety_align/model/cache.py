@@ -105,20 +105,9 @@ class Cache:
 
 
 def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
-    writes = [write for write in writes if isinstance(write.row, slice) or write.row < new.shape[2]]
-    if len(writes) < 2:
-        return _write_each(cache, new, writes)
-    # On a GPU a kernel for both rows; elsewhere a slot that all share is written as one block.
-    return jax.lax.platform_dependent(
-        cache,
-        new,
-        cuda=lambda cache, new: write_together(cache, new, writes),
-        default=lambda cache, new: _write_each(cache, new, writes),
-    )
-
-
-def _write_each(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
     for write in writes:
+        if not isinstance(write.row, slice) and write.row >= new.shape[2]:
+            continue
         value = new[:, :, write.row].astype(cache.dtype)
         if isinstance(write.row, slice):
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
@@ -127,14 +116,6 @@ def _write_each(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> ja
         else:
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
     return cache
-
-
-def write_together(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Array:
-    """Single rows, each to a slot of its own, in one kernel."""
-    slots = jnp.stack([jnp.broadcast_to(write.slot, cache.shape[:1]) for write in writes], axis=1)
-    value = new[:, :, jnp.array([write.row for write in writes])].astype(cache.dtype).swapaxes(1, 2)
-    rows = jnp.arange(cache.shape[0])[:, None]
-    return cache.at[rows, :, slots].set(value, unique_indices=True)
 
 
 def _arrange(x: jax.Array, parts: Sequence[slice | int]) -> jax.Array:

@@ -98,35 +98,16 @@ def over_cache(q, k, v, new_k, new_v, mask, new_mask) -> jax.Array:
     batch, rows, heads, size = q.shape
     kv_heads = k.shape[1]
     q = q.reshape(batch, rows, kv_heads, heads // kv_heads, size).transpose(0, 2, 3, 1, 4)
-    arguments = q, k, v, new_k, new_v, mask[:, None, None], new_mask[:, None, None]
-    out = jax.lax.platform_dependent(*arguments, cuda=few_kernels, default=two_parts)
-    return out.transpose(0, 3, 1, 2, 4).reshape(batch, rows, heads, size).astype(q.dtype)
-
-
-def two_parts(q, k, v, new_k, new_v, mask, new_mask) -> jax.Array:
-    """`over_cache` of q [B, K, G, N, E] and masks [B, 1, 1, N, T or M] → [B, K, G, N, E] float32: scores of cache and new rows
-    apart, so that none are copied."""
     scores, new = (
-        jnp.where(seen, einsum32("bkgne,bkte->bkgnt", q, keys) * q.shape[-1] ** -0.5, MASKED)
+        jnp.where(seen[:, None, None], einsum32("bkgne,bkte->bkgnt", q, keys) * size**-0.5, MASKED)
         for keys, seen in ((k, mask), (new_k, new_mask))
     )
     most = jax.lax.stop_gradient(jnp.maximum(scores.max(-1, keepdims=True), new.max(-1, keepdims=True)))
     scores, new = jnp.exp(scores - most), jnp.exp(new - most)
     parts = ((scores, v), (new, new_v))
     out = sum(einsum32("bkgnt,bkte->bkgne", weights.astype(v.dtype), values) for weights, values in parts)
-    return out / (scores.sum(-1, keepdims=True) + new.sum(-1, keepdims=True))
-
-
-def few_kernels(q, k, v, new_k, new_v, mask, new_mask) -> jax.Array:
-    """The same for a GPU, where a step is hundreds of kernels and each takes microseconds to start: one softmax, and products with
-    the new rows term by term, which join what stands around them."""
-    new = (q[..., None, :].astype(jnp.float32) * new_k[:, :, None, None].astype(jnp.float32)).sum(-1)
-    scores = jnp.concatenate([einsum32("bkgne,bkte->bkgnt", q, k), new], axis=-1) * q.shape[-1] ** -0.5
-    scores = jnp.where(jnp.concatenate([mask, new_mask], axis=-1), scores, MASKED)
-    weights = jax.nn.softmax(scores, axis=-1).astype(v.dtype)
-    cached, beside = jnp.split(weights, [k.shape[2]], axis=-1)
-    beside = beside[..., None].astype(jnp.float32) * new_v[:, :, None, None].astype(jnp.float32)
-    return einsum32("bkgnt,bkte->bkgne", cached, v) + beside.sum(-2)
+    out /= scores.sum(-1, keepdims=True) + new.sum(-1, keepdims=True)
+    return out.transpose(0, 3, 1, 2, 4).reshape(batch, rows, heads, size).astype(q.dtype)
 
 
 def with_own_key(q, k, v, own_k, own_v, mask) -> jax.Array:
