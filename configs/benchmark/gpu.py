@@ -2,14 +2,15 @@
 
     python -m launch.benchmark all --config=configs/benchmark/gpu.py --output=runs/benchmark
 
-Needs torch and transformers, and nanogcg (`pip install nanogcg`). What was found already is not measured again.
+Needs torch, transformers and nanogcg: `pip install -e '.[cuda,test]'`. Compiling takes most of the time. What was found already is
+not measured again.
 """
 
 from ml_collections import ConfigDict
 
 
 def parts(
-    decode=("base", "qwen2_5_0_5b", "llama2_7b"),
+    decode=(("base", 1), ("qwen2_5_0_5b", 1), ("qwen2_5_0_5b", 32), ("llama2_7b", 8)),
     size="qwen2_5_0_5b",
     attacked="qwen2_5_0_5b",
     small="base",
@@ -22,11 +23,10 @@ def parts(
     sized = f"--rounds={rounds} --dtype=bfloat16"
     trained = f"--length={length} {sized} --attention=cudnn --torch"
     made = {}
-    for model in decode:
-        for batch in (1, rows):
-            torch = "" if model == "llama2_7b" else "--torch"
-            shape = f"--size={model} --batch={batch} --prompt={length // 4} --tokens=128"
-            made[f"decode_{model}_{batch}"] = f"decode {shape} --schedules=every,annealing {sized} {torch}".rstrip()
+    for model, batch in decode:
+        torch = "" if model == "llama2_7b" else "--torch"
+        shape = f"--size={model} --batch={batch} --prompt={length // 4} --tokens=128"
+        made[f"decode_{model}_{batch}"] = f"decode {shape} --schedules=every,annealing {sized} {torch}".rstrip()
     return made | dict(
         train=f"train --size={small} --batch={rows} {trained}",
         train_large=f"train --size={size} --batch={rows // 4} {trained}",

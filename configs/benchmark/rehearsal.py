@@ -10,7 +10,7 @@ from configs.benchmark import gpu
 
 def get_config() -> ConfigDict:
     made = gpu.parts(
-        decode=("tiny",), size="tiny", attacked="mini", small="tiny", rows=4, length=96, rounds=2, width=16
+        decode=(("tiny", 2),), size="tiny", attacked="mini", small="tiny", rows=4, length=96, rounds=2, width=16
     )
     made = {
         name: text.replace("--attention=cudnn ", "").replace("--tokens=128", "--tokens=8")

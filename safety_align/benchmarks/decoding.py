@@ -66,6 +66,11 @@ def decode(
     )
     rows = jax.tree.map(jax.numpy.asarray, rows)
     until, few = jax.numpy.int32(layout.steps), jax.numpy.int32(0)
+    beside = {}
+    if torch:  # first: where it is missing, nothing else is compiled in vain
+        from safety_align.benchmarks.torch_decoding import torch_decoding
+
+        beside["torch"] = torch_decoding(model, rows.prompt, layout.steps)
     gates = {"off": None} | {name: GateConfig(schedule=name) for name in schedules}
     runs, facts = {}, {}
     for name, gate in gates.items():
@@ -85,12 +90,9 @@ def decode(
 
         run()
         runs[name] = run
-    if torch:
-        from safety_align.benchmarks.torch_decoding import torch_decoding
-
-        runs["torch"] = torch_decoding(model, rows.prompt, layout.steps)
-        runs["torch"]()
-    seconds = paired(runs, rounds, progress)
+    for run in beside.values():
+        run()
+    seconds = paired(runs | beside, rounds, progress)
     made = batch * layout.steps
     return {
         "tokens_per_s": {name: made / statistics.median(values) for name, values in seconds.items()},

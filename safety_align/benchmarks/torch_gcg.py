@@ -2,6 +2,7 @@
 
 import gc
 import time
+from collections.abc import Callable
 
 from safety_align.benchmarks.torch_model import torch_model
 from safety_align.model import TransformerConfig
@@ -10,10 +11,9 @@ from safety_align.text import Tokenizer
 
 def nanogcg_steps(
     config: TransformerConfig, tokenizer: Tokenizer, goal: str, target: str, width: int, batch: int, steps: int
-) -> tuple[float, list[float]]:
-    """(steps a second, the losses) of nanoGCG with `width` candidates, `batch` at once, 256 tokens a place, its filter and its
-    prefix cache on, on a `torch_model` of the shape of `config`.
-    """
+) -> Callable[[], tuple[float, list[float]]]:
+    """A function that returns (steps a second, the losses) of nanoGCG with `width` candidates, `batch` at once, 256 tokens a place,
+    its filter and its prefix cache on, on a `torch_model` of the shape of `config`."""
     plain, _ = torch_model(config, "nanogcg")
     import nanogcg
     import tokenizers
@@ -26,9 +26,6 @@ def nanogcg_steps(
     reader = transformers.PreTrainedTokenizerFast(tokenizer_object=bpe)
     reader.chat_template = "{% for message in messages %}{{ message['content'] }}{% endfor %}"
 
-    gc.collect()
-    gc.freeze()  # nanoGCG collects garbage after every batch, and is not to pay for our objects
-
     def run(count: int) -> tuple[float, list[float]]:
         budget = nanogcg.GCGConfig(
             num_steps=count, search_width=width, batch_size=batch, topk=256, seed=0, verbosity="WARNING"
@@ -37,9 +34,14 @@ def nanogcg_steps(
         found = nanogcg.run(model, reader, goal, target, budget)
         return time.perf_counter() - started, found.losses
 
-    run(1)
-    (one, _), (all_of_them, losses) = run(1), run(1 + steps)
-    return steps / (all_of_them - one), [losses[0], losses[-1]]
+    def measured() -> tuple[float, list[float]]:
+        gc.collect()
+        gc.freeze()  # nanoGCG collects garbage after every batch, and is not to pay for our objects
+        run(1)
+        (one, _), (all_of_them, losses) = run(1), run(1 + steps)
+        return steps / (all_of_them - one), [losses[0], losses[-1]]
+
+    return measured
 
 
 def _pairs_as_cache(plain):

@@ -12,7 +12,7 @@ def torch_model(config: TransformerConfig, *more: str):
     one. Raises InputError where torch, transformers or one of the packages `more` is missing."""
     packages = ("torch", "transformers", *more)
     if missing := [name for name in packages if not importlib.util.find_spec(name)]:
-        raise InputError(f"{missing[0]} is missing, which this is timed beside: pip install {' '.join(packages)}")
+        raise InputError(f"{missing[0]} is missing, which this is timed beside: pip install -e '.[test]'")
     import torch
     import transformers
 

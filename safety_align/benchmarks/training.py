@@ -41,15 +41,16 @@ def train(
     mesh = sharding.make_mesh()
     base = preset(size, dtype=dtype, remat=remat, attention=attention)
     sizes.check_training(base, mesh, batch, length)
-    runs, tokens, facts = {}, {}, {}
+    runs, tokens, facts, beside = {}, {}, {}, {}
+    if torch:  # first: where it is missing, nothing else is compiled in vain
+        from safety_align.benchmarks.torch_training import torch_step
+
+        beside["torch"] = torch_step(dataclasses.replace(base, safety_signal=False), batch, length)
     for name in ("sft", "safety"):
         model = dataclasses.replace(base, safety_signal=name == "safety")
         placed, tokens[name] = _batch(model.vocab_size, batch, length, model.safety_signal)
         runs[name], facts = _our_step(model, placed, mesh)
-    if torch:
-        from safety_align.benchmarks.torch_training import torch_step
-
-        runs["torch"] = torch_step(dataclasses.replace(base, safety_signal=False), batch, length)
+    runs |= beside
     peak = peak_flops(jax.devices()[0].device_kind)
     if peak is None:
         runs["matmul"] = _matmul()
