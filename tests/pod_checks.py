@@ -18,7 +18,7 @@ from configs import align_llama2_7b
 from safety_align import sharding
 from safety_align.model import for_decoding
 from safety_align.model.kernels import causal_attention
-from safety_align.pod.analysis import collectives, largest_collectives, memory, parameter_bytes
+from safety_align.pod.analysis import collectives, copied_parameters, largest_collectives, memory, parameter_bytes
 from safety_align.pod.programs import Serving, lower_decode, lower_prefill, lower_train
 from safety_align.pod.topology import topology
 from safety_align.pod.traffic import step_traffic
@@ -52,18 +52,30 @@ def serve(devices):
     lowered = lower_prefill(model, serving, mesh)
     state = jax.tree.leaves(lowered.out_info.cache)
     decode = lower_decode(model, serving, mesh).compile()
-    moved = {"every": step_traffic(decode.as_text()).total}
-    for schedule in ("annealing", None):
-        other = lower_decode(model, dataclasses.replace(serving, schedule=schedule), mesh).compile()
-        moved[schedule or "off"] = step_traffic(other.as_text()).total
     return {
-        "moved": moved,
-        "parameter_bytes": parameter_bytes(for_decoding(model), mesh),
         "cache_bytes": sum(x.size * x.dtype.itemsize for x in state) // 4,
         "decode": memory(decode),
         "collectives": sorted(collectives(decode.as_text())),
         "largest_gather": max(largest_collectives(decode.as_text(), "all-gather"), default=0),
     }
+
+
+def steps(devices):
+    """Bytes that a step of decoding needs, and what it moves, by schedule, of a model whose weights do not fit on a chip."""
+    config = to_train_config(align_llama2_7b.get_config().to_dict())
+    model = dataclasses.replace(config.model, layers=2, width=2048, heads=16, kv_heads=16, mlp_width=5632)
+    serving, mesh = Serving(rows=8, prompt=1024, tokens=208), sharding.make_mesh(data=1, devices=devices)
+    held = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(lower_prefill(model, serving, mesh).out_info.cache))
+    found = {}
+    for schedule in ("every", "annealing", None):
+        decode = lower_decode(model, dataclasses.replace(serving, schedule=schedule), mesh).compile()
+        found[schedule or "off"] = {
+            "moved": step_traffic(decode.as_text()).total,
+            "copied": copied_parameters(decode.as_text()),
+            "temporaries": memory(decode)["temporaries"],
+        }
+    embedding = 2 * model.vocab_size * model.width  # a step reads some rows of it
+    return {"needed": parameter_bytes(for_decoding(model), mesh) - embedding + held, "steps": found}
 
 
 def attention(devices):
@@ -96,6 +108,7 @@ if __name__ == "__main__":
         "fsdp_tensor": train(chips, data=1, fsdp=2, tensor=2),
         "sequence": train(chips, data=1, fsdp=2, sequence=2),
         "serve": serve(chips),
+        "steps": steps(topology("v5e:1x1")[1]),
         "attention": attention(chips),
     }
     json.dump(found, sys.stdout)

@@ -130,12 +130,13 @@ def test_decoding_updates_the_cache_in_place(programs):
 
 @needs_libtpu
 def test_a_step_of_decoding_moves_weights_and_cache_once(programs):
-    """And a check costs next to nothing more, at whatever schedule: its row goes along with the token's."""
-    found = programs["serve"]
-    needed = found["parameter_bytes"] + found["cache_bytes"]
-    for schedule, moved in found["moved"].items():
-        assert 0.5 * needed < moved < 1.1 * needed, schedule
-        assert moved < 1.1 * found["moved"]["off"], schedule
+    """At any schedule, so a check costs next to nothing. Nothing is copied to another layout before the loop, neither weights, which lie as
+    it reads them (model/layouts.py), nor the cache; what else a step needs room for is small."""
+    needed, steps = programs["steps"]["needed"], programs["steps"]["steps"]
+    assert steps.keys() == {"every", "annealing", "off"}
+    for schedule, found in steps.items():
+        assert 0.99 * needed < found["moved"] < 1.03 * needed, schedule
+        assert found["copied"] == 0 and found["temporaries"] < 0.05 * needed, schedule
 
 
 @needs_libtpu

@@ -126,13 +126,14 @@ def advance(
 
 
 def _read_apart(running: jax.Array, run):
-    """`run()`. On a CPU as one side of a conditional, if any row is `running`: where the cache is read and written in one computation
-    XLA copies all of it there, but not if a part reads it that writes nothing."""
+    """`run()`, as one side of a conditional, if any row is `running`: where the cache is read and written in one computation XLA
+    copies all of it on a CPU, and on a TPU whatever part fits on the chip; but not if a part reads it that writes nothing. Not on a GPU,
+    where the host would wait for the condition."""
 
     def blank():
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(run))
 
-    return jax.lax.platform_dependent(cpu=lambda: jax.lax.cond(jnp.any(running), run, blank), default=run)
+    return jax.lax.platform_dependent(cuda=run, default=lambda: jax.lax.cond(jnp.any(running), run, blank))
 
 
 def _either(condition: jax.Array, checked, plain):

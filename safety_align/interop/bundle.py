@@ -16,6 +16,7 @@ from safety_align.interop import hub
 from safety_align.interop.huggingface import Pretrained, load_pretrained, read_model_config
 from safety_align.interop.tensor_file import open_checkpoint
 from safety_align.model import TransformerConfig, for_decoding, unroll
+from safety_align.model.layouts import lay_out
 from safety_align.model.quantized import check_weights, quantize_params
 from safety_align.text import ImportedTokenizer, get_template, load_template
 from safety_align.training.checkpoint import load_run
@@ -81,7 +82,7 @@ def load_unrolled(
     else:
         bundle = load_run(path, mesh, lambda config: for_decoding(config, dtype, unrolled=False))
     config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
-    unrolled = dataclasses.replace(bundle, model_config=config, params=params)
+    unrolled = dataclasses.replace(bundle, model_config=config, params=lay_out(params))
     return unrolled if weights is None else _rounded(unrolled, weights, str(name or path), mesh)
 
 

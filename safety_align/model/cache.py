@@ -111,10 +111,10 @@ def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Arr
         value = new[:, :, write.row].astype(cache.dtype)
         if isinstance(write.row, slice):
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
-        elif jnp.ndim(write.slot):
-            cache = cache.at[jnp.arange(cache.shape[0]), :, write.slot].set(value)
         else:
-            cache = jax.lax.dynamic_update_slice_in_dim(cache, value[:, :, None], write.slot, axis=2)
+            # By rows even where all share a slot: written as one block, the TPU compiler would want the cache in another layout.
+            slots = jnp.broadcast_to(write.slot, cache.shape[:1])
+            cache = cache.at[jnp.arange(cache.shape[0]), :, slots].set(value)
     return cache
 
 

@@ -14,6 +14,7 @@ from safety_align import placement, sharding
 from safety_align.decoding import Decoder, GateConfig, decode, prefill
 from safety_align.decoding.state import Layout, PromptBatch
 from safety_align.model import TransformerConfig, abstract_params, for_decoding
+from safety_align.model.layouts import decoding_format
 from safety_align.training.config import TrainConfig
 from safety_align.training.objective import Objective, for_mesh
 from safety_align.training.optimizer import make_optimizer
@@ -77,7 +78,11 @@ def _decoder(model: TransformerConfig, serving: Serving, mesh):
     gate = None if serving.schedule is None else GateConfig(schedule=serving.schedule)
     decoder = Decoder(model, gate, tuple(range(16)), tuple(range(17)), (2,), layout)
     boxed = abstract_params(model)
-    params = _placed(nn.unbox(boxed), sharding.param_shardings(mesh, boxed))
+    shardings = jax.tree_util.tree_map_with_path(
+        lambda path, where: decoding_format(path, where, mesh.devices.flat[0].platform),
+        sharding.param_shardings(mesh, boxed),
+    )
+    params = _placed(nn.unbox(boxed), shardings)
     fields = {
         "prompt": jnp.int32, "prompt_content": bool, "prompt_length": jnp.int32, "prefill": jnp.int32,
         "prefill_length": jnp.int32, "limit": jnp.int32, "threshold": jnp.float32, "temperature": jnp.float32, "top_k": jnp.int32,
