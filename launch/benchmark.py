@@ -11,6 +11,7 @@ import json
 import pathlib
 import sys
 
+import ml_collections
 from tqdm import tqdm
 
 from launch import cli, devices, training
@@ -20,6 +21,8 @@ from safety_align.claims import locked_directory
 from safety_align.errors import InputError
 
 SIZES = ("tiny", "mini", "small", "base", "qwen2_5_0_5b", "llama3_2_1b", "llama2_7b")
+
+SCHEDULES = ("every", "annealing", "periodic", "random", "first")
 
 OF_A_CONFIG = ("pipeline", "packing", "startup")
 """What takes a training's --config, and --config.key=value."""
@@ -41,8 +44,8 @@ def parser_of_all() -> cli.Parser:
         "--tokens", type=cli.integer(1), default=128, metavar="N", help="generated tokens, default: %(default)s"
     )
     decode.add_argument(
-        "--schedules", type=_schedules, default="every,annealing,periodic,random,first", metavar="NAME,…",
-        help="default: %(default)s",
+        "--schedules", type=_schedules, default=SCHEDULES, metavar="NAME,…",
+        help=f"default: {','.join(SCHEDULES)}",
     )  # fmt: skip
     decode.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     devices.add_weights(decode)
@@ -119,8 +122,6 @@ def parser_of_all() -> cli.Parser:
 
 
 def _schedules(text: str) -> tuple[str, ...]:
-    from safety_align.benchmarks.decoding import SCHEDULES
-
     names = tuple(text.split(","))
     if unknown := [name for name in names if name not in SCHEDULES]:
         raise argparse.ArgumentTypeError(f"must be of {', '.join(SCHEDULES)}, got {unknown[0][:40]!r}")
@@ -193,7 +194,10 @@ def run_all(config: str, rest: list[str], output: pathlib.Path) -> int:
     """The parts of a config; fails where one of them did, after all have been tried."""
     values = cli.load_config(config)
     cli.apply_overrides(values, rest)
-    parts = {name: text for name, text in values.parts.items() if text is not None}
+    parts = values.get("parts")
+    if not isinstance(parts, ml_collections.ConfigDict):
+        raise InputError(f"{config} has no parts: it is no config of configs/benchmark/")
+    parts = {name: text for name, text in parts.items() if text not in (None, "none")}
     for _, words in suite.commands(parts).values():
         known, more = parser_of_all().parse_known_args(words)
         if more and known.what not in OF_A_CONFIG:

@@ -1,9 +1,9 @@
-"""Every benchmark on one GPU of 80 GB, beside torch; results.json has what each found. Under 20 minutes.
+"""The benchmarks of a GPU of 80 GB, beside torch; results.json has what each found. At most 20 minutes.
 
     python -m launch.benchmark all --config=configs/benchmark/gpu.py --output=runs/benchmark
 
-Needs torch, transformers and nanogcg: `pip install -e '.[cuda,test]'`. Compiling takes most of the time. What was found already is
-not measured again.
+Needs `pip install -e '.[cuda,test]'` and `pip install --no-deps nanogcg==0.3.0`. Compiling takes most of the time. What was found
+already is not measured again.
 """
 
 from ml_collections import ConfigDict

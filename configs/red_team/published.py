@@ -1,9 +1,9 @@
 """Attacks in words, and soft prompts, on a published model with a signal, through its gate and without: AdvBench's behaviours.
 
-An hour and more for a 0.5B model on two cores, with a learned judge. GCG is in configs/red_team/searches.py, for a GPU.
+An hour and more for a 0.5B model on two cores, with a learned judge beside the rules (`--judge=runs/judge`). GCG is in
+configs/red_team/searches.py, for a GPU.
 
-python -m launch.red_team --config=configs/red_team/published.py --checkpoint=runs/signal --judge=rules --judge=runs/judge
---gate.threshold=0.7 --output=runs/red_team
+python -m launch.red_team --config=configs/red_team/published.py --checkpoint=runs/signal --judge=rules --output=runs/red_team
 """
 
 from ml_collections import ConfigDict

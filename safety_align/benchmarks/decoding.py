@@ -14,10 +14,9 @@ from safety_align.decoding import decode as loop
 from safety_align.decoding.decoder import CHUNK
 from safety_align.decoding.state import PromptBatch
 from safety_align.model import init_params, preset
+from safety_align.model.layouts import lay_out
 from safety_align.model.quantized import quantize_params
 from safety_align.sizes import check_decoding, parameter_count
-
-SCHEDULES = ("every", "annealing", "periodic", "random", "first")
 
 BENIGN_LOGIT = -20.0
 """Bias of the safety head: no verdict ever turns."""
@@ -31,7 +30,7 @@ def decode(
     rounds: int,
     dtype: str = "float32",
     weights: str | None = None,
-    schedules: tuple[str, ...] = SCHEDULES,
+    schedules: tuple[str, ...] = ("every", "annealing"),
     torch: bool = False,
     progress=None,
 ) -> dict:
@@ -48,6 +47,7 @@ def decode(
     params = params | {"safety_bias": params["safety_bias"] + BENIGN_LOGIT}
     if weights is not None:
         model, params = dataclasses.replace(model, param_dtype=weights), quantize_params(params, consume=True)
+    params = lay_out(params)
     layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)
     rng = np.random.default_rng(0)
     rows = PromptBatch(

@@ -4,7 +4,7 @@ import gc
 import time
 from collections.abc import Callable
 
-from safety_align.benchmarks.torch_model import torch_model
+from safety_align.benchmarks.torch_model import need, torch_model
 from safety_align.model import TransformerConfig
 from safety_align.text import Tokenizer
 
@@ -14,7 +14,9 @@ def nanogcg_steps(
 ) -> Callable[[], tuple[float, list[float]]]:
     """A function that returns (steps a second, the losses) of nanoGCG with `width` candidates, `batch` at once, 256 tokens a place,
     its filter and its prefix cache on, on a `torch_model` of the shape of `config`."""
-    plain, _ = torch_model(config, "nanogcg")
+    # It asks for a transformers older than ours, which it does not need (`_pairs_as_cache`).
+    need("nanogcg", "pip install --no-deps nanogcg==0.3.0")
+    plain, _ = torch_model(config)
     import nanogcg
     import tokenizers
     import torch

@@ -7,12 +7,17 @@ from safety_align.model import TransformerConfig
 from safety_align.model.huggingface_config import family_of, write_config
 
 
-def torch_model(config: TransformerConfig, *more: str):
+def need(package: str, install: str) -> None:
+    """Raises InputError, which says how to `install` it, where a package is missing."""
+    if not importlib.util.find_spec(package):
+        raise InputError(f"{package} is missing, which this is timed beside: {install}")
+
+
+def torch_model(config: TransformerConfig):
     """(model, device): without the safety signal, fused scaled-dot-product attention, float32 parameters, on the GPU where there is
-    one. Raises InputError where torch, transformers or one of the packages `more` is missing."""
-    packages = ("torch", "transformers", *more)
-    if missing := [name for name in packages if not importlib.util.find_spec(name)]:
-        raise InputError(f"{missing[0]} is missing, which this is timed beside: pip install -e '.[test]'")
+    one. Raises InputError where torch or transformers is missing."""
+    for package in ("torch", "transformers"):
+        need(package, "pip install -e '.[test]'")
     import torch
     import transformers
 

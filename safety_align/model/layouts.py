@@ -1,6 +1,6 @@
-"""How weights lie in a TPU's memory for decoding: as the loop reads them, so that no program lays them out anew before it begins.
+"""How weights lie in a TPU's memory for decoding: as the loop reads them, so that its program need not lay them out anew at each call.
 
-Left to itself the compiler takes arguments as they come by default and copies two thirds of a model's weights at each call. The
+Left to itself the compiler takes arguments as they come and copies two thirds of a 7B model's weights; so, of one row alone, a few. The
 order of axes was read from what it copied them to (`launch.compile_pod` prints how much is `copied`). Shapes and values stay as they are.
 """
 
