@@ -127,8 +127,8 @@ def advance(
 
 def _read_apart(running: jax.Array, run):
     """`run()`, as one side of a conditional, if any row is `running`: where the cache is read and written in one computation XLA
-    copies all of it on a CPU, and on a TPU whatever part fits on the chip; but not if a part reads it that writes nothing. Not on a CUDA GPU,
-    where the host would wait for the condition."""
+    copies all of it on a CPU, and on a TPU whatever part fits on the chip; but not if a part reads it that writes nothing. Not
+    with CUDA, where the host would wait for the condition."""
 
     def blank():
         return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(run))
