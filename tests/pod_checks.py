@@ -52,7 +52,10 @@ def serve(devices):
     lowered = lower_prefill(model, serving, mesh)
     state = jax.tree.leaves(lowered.out_info.cache)
     decode = lower_decode(model, serving, mesh).compile()
+    short = dataclasses.replace(serving, prompt=1024)
+    apart = lower_decode(model, short, sharding.make_mesh(data=2, tensor=2, devices=devices)).compile()
     return {
+        "gather_of_rows_apart": max(largest_collectives(apart.as_text(), "all-gather"), default=0),
         "cache_bytes": sum(x.size * x.dtype.itemsize for x in state) // 4,
         "decode": memory(decode),
         "collectives": sorted(collectives(decode.as_text())),

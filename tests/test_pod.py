@@ -129,6 +129,12 @@ def test_decoding_updates_the_cache_in_place(programs):
 
 
 @needs_libtpu
+def test_rows_on_different_devices_stay_apart(programs):
+    """What is gathered is a number a row; keys and values of one row and layer alone would be 512 bytes a device."""
+    assert programs["serve"]["gather_of_rows_apart"] <= 8 * 4
+
+
+@needs_libtpu
 def test_a_step_of_decoding_moves_weights_and_cache_once(programs):
     """At any schedule, so a check costs next to nothing. Nothing is copied to another layout before the loop, neither weights, which lie as
     it reads them (model/layouts.py), nor the cache; what else a step needs room for is small."""

@@ -113,7 +113,7 @@ def _write(cache: jax.Array, new: jax.Array, writes: Sequence[Write]) -> jax.Arr
             cache = jax.lax.dynamic_update_slice_in_dim(cache, value, write.slot, axis=2)
         else:
             # By rows even where all share a slot: written as one block, the TPU compiler would want the cache in another layout.
-            slots = jnp.broadcast_to(write.slot, cache.shape[:1])
+            slots = sharding.constrain(jnp.broadcast_to(write.slot, cache.shape[:1]), sharding.BATCH)
             cache = cache.at[jnp.arange(cache.shape[0]), :, slots].set(value)
     return cache
 
