@@ -205,8 +205,8 @@ def run_all(config: str, rest: list[str], output: pathlib.Path) -> int:
     with locked_directory(output), tqdm(total=len(parts), file=sys.stderr, unit="part") as bar:
 
         def begin(name: str) -> None:
+            bar.n = list(parts).index(name)
             bar.set_description(name)
-            bar.update(bar.n < len(parts) and name != next(iter(parts)))
 
         found = suite.suite(parts, output, values.minutes, begin)
         bar.update(len(parts) - bar.n)

@@ -1,13 +1,12 @@
 """`launch.benchmark products`: a product with weights of one byte, by rows, over the same in float32."""
 
 import statistics
-import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.benchmarks.timing import median_ratio, paired
+from safety_align.benchmarks.timing import median_ratio, paired, timed
 from safety_align.model.quantized import MOST_ROWS, Int8Weight, digits_product, floats_product, quantize
 
 ROWS = (1, 2, 4, 8, 16, MOST_ROWS, 64, 128, 256, 512)
@@ -32,7 +31,7 @@ def products(width: int, channels: int, weights: int, rounds: int, progress=None
     for rows in ROWS:
         x = jnp.asarray(rng.normal(size=(rows, width)), jnp.float32)
         for name, (multiply, held) in kinds.items():
-            runs[name, rows] = _timed(multiply, x, held)
+            runs[name, rows] = _run(multiply, x, held)
     seconds = paired(runs, rounds, progress)
     found: dict = {"float32_ms": {str(rows): 1e3 * statistics.median(seconds["float32", rows]) for rows in ROWS}}
     for name in ("digits", "widened", "scaled"):
@@ -44,7 +43,7 @@ def _scaled(x: jax.Array, weight: Int8Weight) -> jax.Array:
     return jnp.einsum("nk,mk->nm", x, weight.values.astype(x.dtype) * weight.scale[:, None])
 
 
-def _timed(multiply, x: jax.Array, held: list):
+def _run(multiply, x: jax.Array, held: list):
     @jax.jit
     def all_of_them(x, held):
         total = jnp.zeros((), x.dtype)
@@ -54,11 +53,5 @@ def _timed(multiply, x: jax.Array, held: list):
             x = x + 1e-9 * out[:, :1]  # the next waits for this one
         return total
 
-    jax.block_until_ready(all_of_them(x, held))
-
-    def run() -> float:
-        started = time.perf_counter()
-        jax.block_until_ready(all_of_them(x, held))
-        return time.perf_counter() - started
-
-    return run
+    jax.block_until_ready(all_of_them(x, held))  # compiles
+    return timed(lambda: all_of_them(x, held))

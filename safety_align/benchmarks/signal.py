@@ -2,14 +2,13 @@
 
 import dataclasses
 import statistics
-import time
 
 import flax.linen as nn
 import jax
 import numpy as np
 
 from safety_align import sharding
-from safety_align.benchmarks.timing import median_ratio, paired
+from safety_align.benchmarks.timing import median_ratio, paired, timed
 from safety_align.model import SafetyTransformer, TransformerConfig, init_params, preset
 from safety_align.model.readout import SignalConfig
 from safety_align.placement import Batch, RowShape, Segment
@@ -59,7 +58,7 @@ def _plain(base: TransformerConfig, batch: Batch):
         return SafetyTransformer(config).apply({"params": params}, *arguments, method="hidden")[0]
 
     compiled = forward.lower(params).compile()
-    return _timed(lambda: compiled(params)), compiled.memory_analysis().temp_size_in_bytes
+    return timed(lambda: compiled(params)), compiled.memory_analysis().temp_size_in_bytes
 
 
 def _step(config: TransformerConfig, batch: Batch):
@@ -75,16 +74,7 @@ def _step(config: TransformerConfig, batch: Batch):
         holder[0] = compiled(holder[0], placed)[0]
         return holder[0]
 
-    return _timed(run), compiled.memory_analysis().temp_size_in_bytes
-
-
-def _timed(run):
-    def timed() -> float:
-        started = time.perf_counter()
-        jax.block_until_ready(run())
-        return time.perf_counter() - started
-
-    return timed
+    return timed(run), compiled.memory_analysis().temp_size_in_bytes
 
 
 def _batch(vocab: int, batch: int, length: int) -> tuple[Batch, int]:

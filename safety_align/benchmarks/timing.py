@@ -1,7 +1,22 @@
 """Paired timings: every round runs all variants, so that a machine that slows down slows them all."""
 
 import statistics
+import time
 from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+
+
+def timed(run: Callable[[], Any]) -> Callable[[], float]:
+    """A function that waits for what `run` computes and returns its seconds."""
+
+    def seconds() -> float:
+        started = time.perf_counter()
+        jax.block_until_ready(run())
+        return time.perf_counter() - started
+
+    return seconds
 
 
 def paired(runs: dict[Hashable, Callable[[], float]], rounds: int, progress: Callable[[int], object] | None = None):

@@ -82,8 +82,9 @@ def load_unrolled(
     else:
         bundle = load_run(path, mesh, lambda config: for_decoding(config, dtype, unrolled=False))
     config, params = unroll(bundle.model_config, bundle.params, mesh, consume=True)
-    unrolled = dataclasses.replace(bundle, model_config=config, params=lay_out(params))
-    return unrolled if weights is None else _rounded(unrolled, weights, str(name or path), mesh)
+    if weights is None:
+        return dataclasses.replace(bundle, model_config=config, params=lay_out(params))
+    return _rounded(dataclasses.replace(bundle, model_config=config, params=params), weights, str(name or path), mesh)
 
 
 def _rounded(bundle: Bundle, weights: str, name: str, mesh: jax.sharding.Mesh | None) -> Bundle:
