@@ -11,6 +11,7 @@ import sys
 from tqdm import tqdm
 
 from launch import cli
+from safety_align.errors import InputError
 from safety_align.files import check_path
 from safety_align.visible import visible
 
@@ -36,7 +37,17 @@ def main() -> int:
     parser.add_argument(
         "--calibration", metavar="FILE", help="calibration.json of launch.calibrate: its threshold becomes the gate's"
     )
+    parser.add_argument(
+        "--signal", metavar="DIR", help="a safety signal to put beside the model: signals/NAME, say (docs/interop.md)"
+    )
+    parser.add_argument(
+        "--similar",
+        action="store_true",
+        help="take a --signal of another model, if its test sentences hold beside this one",
+    )
     arguments = parser.parse_args()
+    if arguments.similar and arguments.signal is None:
+        raise InputError("--similar is of a --signal; there is none")
     check_path(pathlib.Path(arguments.target), "--to")
     from safety_align.interop import hub  # after the arguments are checked: jax takes a second
     from safety_align.interop.convert import convert
@@ -57,6 +68,8 @@ def main() -> int:
             arguments.allow_non_finite,
             bar.update,
             calibration,
+            pathlib.Path(arguments.signal) if arguments.signal else None,
+            arguments.similar,
         )
     rows = {
         "from": f"{visible(source)} ({summary.source})",

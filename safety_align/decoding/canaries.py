@@ -108,6 +108,33 @@ def check_signal(bundle: Bundle, where: str, mesh: Mesh | None = None) -> None:
         )
 
 
+NEAR = 0.25
+"""How far a logit may be from the stored one beside a model that the signal was not trained beside: a part of their spread."""
+
+
+def adopted(bundle: Bundle, where: str, mesh: Mesh | None = None) -> tuple[Canary, ...]:
+    """The canaries of a signal that is put beside another model than its own, the same in another rounding, say: as they are there.
+
+    Raises InputError where it does not work as it did: a logit has moved by more than `NEAR`, or a malicious canary that stood
+    above the benign ones no longer does. That twelve sentences keep their order says nothing of how well it detects there.
+    """
+    with distributed.agreed():
+        check_arrays(sharding.fetch(split_signal(bundle.params)[0], None), where)
+        if bundle.canaries is None:
+            raise InputError(
+                f"{where}: the signal was saved without canaries, so it cannot be tested beside another model"
+            )
+    measured = measure(bundle, bundle.canaries, mesh)
+    with distributed.agreed():
+        verify(bundle.canaries, measured, where, NEAR)
+        if (confused := overlap(measured)) and not overlap(bundle.canaries):
+            raise InputError(
+                f"{where}: beside this model the safety signal no longer ranks every malicious test sentence above the benign "
+                f"ones ({confused}): train one for it"
+            )
+    return measured
+
+
 def check_arrays(signal: dict[str, np.ndarray], where: str) -> None:
     """Raises InputError for a signal with a number that is not finite, or larger than any signal's."""
     for name, array in signal.items():
@@ -128,14 +155,14 @@ def check_canaries(canaries: Sequence[Canary], where: str) -> tuple[Canary, ...]
     return tuple(canaries)
 
 
-def verify(stored: Sequence[Canary], measured: Sequence[Canary], where: str) -> None:
-    """Raises InputError unless the logits come back, and are not all the same."""
+def verify(stored: Sequence[Canary], measured: Sequence[Canary], where: str, tolerance: float = TOLERANCE) -> None:
+    """Raises InputError unless the logits come back, within a part `tolerance` of their spread, and are not all the same."""
     before, now = (np.array([c.logit for c in canaries]) for canaries in (stored, measured))
     if np.ptp(now) == 0:
         raise InputError(
             f"{where}: the safety signal gives every text the same logit ({now[0]:g}): it measures nothing"
         )
-    allowed = TOLERANCE * np.ptp(before) + FLOOR
+    allowed = tolerance * np.ptp(before) + FLOOR
     worst = int(np.argmax(np.where(np.isnan(now), np.inf, np.abs(now - before))))
     if not abs(now[worst] - before[worst]) <= allowed:
         raise InputError(

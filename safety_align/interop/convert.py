@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import jax
 
-from safety_align.decoding.canaries import check_signal
+from safety_align.decoding.canaries import adopted, check_signal
 from safety_align.errors import InputError
 from safety_align.files import check_new_directory
 from safety_align.interop import hub
@@ -57,31 +57,41 @@ def convert(
     allow_non_finite: bool = False,
     progress: Callable[[int], None] | None = None,
     calibration: dict | None = None,
+    signal: pathlib.Path | None = None,
+    similar: bool = False,
 ) -> Summary:
     """Reads `source` (see `FORMATS`) and writes the Hugging Face directory `target`, which must not exist.
 
     `tokenizer`: the tokenizer file of a llama2.c model. `progress` is called with bytes read, then written. `calibration`:
-    goes into the gate, with its threshold (`evaluation.calibration.read_calibration`).
+    goes into the gate, with its threshold (`evaluation.calibration.read_calibration`). `signal`: the directory of a safety
+    signal, for a Hugging Face directory without one; `similar`: the signal may be of another model, if it works beside this one
+    (`canaries.adopted`).
     """
     check_new_directory(target)
     source = hub.directory(source)
     source_format = source_format or detect(source)
-    values, signal = None, None
+    if signal is not None and source_format != "huggingface":
+        raise InputError(f"{source} is no Hugging Face directory: --signal goes beside one")
+    values, facts = None, None
     with tempfile.TemporaryDirectory() as folder:
         assets = pathlib.Path(folder)
         if source_format == "huggingface":
-            found = load_pretrained(source, allow_non_finite=allow_non_finite, progress=progress)
+            found = load_pretrained(
+                source, allow_non_finite=allow_non_finite, progress=progress, signal=signal, similar=similar
+            )
             config, params, values, assets = found.config, found.params, found.values, source
-            signal = found.signal
+            facts = found.signal
             if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
                 read_tokenizer(source, found)
-            if signal is not None:
-                check_signal(to_bundle(source, found), str(source))
+            if facts is not None and similar:
+                facts = dataclasses.replace(facts, canaries=adopted(to_bundle(source, found), str(signal)))
+            elif facts is not None:
+                check_signal(to_bundle(source, found), str(signal or source))
         elif source_format == "run":
             bundle = load_run(source)
             config, params = bundle.model_config, bundle.params
             if bundle.gate is not None:
-                signal = SignalFacts(bundle.gate, bundle.calibration, bundle.canaries)
+                facts = SignalFacts(bundle.gate, bundle.calibration, bundle.canaries)
             save_tokenizer_files(bundle.tokenizer, bundle.template, assets)
             ids = {"bos_token_id": bundle.tokenizer.bos_id, "eos_token_id": bundle.tokenizer.eos_id}
             values = write_config(config, family_of(config), ids)
@@ -93,17 +103,17 @@ def convert(
         else:
             raise InputError(f"format {source_format!r} is not one of {', '.join(FORMATS)}")
         if calibration is not None:
-            if signal is None:
+            if facts is None:
                 raise InputError(f"{source} has no safety signal that a calibration could belong to")
             if rounded := calibration["about"].get("weights"):
                 raise InputError(
                     f"this calibration was made with weights that were rounded to {rounded}, and what is written is not: run "
                     "launch.calibrate without --weights"
                 )
-            gate = dataclasses.replace(signal.gate, threshold=calibration["threshold"])
-            signal = dataclasses.replace(signal, gate=gate, calibration=calibration)
+            gate = dataclasses.replace(facts.gate, threshold=calibration["threshold"])
+            facts = dataclasses.replace(facts, gate=gate, calibration=calibration)
         save_pretrained(
-            target, config, params, values=values, dtype=dtype, assets=assets, signal=signal, progress=progress,
+            target, config, params, values=values, dtype=dtype, assets=assets, signal=facts, progress=progress,
         )  # fmt: skip
     plain = split_signal(params)[1]
     layers = config.layers if config.scan_layers else 1

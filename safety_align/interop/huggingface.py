@@ -89,6 +89,8 @@ def load_pretrained(
     dtype: str | None = None,
     *,
     weights: str | None = None,
+    signal: pathlib.Path | None = None,
+    similar: bool = False,
     allow_non_finite: bool = False,
     progress: Callable[[int], None] | None = None,
     **overrides,
@@ -100,6 +102,8 @@ def load_pretrained(
       mesh: where parameters go, by the rules table; None: the first device.
       dtype: of parameters and activations, "float32" or "bfloat16"; None: bfloat16 if the files are, else float32.
       weights: "int8": rounded to a byte each (model/quantized.py), one after the other; with `scan_layers=False` alone.
+      signal: where its safety signal is, if not beside it; similar: which may have been trained beside another model
+        (`read_signal_facts`), and is still to be tested (`canaries.adopted`).
       allow_non_finite: accept NaN and infinite weights.
       progress: called with the bytes of each parameter read.
       overrides: other fields of the config (`scan_layers`, `remat`).
@@ -111,10 +115,9 @@ def load_pretrained(
     directory = pathlib.Path(directory)
     values = read_model_config(directory)
     entries = open_checkpoint(directory)
+    beside = _signal_directory(directory, signal)
     dtype = dtype or ("bfloat16" if {e.dtype for e in entries.values()} == {"BF16"} else "float32")
-    config = TransformerConfig.from_huggingface(
-        values, dtype=dtype, param_dtype=dtype, **_readout(directory), **overrides
-    )
+    config = TransformerConfig.from_huggingface(values, dtype=dtype, param_dtype=dtype, **_readout(beside), **overrides)
     family = values["model_type"]
     boxed = abstract_params(config)
     shapes = _flat(nn.unbox(boxed))
@@ -127,10 +130,11 @@ def load_pretrained(
     _check(entries, plan, shapes, config, directory)
     facts = None
     if config.safety_signal:
-        facts = read_signal_facts(directory, {name: entries[name] for _, names in plan.values() for name in names})
-        signal = read_header(directory / SIGNAL_FILE)
-        _check_signal(signal, shapes, directory)
-        entries = entries | signal
+        model = {name: entries[name] for _, names in plan.values() for name in names}
+        facts = read_signal_facts(beside, model, similar)
+        arrays = read_header(beside / SIGNAL_FILE)
+        _check_signal(arrays, shapes, beside)
+        entries = entries | arrays
         plan |= {name: (Weight(name, name), [name]) for name in signal_shapes(config)}
     if (directory / ADAPTER_FACTS).exists():
         distributed.say(
@@ -340,6 +344,17 @@ def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, d
                 f"{directory}: tensor {name!r} has dtype {entries[name].dtype}; only {', '.join(DTYPES)} are weights "
                 "(quantised models are not supported)"
             )
+
+
+def _signal_directory(directory: pathlib.Path, signal: pathlib.Path | None) -> pathlib.Path:
+    """Where the signal of the model in `directory` is, if it has one."""
+    if signal is None:
+        return directory
+    if has_signal(directory):
+        raise InputError(f"{directory} has a safety signal already; give the model without it, or leave {signal} out")
+    if not has_signal(signal):
+        raise InputError(f"{signal} is no safety signal: it needs {SIGNAL_FILE} and {SIGNAL_FACTS}")
+    return signal
 
 
 def _readout(directory: pathlib.Path) -> dict:

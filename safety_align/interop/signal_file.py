@@ -74,9 +74,9 @@ def read_readout(directory: pathlib.Path) -> SignalConfig:
     return check_dataclass(found.signal or {}, SignalConfig, f"{path}: signal")
 
 
-def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> SignalFacts:
+def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry], similar: bool = False) -> SignalFacts:
     """What `safety_signal.json` says; InputError unless the signal's file is the one it was written for, and so are
-    the `model`'s tensors."""
+    the `model`'s tensors. `similar`: they may be others; then a calibration, which is of that model, is left behind."""
     path = directory / SIGNAL_FACTS
     found = read_json(path, _Facts)
     if found.format == 1 and (found.checksums is not None or found.canaries is not None):
@@ -89,10 +89,12 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry]) -> Si
                 f"{directory / SIGNAL_FILE} is not the file that {SIGNAL_FACTS} was written for; copy both again"
             )
         if model_digest(model) != found.checksums.model:
-            raise InputError(
-                f"{directory}: the safety signal belongs to another model than the one it stands beside; copy all files "
-                "of the directory that it was exported to"
-            )
+            if not similar:
+                raise InputError(
+                    f"{directory}: the safety signal belongs to another model than the one it stands beside; copy all "
+                    "files of the directory that it was exported to"
+                )
+            found.calibration = None
     canaries = None if found.canaries is None else check_canaries(found.canaries, str(path))
     return SignalFacts(GateConfig.read(found.gate or {}, str(path)), found.calibration, canaries)
 

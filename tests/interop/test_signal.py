@@ -254,3 +254,80 @@ def test_every_read_out_travels_beside_the_model(readout, exported, tmp_path):
         edit(broken, **change)
         with pytest.raises(InputError, match=said):
             load_pretrained(broken)
+
+
+@pytest.fixture
+def apart(exported, tmp_path):
+    """(a model's directory, its signal's)"""
+    shutil.copytree(exported[0], tmp_path / "bare")
+    (tmp_path / "signal").mkdir()
+    for name in (ARRAYS, FACTS):
+        (tmp_path / "bare" / name).rename(tmp_path / "signal" / name)
+    return tmp_path / "bare", tmp_path / "signal"
+
+
+def moved(directory, scale: float) -> None:
+    """Noise on every weight of a model: `scale` of its spread."""
+    found, rng = load_pretrained(directory), np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + scale * float(np.std(x)) * rng.standard_normal(x.shape), found.params)
+    shutil.rmtree(directory / "..noise", ignore_errors=True)
+    save_pretrained(directory / "..noise", found.config, params, values=found.values)
+    (directory / "..noise" / "model.safetensors").replace(directory / "model.safetensors")
+    shutil.rmtree(directory / "..noise")
+
+
+def test_a_signal_of_its_own_directory_goes_beside_its_model(exported, apart, tmp_path):
+    bare, signal = apart
+    assert not load_pretrained(bare).config.safety_signal
+    convert(bare, tmp_path / "whole", signal=signal)
+    loaded = load_model(tmp_path / "whole")
+    assert (loaded.gate, loaded.calibration, loaded.canaries) == (GATE, CALIBRATION, exported[2])
+    assert (tmp_path / "whole" / ARRAYS).read_bytes() == (exported[0] / ARRAYS).read_bytes()
+
+
+def test_a_signal_beside_a_similar_model_is_tested_anew_and_loses_its_calibration(exported, apart, tmp_path):
+    bare, signal = apart
+    moved(bare, 0.02)
+    with pytest.raises(InputError, match="belongs to another model"):
+        convert(bare, tmp_path / "whole", signal=signal)
+    convert(bare, tmp_path / "whole", signal=signal, similar=True)
+    loaded = load_model(tmp_path / "whole")  # its canaries are those of the model that it stands beside now
+    assert (loaded.gate, loaded.calibration) == (GATE, None)
+    assert loaded.canaries != exported[2] and [c.query for c in loaded.canaries] == [c.query for c in exported[2]]
+
+
+@pytest.mark.parametrize("change", ["noise", "order", "no canaries"])
+def test_a_signal_that_does_not_work_beside_another_model_is_refused(apart, tmp_path, change):
+    bare, signal = apart
+    facts = json.loads((signal / FACTS).read_text())
+    if change == "noise":
+        moved(bare, 2.0)
+    elif change == "order":  # two neighbours, one malicious and one not, stood the other way round beside its own model
+        for answers in (False, True):
+            ranked = sorted((c for c in facts["canaries"] if bool(c["answer"]) is answers), key=lambda c: c["logit"])
+            half = len(ranked) // 2
+            for place, canary in enumerate(ranked):
+                canary["malicious"] = place >= half
+            low, high = ranked[half - 1], ranked[half]
+            if not answers:
+                low["logit"], high["logit"] = high["logit"], low["logit"]
+                low["malicious"], high["malicious"] = True, False
+        edit(signal, canaries=facts["canaries"])
+    else:
+        edit(signal, canaries=None, format=facts["format"])
+    wanted = {
+        "noise": "no longer measures",
+        "order": "no longer ranks every malicious",
+        "no canaries": "without canaries",
+    }[change]
+    with pytest.raises(InputError, match=wanted):
+        convert(bare, tmp_path / "whole", signal=signal, similar=True)
+    assert not (tmp_path / "whole").exists()
+
+
+def test_where_a_signal_may_not_go(exported, apart, tmp_path):
+    bare, signal = apart
+    with pytest.raises(InputError, match="has a safety signal already"):
+        convert(exported[0], tmp_path / "whole", signal=signal)
+    with pytest.raises(InputError, match="is no safety signal"):
+        convert(bare, tmp_path / "whole", signal=bare)
