@@ -42,22 +42,23 @@ def parameter_bytes(model: TransformerConfig, mesh) -> int:
 def activation_bytes(config: TrainConfig, mesh) -> int:
     """Bytes per chip that the forward pass of a (micro)batch leaves for the backward pass, besides parameters.
 
-    From the residuals of the loss's linearisation: those that have a batch's rows or slots among their axes, taken to
-    be spread evenly. XLA may keep fewer.
+    From the residuals of the loss's linearisation: what grows with the rows, taken to be spread evenly. XLA may keep fewer.
     """
     data = config.pipeline
-    rows, length = data.batch_size // config.accumulation, data.sequence_length
-    batch = Batch.abstract(data.row_shape, rows)
+    rows = data.batch_size // config.accumulation
     model = dataclasses.replace(config.model, attention="chunked")  # as the kernels, it keeps no scores
     objective = dataclasses.replace(config.objective, model=model)
 
     def residuals(params, batch):
         return jax.vjp(lambda p: objective.losses(p, batch, Totals.of(batch))[0], params)[1]
 
-    found = jax.tree.leaves(jax.eval_shape(residuals, nn.unbox(abstract_params(model)), batch))
-    kept = [x for x in found if {rows, rows * length} & set(x.shape) and length * model.width <= math.prod(x.shape)]
+    def kept(rows: int) -> int:
+        batch = Batch.abstract(data.row_shape, rows)
+        found = jax.tree.leaves(jax.eval_shape(residuals, nn.unbox(abstract_params(model)), batch))
+        return sum(math.prod(x.shape) * x.dtype.itemsize for x in found)
+
     shards = mesh.shape["data"] * mesh.shape["fsdp"] * mesh.shape["sequence"]
-    return sum(math.prod(x.shape) * x.dtype.itemsize for x in kept) // shards
+    return (kept(2 * rows) - kept(rows)) // shards
 
 
 def collectives(text: str) -> dict[str, dict[str, int]]:

@@ -12,7 +12,9 @@ import pytest
 from make import SIGNAL, random_params
 
 from configs import embedded_gated
+from configs.compare import aligned
 from examples import huggingface
+from launch import compare
 from safety_align.decoding import GateConfig, Generator, Request
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, save_pretrained
@@ -30,6 +32,7 @@ from test_chat import write_byte_level
 
 pytestmark = pytest.mark.slow
 
+DATA = pathlib.Path(__file__).parents[2] / "../shared/data"
 STORIES = pathlib.Path(__file__).parents[2] / "../shared/data/checkpoints"
 
 
@@ -240,3 +243,42 @@ def test_the_command_prints_a_summary_or_one_line(directory, tmp_path):
         lines = [line for line in done.stderr.splitlines() if line.startswith("error:")]
         assert done.returncode == 2 and len(lines) == 1 and message in lines[0]
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.skipif(not (DATA / "eval").is_dir(), reason="needs the data files of ../shared/data")
+def test_the_comparison_of_an_aligned_model_runs_to_its_table(directory, tmp_path, monkeypatch, capsys):
+    """configs/compare/aligned.py --quick: two steps, two behaviours, on rows that a byte for each token fits."""
+    monkeypatch.chdir(pathlib.Path(__file__).parents[2])  # where configs/ is
+    config = aligned.get_config()
+    small = {"steps": 2, "data.batch_size": 2, "data.sequence_length": 2048, "data.max_skipped": 0.9, "eval_every": 2}
+    small |= {
+        "data.validation_examples": 2,
+        "model.remat": "none",
+        "model.dtype": "float32",
+        "mesh.data": 1,
+        "mesh.fsdp": 1,
+    }
+    _, file, start = config.quick["train"][0]
+    config.quick["train"] = ((str(tmp_path / "run"), file, start | small),)
+    config.quick["eval/behaviors"] = config.quick["eval/benign"] = config.quick["eval/max_new_tokens"] = 2
+    left_out = *(f"attacks/{name}" for name in ("direct", "prefill_20", "gcg_transfer")), "benign/dolly", "benign/gsm8k"
+    config.quick.update({f"eval/measurements/{name}": None for name in (*left_out, "benign/xstest_safe")})
+    del config.quick["eval/measurements/benign/xstest_safe/n"]
+    for name in ("attention_only", "gated"):
+        config.quick[f"variants/{name}/checkpoint"] = str(tmp_path / "run")
+    load = compare.cli.load_config
+    monkeypatch.setattr(compare.cli, "load_config", lambda path: config if path == "aligned" else load(path))
+    options = [f"--config.model={directory}", f"--config.data.data_dir={DATA}", f"--config.eval.data_dir={DATA}"]
+    options += [f"--config.data.cache_dir={tmp_path / 'cache'}", f"--config.eval.cache_dir={tmp_path / 'cache'}"]
+    monkeypatch.setattr(
+        sys, "argv", ["compare", "--config=aligned", f"--output={tmp_path / 'out'}", "--quick", *options]
+    )
+    assert compare.main() == 0
+    found = json.loads((tmp_path / "out/results.json").read_text())
+    assert set(found["variants"]) == {"ungated", "attention_only", "gated"}
+    assert all(v["attacks"]["prefill_10"]["n"] == 2 for v in found["variants"].values())
+    trained = load_run(tmp_path / "run")
+    assert trained.gate.visible and trained.model_config.safety_signal  # the answer attends to [CLS]
+    before = load_pretrained(directory, dtype="float32").params
+    assert not np.array_equal(before["embedding"], trained.params["embedding"])
+    assert "prefill" in capsys.readouterr().out
