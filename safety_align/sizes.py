@@ -49,7 +49,7 @@ def stream_bytes(model: "TransformerConfig", rows: int, slots: int) -> int:
 
 def cache_bytes(model: "TransformerConfig", rows: int, slots: int) -> int:
     """Keys and values of all layers, and a probe's scores."""
-    scores = 4 * 2 * model.signal.heads * (model.safety_signal and model.signal.kind == "probe")
+    scores = 4 * model.signal.scores * (model.safety_signal and model.signal.kind == "probe")
     return rows * slots * (model.layers * 2 * model.kv_heads * model.head_dim * BYTES[model.dtype] + scores)
 
 

@@ -14,6 +14,7 @@ from safety_align import sharding
 from safety_align.errors import InputError, RunFailed
 from safety_align.model.readout import SignalConfig, split_signal
 from safety_align.placement import Batch, RowShape
+from safety_align.routing import Kind
 from safety_align.training import kept
 from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
@@ -21,7 +22,7 @@ from safety_align.training.loop import train
 from safety_align.training.losses import Totals
 from safety_align.training.objective import Objective
 
-PROBE = dataclasses.replace(TINY, layers=3, signal=SignalConfig("probe", depths=(1, 3), heads=3, features=5))
+PROBE = dataclasses.replace(TINY, layers=3, signal=SignalConfig("probe", depths=(1, 3), heads=3, features=5, members=2))
 OBJECTIVE = Objective(PROBE, 1.0, "signal", beside=True)
 MESH = sharding.make_mesh(devices=jax.devices()[:1])
 
@@ -66,6 +67,35 @@ def test_kept_states_train_as_a_forward_pass_does(tmp_path, seed):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-2 * largest), rounded, gradient)
 
 
+def member(signal: dict, number: int) -> dict:
+    """The arrays of one of `PROBE`'s members, as of a probe that has no other."""
+    own = {name: np.split(value, PROBE.signal.members, -1)[number] for name, value in signal.items() if value.ndim}
+    return signal | own
+
+
+def test_each_member_learns_as_if_it_were_alone(tmp_path):
+    """By its own loss: its gradient is that of a lone probe, over their number, and the bias they share has the mean."""
+    params, batch = random_params(PROBE, 2), random_batch(2)
+    signal, plain = split_signal(params)
+    (loss, _), gradient = loss_and_gradient(OBJECTIVE, params, batch)
+    lone = dataclasses.replace(
+        OBJECTIVE, model=dataclasses.replace(PROBE, signal=SignalConfig("probe", 0, (1, 3), 3, 5))
+    )
+    found = [loss_and_gradient(lone, plain | member(signal, e), batch) for e in range(2)]
+    np.testing.assert_allclose(loss, np.mean([value for (value, _), _ in found]), rtol=1e-6)
+    for number, (_, alone) in enumerate(found):
+        for name, value in member(gradient, number).items():
+            if name != "safety_bias":
+                np.testing.assert_allclose(2 * value, alone[name], rtol=1e-4, atol=1e-7, err_msg=name)
+    shared = np.mean([alone["safety_bias"] for _, alone in found])
+    np.testing.assert_allclose(gradient["safety_bias"], shared, rtol=1e-4, atol=1e-7)
+    logits = [lone.evaluate(plain | member(signal, e), batch)["safety_logits"] for e in range(2)]
+    np.testing.assert_allclose(
+        OBJECTIVE.evaluate(params, batch)["safety_logits"], np.mean(logits, 0), rtol=1e-5, atol=1e-6
+    )
+    assert np.abs(logits[0] - logits[1]).max() > 1e-3
+
+
 def test_files_are_of_one_model_and_one_batch(tmp_path):
     """Not of the signal, which changes while it is trained; a broken file is made anew, a good one is not."""
     params, batch, other = random_params(PROBE, 0), random_batch(0), random_batch(1)
@@ -105,6 +135,41 @@ def test_an_epoch_takes_each_batch_once():
     assert len({tuple(epoch) for epoch in epochs}) > 2
 
 
+def test_some_checks_are_those_of_queries_and_as_many_others_as_there_is_room_for():
+    rng = np.random.default_rng(3)
+    rows = [
+        [dataclasses.replace(random_segment(rng, 5, 9, windows), beside=True, train_lm=False) for windows in (4, 3)]
+        for _ in range(2)
+    ]
+    batch = Batch.of(rows, RowShape(32, 16))
+    batch = batch.replace(cls_weights=rng.random(batch.cls_weights.shape))  # so that no two are the same
+
+    def checks(batch, row):
+        used = batch.cls_index[row] < 32
+        return [
+            tuple(np.concatenate([np.ravel(getattr(batch, f"cls_{name}")[row][i]) for name in NAMES]).tolist())
+            for i in np.flatnonzero(used)
+        ]
+
+    seen = set()
+    for seed in range(8):
+        found = kept.some_checks(batch, 5, np.random.default_rng(seed))
+        np.testing.assert_array_equal(found.tokens, batch.tokens)
+        assert found.cls_index.shape == (2, 5) and found.cls_range.shape == (2, 5, 2)
+        for row in range(2):
+            before, after = checks(batch, row), checks(found, row)
+            places = [before.index(check) for check in after]
+            assert len(after) == 5 and places == sorted(places)
+            assert all(check in after for check in before if check[-1] == Kind.QUERY)
+            seen.add((row, tuple(places)))
+    assert len(seen) > 6  # others each time
+    every = kept.some_checks(batch, 16, rng)
+    assert [checks(every, row) for row in range(2)] == [checks(batch, row) for row in range(2)]
+
+
+NAMES = "index", "range", "labels", "weights", "kinds"
+
+
 def values(tmp_path, base, steps: int, **more) -> dict:
     config = cli.load_config("configs/signal.py").to_dict()
     config["model"] = {"preset": "tiny", "layers": 2, "vocab_size": 300, "safety_signal": True}
@@ -132,13 +197,17 @@ def test_a_run_goes_on_with_what_is_kept(tmp_path, base, capfd):
     """To the bit, though it was stopped in its second epoch and a file was lost."""
 
     def run(name, steps):
-        found = train(to_train_config(values(tmp_path, base, steps, kept_batches=3)), tmp_path / name, progress=True)
+        found = train(
+            to_train_config(values(tmp_path, base, steps, kept_batches=3, kept_checks=5)),
+            tmp_path / name,
+            progress=True,
+        )
         return found, split_signal(load_run(tmp_path / name).params)[0]
 
     metrics, whole = run("whole", 8)
     files = list((tmp_path / "cache" / "states").glob("*/*.npy"))
     assert "rows:" in capfd.readouterr().err and metrics["step"] == 8
-    interrupt_after(to_train_config(values(tmp_path, base, 8, kept_batches=3)), tmp_path / "parts", 5)
+    interrupt_after(to_train_config(values(tmp_path, base, 8, kept_batches=3, kept_checks=5)), tmp_path / "parts", 5)
     files[0].unlink()
     _, resumed = run("parts", 8)
     assert set((tmp_path / "cache" / "states").glob("*/*.npy")) == set(files)
@@ -164,5 +233,7 @@ def test_what_cannot_be_kept_is_refused(tmp_path, base):
     with pytest.raises(InputError, match="kept_batches=3 is for a probe"):
         deep = values(tmp_path, base, 1, kept_batches=3) | {"signal": {"kind": "row_deep"}}
         train(to_train_config(deep), tmp_path / "run", progress=False)
+    with pytest.raises(InputError, match="kept_checks=4 are drawn anew of batches that are kept"):
+        train(to_train_config(values(tmp_path, base, 1, kept_checks=4)), tmp_path / "none", progress=False)
     with pytest.raises(InputError, match="kept_batches"):
         to_train_config(values(tmp_path, base, 1, kept_batches=-1))

@@ -48,6 +48,7 @@ READOUTS = {
     "deep": SignalConfig("row_deep", rank=3, depths=(2, 3)),
     "shallow": SignalConfig("row_deep", depths=(1, 2)),
     "probe": SignalConfig("probe", depths=(1, 2), heads=3, features=5),
+    "probes": SignalConfig("probe", depths=(1, 2), heads=2, features=5, members=2),
 }
 EVERY = [pytest.param(name, marks=[pytest.mark.slow] if name != "probe" else []) for name in READOUTS]
 
@@ -233,14 +234,15 @@ def test_vectors_in_place_of_tokens_are_read_and_feel_gradients():
 
 def test_many_checks_of_a_probe_are_pooled_in_parts():
     rng = np.random.default_rng(10)
-    params = {"safety_bias": np.float32(0.5)}
+    # Three members of one head each, as the arrays' sizes say.
+    params = {"safety_bias": np.float32(0.5), "probe_in": np.zeros((1, 4, 6)), "probe_key": np.zeros((2, 3))}
     scores, reads = rng.normal(size=(2, 30, 6)).astype(np.float32), rng.random((2, COPIES + 6, 30)) < 0.3
     whole = pool(params, scores, reads)
     parts = in_parts(lambda part: pool(params, scores, part), jnp.asarray(reads))
     np.testing.assert_allclose(parts, whole, atol=1e-6)
     keys, values = scores[1, reads[1, 3]][:, :3], scores[1, reads[1, 3]][:, 3:]
     weights = np.exp(keys) / np.exp(keys).sum(0)
-    np.testing.assert_allclose(whole[1, 3], (weights * values).sum() + 0.5, rtol=1e-5)
+    np.testing.assert_allclose(whole[1, 3], (weights * values).sum() / 3 + 0.5, rtol=1e-5)
     np.testing.assert_allclose(pool(params, scores, 0 * reads), 0.5)  # no evidence
 
 

@@ -105,7 +105,8 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
         hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
         logits = apply(decoder, params, "read_checks", hidden, routing)
     else:
-        logits, _, hidden, cache = watch(decoder.model, params, tokens, positions, routing, whole=True)
+        found = watch(decoder.model, params, tokens, positions, routing, whole=True)
+        logits, hidden, cache = found.safety_logits, found.hidden, found.cache
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
     last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
 

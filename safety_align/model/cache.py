@@ -68,7 +68,7 @@ class Cache:
         one = jax.ShapeDtypeStruct(shape, jnp.dtype(config.dtype))
         scores = None
         if config.safety_signal and config.signal.kind == "probe":
-            scores = jax.ShapeDtypeStruct((rows, 1, slots, 2 * config.signal.heads), jnp.float32)
+            scores = jax.ShapeDtypeStruct((rows, 1, slots, config.signal.scores), jnp.float32)
         return cls((LayerCache(one, one),) * config.layers, scores)
 
     @classmethod

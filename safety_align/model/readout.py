@@ -34,6 +34,8 @@ class SignalConfig:
       depths: after how many layers it reads; empty: as the kind does by default.
       heads: J, of a probe: poolings of a window.
       features: W, of a probe: features of a token at each depth.
+      members: E, of a probe: so many probes in one, each with its own heads and features, from its own beginning and trained by
+        its own loss; the logit is their mean. On few data two probes of one recipe differ more than two recipes do.
     """
 
     kind: str = "row"
@@ -41,6 +43,7 @@ class SignalConfig:
     depths: tuple[int, ...] = ()
     heads: int = 8
     features: int = 64
+    members: int = 1
 
     def __post_init__(self):
         if self.kind not in KINDS:
@@ -48,6 +51,7 @@ class SignalConfig:
         integer("signal.rank", self.rank, 0, 4096)
         integer("signal.heads", self.heads, 1, 1024)
         integer("signal.features", self.features, 1, 65536)
+        integer("signal.members", self.members, 1, 64)
         if not isinstance(self.depths, list | tuple):
             raise InputError(f"signal.depths must be a list of layers, got {shown(self.depths)}")
         object.__setattr__(self, "depths", tuple(self.depths))  # a list, as read from JSON
@@ -64,6 +68,11 @@ class SignalConfig:
     def in_stream(self) -> bool:
         """Whether `[CLS]` may stand among the language model's tokens: it passes through the same matrices."""
         return self.kind == "row" and not self.rank
+
+    @property
+    def scores(self) -> int:
+        """Numbers that a probe keeps of a token, 2 E J."""
+        return 2 * self.members * self.heads
 
     def depths_of(self, layers: int) -> tuple[int, ...]:
         """The depths in a model of so many layers (L); the last is as deep as the kind runs."""
@@ -104,17 +113,17 @@ def signal_shapes(config) -> dict[str, tuple[int, ...]]:
     r rank, F = n W features:
 
     cls_embedding [D], safety_kernel [D] or [n, D], safety_bias []; adapter_*_in [k, in, r], adapter_*_out [k, r, out];
-    of a probe probe_in [n, D, W], probe_in_bias [n, W], probe_key and probe_value [F, J], safety_bias.
+    of a probe probe_in [n, D, E W], probe_in_bias [n, E W], probe_key and probe_value [F, E J], safety_bias.
     """
     signal, width = config.signal, config.width
     depths = signal.depths_of(config.layers)
     if signal.kind == "probe":
         n, features = len(depths), len(depths) * signal.features
         return {
-            "probe_in": (n, width, signal.features),
-            "probe_in_bias": (n, signal.features),
-            "probe_key": (features, signal.heads),
-            "probe_value": (features, signal.heads),
+            "probe_in": (n, width, signal.members * signal.features),
+            "probe_in_bias": (n, signal.members * signal.features),
+            "probe_key": (features, signal.members * signal.heads),
+            "probe_value": (features, signal.members * signal.heads),
             "safety_bias": (),
         }
     kernel = (width,) if signal.kind == "row" else (len(depths), width)
@@ -165,16 +174,27 @@ class Adapter:
 
 
 def probe_features(params: dict, index: int, normed: jax.Array) -> jax.Array:
-    """Hidden states [..., D] after depth number `index`, normed as the next layer reads them → features [..., W]."""
+    """Hidden states [..., D] after depth number `index`, normed as the next layer reads them → features [..., E W]."""
     wide = normed.astype(jnp.float32)
     return jax.nn.gelu(_product32(wide, params["probe_in"][index]) + params["probe_in_bias"][index])
 
 
 def probe_scores(params: dict, features: list[jax.Array]) -> jax.Array:
-    """Features of all depths, each [..., W] → [..., 2 J], float32: of every pooling how much a token counts (log), and what
-    it says. All that a later check needs of a token."""
-    joined = jnp.concatenate(features, axis=-1)
-    return _product32(joined, jnp.concatenate([params["probe_key"], params["probe_value"]], axis=-1))
+    """Features of all depths, each [..., E W] → [..., 2 E J], float32: of every pooling how much a token counts (log), and
+    what it says. All that a later check needs of a token."""
+    members, depths, (of_member, _) = _members(params), len(features), params["probe_key"].shape
+    joined = jnp.stack(features, axis=-2)  # [..., n, E W]
+    joined = joined.reshape(*joined.shape[:-1], members, -1).swapaxes(-2, -3)  # [..., E, n, W]
+    joined = joined.reshape(*joined.shape[:-2], depths * joined.shape[-1])  # [..., E, F]
+    both = jnp.stack([params["probe_key"], params["probe_value"]]).reshape(2, of_member, members, -1)
+    found = jnp.einsum("...ef,sfej->...sej", joined, both, precision=jax.lax.Precision.HIGHEST)
+    return found.reshape(*found.shape[:-3], -1)
+
+
+def _members(params: dict) -> int:
+    """E, from the arrays' sizes."""
+    depths, _, features = params["probe_in"].shape
+    return depths * features // params["probe_key"].shape[0]
 
 
 def _product32(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -183,11 +203,16 @@ def _product32(a: jax.Array, b: jax.Array) -> jax.Array:
 
 
 def pool(params: dict, scores: jax.Array, reads: jax.Array) -> jax.Array:
-    """Scores [B, T, 2 J] and what each check reads [B, M, T] → safety logits [B, M]. A check that reads nothing has the
-    logit that it had of no evidence, the bias."""
+    """Scores [B, T, 2 E J] and what each check reads [B, M, T] → safety logits [B, M], the members' mean."""
+    return jnp.mean(pool_members(params, scores, reads), axis=-1)
+
+
+def pool_members(params: dict, scores: jax.Array, reads: jax.Array) -> jax.Array:
+    """Scores [B, T, 2 E J] and what each check reads [B, M, T] → safety logits of each member, [B, M, E]. A check that reads
+    nothing has the logit that it had of no evidence, the bias."""
     keys, values = (part.swapaxes(1, 2)[:, None] for part in jnp.split(scores, 2, axis=-1))  # [B, 1, J, T]
     reads = reads[:, :, None]
     keys = jnp.where(reads, keys, -1e30)
     weights = jnp.exp(keys - jnp.max(keys, axis=-1, keepdims=True)) * reads
     said = jnp.sum(weights * jnp.where(reads, values, 0), axis=-1) / jnp.maximum(jnp.sum(weights, axis=-1), 1e-30)
-    return jnp.sum(said, axis=-1) + params["safety_bias"]
+    return jnp.sum(said.reshape(*said.shape[:-1], _members(params), -1), axis=-1) + params["safety_bias"]

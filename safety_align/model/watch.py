@@ -16,19 +16,25 @@ from safety_align.model.attention import in_parts, rotary_angles
 from safety_align.model.cache import Cache, LayerCache
 from safety_align.model.config import TransformerConfig
 from safety_align.model.layers import Block, RMSNorm
-from safety_align.model.readout import Adapter, pool, probe_features, probe_scores, split_signal
+from safety_align.model.readout import Adapter, pool_members, probe_features, probe_scores, split_signal
 from safety_align.model.transformer import SafetyTransformer
 from safety_align.routing import CLS_TOKEN, Routing, check_reads
 
 
 class Watched(NamedTuple):
-    """safety_logits [B, M], 0 in unused slots; of a probe what it reads, `states` [B, S, n, D], else None; of the whole
-    language model also its final normed hidden states [B, S, D] and its cache, else None."""
+    """members: safety logits of each member of a probe [B, M, E], of another kind E is 1, 0 in unused slots; of a probe what it
+    reads, `states` [B, S, n, D], else None; of the whole language model also its final normed hidden states [B, S, D] and
+    its cache, else None."""
 
-    safety_logits: jax.Array
+    members: jax.Array
     states: jax.Array | None = None
     hidden: jax.Array | None = None
     cache: Cache | None = None
+
+    @property
+    def safety_logits(self) -> jax.Array:
+        """[B, M], 0 in unused slots."""
+        return jnp.mean(self.members, axis=-1)
 
 
 def watch(
@@ -121,7 +127,7 @@ def watch(
         scores = state_scores(signal, states)
         found = Watched(probe_logits(signal, scores, routing), states)
     else:
-        scores, found = None, Watched(jnp.where(used, logits, 0.0))
+        scores, found = None, Watched(jnp.where(used, logits, 0.0)[..., None])
     if not whole:
         return found
     x, _ = through(begin, config.layers, x, None, layers)
@@ -135,11 +141,11 @@ def used_checks(routing: Routing) -> jax.Array:
 
 
 def state_scores(signal: dict, states: jax.Array) -> jax.Array:
-    """A probe's scores [B, S, 2 J] of the normed hidden states that it reads, [B, S, n, D] (`Watched.states`)."""
+    """A probe's scores [B, S, 2 E J] of the normed hidden states that it reads, [B, S, n, D] (`Watched.states`)."""
     return probe_scores(signal, [probe_features(signal, i, states[:, :, i]) for i in range(states.shape[2])])
 
 
 def probe_logits(signal: dict, scores: jax.Array, routing: Routing) -> jax.Array:
-    """Scores [B, S, 2 J] → safety logits [B, M], 0 in unused slots."""
-    logits = in_parts(lambda part: pool(signal, scores, part), check_reads(routing))
-    return jnp.where(used_checks(routing), logits, 0.0)
+    """Scores [B, S, 2 E J] → safety logits of each member [B, M, E], 0 in unused slots."""
+    logits = in_parts(lambda part: pool_members(signal, scores, part), check_reads(routing))
+    return jnp.where(used_checks(routing)[..., None], logits, 0.0)

@@ -92,6 +92,8 @@ class TrainConfig:
         "" starts fresh.
       kept_batches: batches that a probe is trained on again and again, the language model's states kept in
         `data.cache_dir` (training/kept.py); 0: every step reads new rows.
+      kept_checks: of each of their rows so many checks, drawn anew at every step: an answer's windows are then others in each
+        epoch; 0: all of them.
       seed: of the initialisation.
       log_every, eval_every, save_every: steps. keep: checkpoints kept.
       mesh: the devices.
@@ -113,6 +115,7 @@ class TrainConfig:
     accumulation: int = 1
     init_from: str = ""
     kept_batches: int = 0
+    kept_checks: int = 0
     seed: int = 0
     log_every: int = 10
     eval_every: int = 200
@@ -122,7 +125,7 @@ class TrainConfig:
 
     def __post_init__(self):
         at_least_1 = ("steps", "accumulation", "log_every", "eval_every", "save_every", "keep", "tokenizer_texts")
-        check_fields(self, seed=0, lambda_cls=0, kept_batches=0, **dict.fromkeys(at_least_1, 1))
+        check_fields(self, seed=0, lambda_cls=0, kept_batches=0, kept_checks=0, **dict.fromkeys(at_least_1, 1))
         if self.model.param_dtype == "int8":
             raise InputError("model.param_dtype int8 is of a model that is decoded: train in float32 or bfloat16")
         if self.trainable == "signal" and not (self.model.safety_signal and self.init_from):

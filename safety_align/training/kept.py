@@ -25,6 +25,7 @@ from safety_align.errors import InputError, RunFailed
 from safety_align.files import make_directory, not_writable, written_whole
 from safety_align.model.readout import split_signal
 from safety_align.placement import Batch
+from safety_align.routing import IGNORED, Kind
 from safety_align.training.objective import Objective
 from safety_align.training.reference import fingerprint
 
@@ -114,10 +115,11 @@ class StateStore:
 
 
 class KeptBatches(Iterator):
-    """The batches of a run's steps after step `done`: in order the first time, then in a new order each epoch."""
+    """The batches of a run's steps after step `done`: in order the first time, then in a new order each epoch; of each row's
+    checks `checks`, drawn anew each time (`some_checks`), or all, for 0."""
 
-    def __init__(self, store: StateStore, batches: Sequence[Batch], seed: int, done: int):
-        self._store, self._batches, self._seed, self._next = store, batches, seed, done
+    def __init__(self, store: StateStore, batches: Sequence[Batch], seed: int, done: int, checks: int = 0):
+        self._store, self._batches, self._seed, self._next, self._checks = store, batches, seed, done, checks
         self._ahead = ThreadPoolExecutor(1)
         self._coming = self._ahead.submit(self._read, done)
 
@@ -132,7 +134,25 @@ class KeptBatches(Iterator):
         self._ahead.shutdown()
 
     def _read(self, step: int) -> Batch:
-        return self._store.read(self._batches[index(step, len(self._batches), self._seed)])
+        batch = self._batches[index(step, len(self._batches), self._seed)]
+        found = self._store.read(batch)
+        if self._checks:
+            found = some_checks(found, self._checks, np.random.default_rng((self._seed, step, 3)))
+        return found
+
+
+def some_checks(batch: Batch, count: int, rng: np.random.Generator) -> Batch:
+    """A batch in numpy with room for `count` checks a row: those of queries, and of the others as many as there is room for,
+    drawn by `rng`, in their order."""
+    unused, query = batch.cls_index == IGNORED, batch.cls_kinds == Kind.QUERY
+    order = np.argsort(rng.random(unused.shape) + ~query + 2 * unused, axis=1)
+    chosen = np.sort(order[:, :count], axis=1)
+
+    def taken(array: np.ndarray) -> np.ndarray:
+        return np.take_along_axis(array, chosen.reshape(*chosen.shape, *[1] * (array.ndim - 2)), axis=1)
+
+    names = ("cls_index", "cls_range", "cls_labels", "cls_weights", "cls_kinds")
+    return batch.replace(**{name: taken(getattr(batch, name)) for name in names})
 
 
 def index(step: int, count: int, seed: int) -> int:
@@ -141,8 +161,12 @@ def index(step: int, count: int, seed: int) -> int:
     return place if epoch == 0 else int(np.random.default_rng((seed, epoch, 2)).permutation(count)[place])
 
 
-def check_kept(objective: Objective, batches: int) -> None:
-    """Raises InputError where no states can be kept for `batches` batches."""
+def check_kept(objective: Objective, batches: int, checks: int = 0) -> None:
+    """Raises InputError where no states can be kept for `batches` batches, or there are none whose `checks` could be drawn."""
+    if checks and not batches:
+        raise InputError(
+            f"kept_checks={checks} are drawn anew of batches that are kept: set kept_batches, or leave it out"
+        )
     if batches and not (objective.beside and objective.model.signal.kind == "probe"):
         raise InputError(
             f"kept_batches={batches} is for a probe beside a frozen language model (signal.kind=probe, trainable=signal): "

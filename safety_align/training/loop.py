@@ -77,7 +77,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     with distributed.agreed():
         check_run(config, mesh)
         check_microbatches(mesh, config.pipeline.batch_size, config.accumulation)
-        check_kept(config.objective, config.kept_batches)
+        check_kept(config.objective, config.kept_batches, config.kept_checks)
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
@@ -237,7 +237,8 @@ def _kept(config: TrainConfig, params, pipeline: Pipeline, validation, mesh, don
     if stopping.requested():
         return pipeline, validation
     pipeline.close()
-    return KeptBatches(store, batches, config.pipeline.seed, done), [store.read(batch) for batch in validation]
+    kept = KeptBatches(store, batches, config.pipeline.seed, done, config.kept_checks)
+    return kept, [store.read(batch) for batch in validation]
 
 
 def _load_start(config: TrainConfig, mesh, load: Callable[..., Bundle]) -> Bundle:

@@ -70,9 +70,9 @@ class Objective:
         if self.perturbation is not None:
             batch = self._perturbed(params, batch, totals)
         if self.beside:
-            safety_logits = self._beside(params, batch)
-            cls = cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
-            return self.lambda_cls * cls, {"cls_loss": cls} | safety_counts(safety_logits, batch)
+            members = self._beside(params, batch)
+            cls = self._members_loss(members, batch, totals)
+            return self.lambda_cls * cls, {"cls_loss": cls} | safety_counts(jnp.mean(members, axis=-1), batch)
         hidden, head, safety_logits = self._read(params, batch)
         if self.dpo is not None:
             return self._preference_losses(token_nats(hidden, head, batch.targets, self.logits_length), batch, totals)
@@ -87,7 +87,7 @@ class Objective:
         and pair_logprobs, the log-probabilities of both answers of every pair [B, P, 2]. Of checks beside the language
         model safety_logits alone."""
         if self.beside:
-            return {"safety_logits": self._beside(params, batch)}
+            return {"safety_logits": jnp.mean(self._beside(params, batch), axis=-1)}
         hidden, head, safety_logits = self._read(params, batch)
         nats = token_nats(hidden, head, batch.targets, self.logits_length)
         return {
@@ -110,17 +110,24 @@ class Objective:
 
         def loss(vectors):
             there = batch.replace(tokens=vectors)
-            safety_logits = self._beside(still, there) if self.beside else self._read(still, there)[2]
-            return cls_loss(safety_logits, batch.cls_labels, batch.cls_weights, totals.cls)
+            if self.beside:
+                return self._members_loss(self._beside(still, there), batch, totals)
+            return cls_loss(self._read(still, there)[2], batch.cls_labels, batch.cls_weights, totals.cls)
 
         found = moves(self.perturbation, still["embedding"], jax.lax.stop_gradient(vectors), batch, loss)
         there = vectors + found.astype(vectors.dtype)
         return batch.replace(tokens=jax.lax.stop_gradient(there) if self.beside else there)
 
+    def _members_loss(self, members: jax.Array, batch: Batch, totals: Totals) -> jax.Array:
+        """The mean of the members' losses, not the loss of their mean: each is to be right by itself."""
+        weights = batch.cls_weights[..., None] / members.shape[-1]
+        return cls_loss(members, batch.cls_labels[..., None], weights, totals.cls)
+
     def _beside(self, params: dict, batch: Batch) -> jax.Array:
-        """Safety logits [B, M] of checks beside the language model, which does not run where its states are at hand."""
+        """Safety logits of checks beside the language model, of each member of a probe [B, M, E], else E = 1. The language
+        model does not run where its states are at hand."""
         if batch.states is None:
-            return watch(self.model, params, *batch.inputs).safety_logits
+            return watch(self.model, params, *batch.inputs).members
         signal = split_signal(params)[0]
         return probe_logits(signal, state_scores(signal, batch.states), batch.inputs[2])
 

@@ -66,17 +66,22 @@ def dense_forward(config: TransformerConfig, params, tokens, positions, mask):
             else:
                 safety += seen @ jnp.atleast_2d(params["safety_kernel"])[depths.index(i + 1)]
     if kind == "probe":
-        safety = _pooled(params, jnp.concatenate(features, -1), mask & ~jnp.eye(len(tokens), dtype=bool))
+        safety = _pooled(params, features, config.signal.members, mask & ~jnp.eye(len(tokens), dtype=bool))
     return norm(x, params["final_norm"]["scale"])[0] @ params["embedding"].T, safety
 
 
-def _pooled(params, features, sees):
-    """features [S, F], sees [S, S] → [S]: one pooling after the other."""
-    total = jnp.full(len(features), params["safety_bias"])
-    for j in range(params["probe_key"].shape[1]):
-        key, value = features @ params["probe_key"][:, j], features @ params["probe_value"][:, j]
-        weights = jnp.where(sees, jnp.exp(key), 0)
-        total += jnp.where(sees.any(1), (weights @ value) / jnp.maximum(weights.sum(1), 1e-30), 0)
+def _pooled(params, features, members, sees):
+    """features [S, E W] of each depth, sees [S, S] → [S]: one pooling of one member after the other."""
+    wide = params["probe_in_bias"].shape[1] // members
+    heads = params["probe_key"].shape[1] // members
+    total = jnp.full(len(sees), params["safety_bias"])
+    for e in range(members):
+        own = jnp.concatenate([f[:, e * wide : (e + 1) * wide] for f in features], -1)
+        for j in range(e * heads, (e + 1) * heads):
+            key, value = own @ params["probe_key"][:, j], own @ params["probe_value"][:, j]
+            weights = jnp.where(sees, jnp.exp(key), 0)
+            said = jnp.where(sees.any(1), (weights @ value) / jnp.maximum(weights.sum(1), 1e-30), 0)
+            total += said / members
     return total
 
 

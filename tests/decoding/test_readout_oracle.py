@@ -20,6 +20,7 @@ READOUTS = {
     "shallow": SignalConfig("row_deep", rank=2, depths=(1,)),
     "probe": SignalConfig("probe", depths=(1, 2), heads=3, features=5),
     "shallow_probe": SignalConfig("probe", depths=(1,), heads=2, features=4),
+    "probes": SignalConfig("probe", depths=(1, 2), heads=2, features=3, members=3),
 }
 
 
@@ -37,6 +38,7 @@ def make_params(seed: int, bias: float, config=None):
 
 
 CASES = (
+    ("probes", "medium_rewind", -0.5, 1),
     ("probe", "medium_rewind", -0.5, 1),
     ("deep", "medium_insert", -1.0, 1),
     ("adapted", "medium_rewind", 0.0, 0),
