@@ -19,7 +19,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             model=dict(preset="init_from", safety_signal=True),
-            signal=dict(kind="probe", rank=0),
+            signal=dict(kind="probe", rank=0, members=4),
             template="init_from",
             data=dict(
                 data_dir="../shared/data",
