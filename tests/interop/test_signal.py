@@ -1,7 +1,9 @@
 """The safety signal beside an exported model: what vouches for it, and everything that may not weaken it in silence."""
 
 import dataclasses
+import hashlib
 import json
+import pathlib
 import shutil
 
 import jax
@@ -16,8 +18,9 @@ from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
 from safety_align.interop.convert import convert
 from safety_align.interop.export import save_tokenizer_files
-from safety_align.interop.signal_file import SignalFacts
+from safety_align.interop.signal_file import SignalFacts, read_readout
 from safety_align.interop.tensor_file import open_checkpoint, read_header
+from safety_align.model import preset
 from safety_align.model.readout import SignalConfig, signal_shapes
 from safety_align.text import ImportedTokenizer, Tokenizer, Turn, get_template, load_template
 
@@ -331,3 +334,15 @@ def test_where_a_signal_may_not_go(exported, apart, tmp_path):
         convert(exported[0], tmp_path / "whole", signal=signal)
     with pytest.raises(InputError, match="is no safety signal"):
         convert(bare, tmp_path / "whole", signal=bare)
+
+
+def test_the_signal_to_try_is_whole_and_of_the_shape_that_its_model_has():
+    folder = pathlib.Path(__file__).parents[2] / "signals/qwen2.5-coder-0.5b-instruct"
+    readout = read_readout(folder)
+    arrays = {name: entry.shape for name, entry in read_header(folder / ARRAYS).items()}
+    assert arrays == signal_shapes(preset("qwen2_5_0_5b", signal=readout))
+    facts = json.loads((folder / FACTS).read_text())
+    assert facts["checksums"]["signal"] == hashlib.sha256((folder / ARRAYS).read_bytes()).hexdigest()
+    canaries = [Canary(**values) for values in facts["canaries"]]
+    assert len(canaries) == len(TEXTS) and overlap(canaries) is None
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
