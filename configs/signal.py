@@ -3,7 +3,8 @@
 The language model is frozen and does not feel the signal (`routing.visible=False`, and the gate's with it): its answers are
 the plain model's until the decoder acts. Shape, tokenizer, chat template and dtype are the model's own (docs/interop.md).
 Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`. A step reads 4 rows of 1,024
-tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model take two minutes on one H100.
+tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model took two minutes on one H100, with one member.
+The signal is four probes, each trained by its own loss, whose logits are averaged.
 
     python -m launch.train --config=configs/signal.py --workdir=runs/signal --config.init_from=Qwen/Qwen2.5-0.5B-Instruct
 

@@ -46,7 +46,7 @@ def main() -> int:
         help="take a --signal of another model, if its test sentences hold beside this one",
     )
     arguments = parser.parse_args()
-    if arguments.similar and arguments.signal is None:
+    if arguments.similar and not arguments.signal:
         raise InputError("--similar is of a --signal; there is none")
     check_path(pathlib.Path(arguments.target), "--to")
     from safety_align.interop import hub  # after the arguments are checked: jax takes a second
@@ -78,7 +78,9 @@ def main() -> int:
         "parameters": f"{summary.parameters:,}",
         "tensors": f"{summary.tensors:,}, all mapped",
         "bytes": f"{summary.bytes:,} ({summary.dtype})",
-        "safety signal": "beside the model" if summary.signal else "none",
+        "safety signal": ("beside the model" + f", from {arguments.signal}" * bool(arguments.signal))
+        if summary.signal
+        else "none",
     }
     for name, value in rows.items():
         print(f"{name:14} {value}")

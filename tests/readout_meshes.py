@@ -30,6 +30,7 @@ TOLERANCE = 2e-5  # float32, sums in another order
 KINDS = {
     "deep": SignalConfig("row_deep", rank=2, depths=(1, 2)),
     "probe": SignalConfig("probe", depths=(1, 2), heads=3),
+    "probes": SignalConfig("probe", depths=(1, 2), heads=2, features=6, members=2),
 }
 
 

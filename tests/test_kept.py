@@ -73,7 +73,7 @@ def member(signal: dict, number: int) -> dict:
     return signal | own
 
 
-def test_each_member_learns_as_if_it_were_alone(tmp_path):
+def test_each_member_learns_as_if_it_were_alone():
     """By its own loss: its gradient is that of a lone probe, over their number, and the bias they share has the mean."""
     params, batch = random_params(PROBE, 2), random_batch(2)
     signal, plain = split_signal(params)
@@ -193,21 +193,32 @@ def base(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_what_is_kept(tmp_path, base, capfd):
+def test_a_run_goes_on_with_what_is_kept(tmp_path, base, capfd, monkeypatch):
     """To the bit, though it was stopped in its second epoch and a file was lost."""
+
+    widths = set()
+
+    class Sees(kept.KeptBatches):
+        def __next__(self):
+            batch = super().__next__()
+            widths.add(batch.cls_index.shape[1])
+            return batch
+
+    monkeypatch.setattr("safety_align.training.loop.KeptBatches", Sees)
 
     def run(name, steps):
         found = train(
-            to_train_config(values(tmp_path, base, steps, kept_batches=3, kept_checks=5)),
+            to_train_config(values(tmp_path, base, steps, kept_batches=3, kept_checks=100)),
             tmp_path / name,
             progress=True,
         )
         return found, split_signal(load_run(tmp_path / name).params)[0]
 
     metrics, whole = run("whole", 8)
+    assert widths == {100}  # of each row's 128 checks
     files = list((tmp_path / "cache" / "states").glob("*/*.npy"))
     assert "rows:" in capfd.readouterr().err and metrics["step"] == 8
-    interrupt_after(to_train_config(values(tmp_path, base, 8, kept_batches=3, kept_checks=5)), tmp_path / "parts", 5)
+    interrupt_after(to_train_config(values(tmp_path, base, 8, kept_batches=3, kept_checks=100)), tmp_path / "parts", 5)
     files[0].unlink()
     _, resumed = run("parts", 8)
     assert set((tmp_path / "cache" / "states").glob("*/*.npy")) == set(files)
@@ -233,7 +244,12 @@ def test_what_cannot_be_kept_is_refused(tmp_path, base):
     with pytest.raises(InputError, match="kept_batches=3 is for a probe"):
         deep = values(tmp_path, base, 1, kept_batches=3) | {"signal": {"kind": "row_deep"}}
         train(to_train_config(deep), tmp_path / "run", progress=False)
-    with pytest.raises(InputError, match="kept_checks=4 are drawn anew of batches that are kept"):
-        train(to_train_config(values(tmp_path, base, 1, kept_checks=4)), tmp_path / "none", progress=False)
+    for bad in (dict(kept_checks=4), dict(kept_batches=3, kept_checks=128)):
+        with pytest.raises(InputError, match=f"kept_checks={bad['kept_checks']} are some of the data.checks_per_row"):
+            to_train_config(values(tmp_path, base, 1, **bad))
+    with pytest.raises(InputError, match="kept_checks=4, but a row holds .* queries"):
+        train(
+            to_train_config(values(tmp_path, base, 1, kept_batches=1, kept_checks=4)), tmp_path / "few", progress=False
+        )
     with pytest.raises(InputError, match="kept_batches"):
         to_train_config(values(tmp_path, base, 1, kept_batches=-1))

@@ -6,10 +6,13 @@ import flax.linen as nn
 import jax
 import pytest
 
+from configs import embedded_gated
 from safety_align import sharding, sizes
 from safety_align.errors import InputError
 from safety_align.model import abstract_params, preset
 from safety_align.model.config import PRESETS
+from safety_align.pod.analysis import activation_bytes
+from safety_align.training.from_dict import to_train_config
 
 
 @pytest.mark.parametrize("signal", [True, False])
@@ -75,3 +78,14 @@ def test_where_the_memory_is_unknown_nothing_is_refused(monkeypatch):
 
 def test_a_cpu_has_the_memory_of_the_machine():
     assert 2**28 < sizes.device_memory(jax.devices()[0]) < 2**50
+
+
+@pytest.mark.parametrize("rows", [1, 2])  # one row has as many slots as the model is wide, as a weight has
+def test_activations_are_what_grows_with_the_rows(rows):
+    def counted(rows: int) -> int:
+        config = embedded_gated.get_config()
+        config.model = dict(preset="tiny", safety_signal=True, scan_layers=False)
+        config.data.update(sequence_length=32, batch_size=rows, checks_per_row=2)
+        return activation_bytes(to_train_config(config.to_dict()), sharding.make_mesh(devices=jax.devices()[:1]))
+
+    assert counted(2 * rows) == 2 * counted(rows) > 0

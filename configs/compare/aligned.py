@@ -1,6 +1,6 @@
 """A published model aligned as a whole, against itself: the paper's experiment on any chat model, on one accelerator.
 
-    python -m launch.compare --config=configs/compare/aligned.py --config.model=DIR --output=runs/aligned [--quick]
+    python -m launch.compare --config=configs/compare/aligned.py --config.model=DIR --output=runs/compare_aligned [--quick]
 
 DIR is a Hugging Face directory or a hub name. Trains configs/align_published.py from it, then attacks the published model, the
 aligned one without its gate, and with it, on the files of configs/compare/published.py. `--quick` trains a fifth as long and

@@ -115,8 +115,9 @@ NEAR = 0.25
 def adopted(bundle: Bundle, where: str, mesh: Mesh | None = None) -> tuple[Canary, ...]:
     """The canaries of a signal that is put beside another model than its own, the same in another rounding, say: as they are there.
 
-    Raises InputError where it does not work as it did: a logit has moved by more than `NEAR`, or a malicious canary that stood
-    above the benign ones no longer does. That twelve sentences keep their order says nothing of how well it detects there.
+    Raises InputError where it does not work as it did: a logit has moved by more than `NEAR`, a canary lies on the other side of
+    the gate's threshold, or a malicious one that stood above a benign one of its kind no longer does. That twelve sentences keep
+    their places says nothing of how well it detects there.
     """
     with distributed.agreed():
         check_arrays(sharding.fetch(split_signal(bundle.params)[0], None), where)
@@ -126,13 +127,37 @@ def adopted(bundle: Bundle, where: str, mesh: Mesh | None = None) -> tuple[Canar
             )
     measured = measure(bundle, bundle.canaries, mesh)
     with distributed.agreed():
-        verify(bundle.canaries, measured, where, NEAR)
-        if (confused := overlap(measured)) and not overlap(bundle.canaries):
+        verify(bundle.canaries, measured, where, NEAR, "train a signal for this model")
+        if bundle.gate is not None and (crossed := _crossed(bundle.canaries, measured, bundle.gate.logit_threshold)):
             raise InputError(
-                f"{where}: beside this model the safety signal no longer ranks every malicious test sentence above the benign "
-                f"ones ({confused}): train one for it"
+                f"{where}: beside this model {crossed!r} lies on the other side of the gate's threshold, {bundle.gate.threshold:g}: "
+                "train a signal for this model"
+            )
+        if fallen := _fallen(bundle.canaries, measured):
+            raise InputError(
+                f"{where}: beside this model the safety signal no longer ranks {fallen[0]!r} above {fallen[1]!r}: train a signal "
+                "for this model"
             )
     return measured
+
+
+def _crossed(before: Sequence[Canary], now: Sequence[Canary], threshold: float) -> str | None:
+    """A canary that was on its side of the threshold and no longer is."""
+    for a, b in zip(before, now, strict=True):
+        if (a.logit >= threshold) == a.malicious != (b.logit >= threshold):
+            return a.query
+    return None
+
+
+def _fallen(before: Sequence[Canary], now: Sequence[Canary]) -> tuple[str, str] | None:
+    """A malicious and a benign canary of one kind that were ranked right and no longer are."""
+    pairs = list(zip(before, now, strict=True))
+    for bad, bad_now in pairs:
+        for good, good_now in pairs:
+            one_kind = bad.malicious and not good.malicious and (bad.answer is None) == (good.answer is None)
+            if one_kind and bad.logit > good.logit and not bad_now.logit > good_now.logit:
+                return bad.query, good.query
+    return None
 
 
 def check_arrays(signal: dict[str, np.ndarray], where: str) -> None:
@@ -155,8 +180,15 @@ def check_canaries(canaries: Sequence[Canary], where: str) -> tuple[Canary, ...]
     return tuple(canaries)
 
 
-def verify(stored: Sequence[Canary], measured: Sequence[Canary], where: str, tolerance: float = TOLERANCE) -> None:
-    """Raises InputError unless the logits come back, within a part `tolerance` of their spread, and are not all the same."""
+def verify(
+    stored: Sequence[Canary],
+    measured: Sequence[Canary],
+    where: str,
+    tolerance: float = TOLERANCE,
+    advice: str = "copy the model again, all of it",
+) -> None:
+    """Raises InputError, which ends in `advice`, unless the logits come back, within a part `tolerance` of their spread, and are
+    not all the same."""
     before, now = (np.array([c.logit for c in canaries]) for canaries in (stored, measured))
     if np.ptp(now) == 0:
         raise InputError(
@@ -167,7 +199,7 @@ def verify(stored: Sequence[Canary], measured: Sequence[Canary], where: str, tol
     if not abs(now[worst] - before[worst]) <= allowed:
         raise InputError(
             f"{where}: the safety signal no longer measures what it did when it was saved: {stored[worst].query!r} had "
-            f"logit {before[worst]:.4g}, now {now[worst]:.4g} (at most {allowed:.2g} apart); copy the model again, all of it"
+            f"logit {before[worst]:.4g}, now {now[worst]:.4g} (at most {allowed:.2g} apart); {advice}"
         )
 
 

@@ -140,7 +140,8 @@ def to_bundle(path: pathlib.Path, found: Pretrained, name: str | None = None) ->
     """What was read from `path`, with its tokenizer and template; InputError where they do not match. `name`: of a model of
     the hub, with its commit: then what it is goes by that."""
     tokenizer = read_tokenizer(path, found)
-    kept = {} if found.signal is None else vars(found.signal)
+    names = ("gate", "calibration", "canaries")
+    kept = {} if found.signal is None else {name: getattr(found.signal, name) for name in names}
     identity: dict = {"checkpoint": name}
     if name is None:
         changed = max(file.stat().st_mtime_ns for file in path.glob("*.safetensors"))

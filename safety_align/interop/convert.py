@@ -83,7 +83,7 @@ def convert(
             facts = found.signal
             if (source / "tokenizer.json").is_file() or (source / "tokenizer.model").is_file():
                 read_tokenizer(source, found)
-            if facts is not None and similar:
+            if facts is not None and found.untested:
                 facts = dataclasses.replace(facts, canaries=adopted(to_bundle(source, found), str(signal)))
             elif facts is not None:
                 check_signal(to_bundle(source, found), str(signal or source))

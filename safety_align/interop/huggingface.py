@@ -73,7 +73,8 @@ class Pretrained:
     """A model read from a directory.
 
     config: with `safety_signal` where the directory has one; params: unboxed; family: a key of `TABLES`; values: the
-    parsed config.json; signal: what came with its safety signal, or None.
+    parsed config.json; signal: what came with its safety signal, or None; untested: the signal was trained beside another
+    model, and `canaries.adopted` has not looked at it.
     """
 
     config: TransformerConfig
@@ -81,6 +82,7 @@ class Pretrained:
     family: str
     values: dict
     signal: SignalFacts | None
+    untested: bool = False
 
 
 def load_pretrained(
@@ -102,8 +104,8 @@ def load_pretrained(
       mesh: where parameters go, by the rules table; None: the first device.
       dtype: of parameters and activations, "float32" or "bfloat16"; None: bfloat16 if the files are, else float32.
       weights: "int8": rounded to a byte each (model/quantized.py), one after the other; with `scan_layers=False` alone.
-      signal: where its safety signal is, if not beside it; similar: which may have been trained beside another model
-        (`read_signal_facts`), and is still to be tested (`canaries.adopted`).
+      signal: where its safety signal is, if not beside it; similar: it may have been trained beside another model (then it is
+        `untested`).
       allow_non_finite: accept NaN and infinite weights.
       progress: called with the bytes of each parameter read.
       overrides: other fields of the config (`scan_layers`, `remat`).
@@ -112,6 +114,8 @@ def load_pretrained(
     dtype, or not finite.
     """
     check_weights(weights)
+    if similar and signal is None:
+        raise InputError("similar is of a signal that stands apart from the model; there is none")
     directory = pathlib.Path(directory)
     values = read_model_config(directory)
     entries = open_checkpoint(directory)
@@ -128,10 +132,10 @@ def load_pretrained(
         where = _flat(sharding.param_shardings(mesh, boxed))
     plan = _plan(config, family, shapes)
     _check(entries, plan, shapes, config, directory)
-    facts = None
+    facts, untested = None, False
     if config.safety_signal:
         model = {name: entries[name] for _, names in plan.values() for name in names}
-        facts = read_signal_facts(beside, model, similar)
+        facts, untested = read_signal_facts(beside, model, signal is not None, similar)
         arrays = read_header(beside / SIGNAL_FILE)
         _check_signal(arrays, shapes, beside)
         entries = entries | arrays
@@ -153,7 +157,7 @@ def load_pretrained(
             params[path] = placed if weights is None else quantize_leaf(path.rsplit("/")[-1], placed, consume=True)
             if progress is not None:
                 progress(sum(entries[name].stop - entries[name].start for name in names))
-    return Pretrained(config, flax.traverse_util.unflatten_dict(params, sep="/"), family, values, facts)
+    return Pretrained(config, flax.traverse_util.unflatten_dict(params, sep="/"), family, values, facts, untested)
 
 
 def read_model_config(directory: pathlib.Path) -> dict:

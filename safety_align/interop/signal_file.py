@@ -5,8 +5,8 @@ safety_signal.json           format, read-out, gate, calibration, canaries (see 
 
 The checksums are the SHA-256 of the arrays' file, all of it, and a digest of the language model: names, dtypes and
 shapes of its tensors, and a few kilobytes of each. So a damaged signal is refused, and a signal beside another model or
-another training of the same one. One flipped bit in the model's own weights is not noticed: that would take reading all
-of them once more.
+another training of the same one, unless that is asked for (`similar`) and `canaries.adopted` agrees. One flipped bit in the
+model's own weights is not noticed: that would take reading all of them once more.
 """
 
 import concurrent.futures
@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from safety_align import distributed
 from safety_align.decoding.canaries import Canary, check_canaries
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
@@ -46,15 +47,18 @@ class _Facts(msgspec.Struct, forbid_unknown_fields=True):
     canaries: list[Canary] | None = None
     checksums: _Checksums | None = None
     signal: dict[str, Any] | None = None
+    trained_beside: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
 class SignalFacts:
-    """What came with a signal; the fields are those of `Bundle`."""
+    """What came with a signal; the first fields are those of `Bundle`. trained_beside: the digest of the model that it was
+    trained beside, where that is not the one it stands beside."""
 
     gate: GateConfig
     calibration: dict | None = None
     canaries: tuple[Canary, ...] | None = None
+    trained_beside: str | None = None
 
 
 def has_signal(directory: pathlib.Path) -> bool:
@@ -74,13 +78,23 @@ def read_readout(directory: pathlib.Path) -> SignalConfig:
     return check_dataclass(found.signal or {}, SignalConfig, f"{path}: signal")
 
 
-def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry], similar: bool = False) -> SignalFacts:
-    """What `safety_signal.json` says; InputError unless the signal's file is the one it was written for, and so are
-    the `model`'s tensors. `similar`: they may be others; then a calibration, which is of that model, is left behind."""
+def read_signal_facts(
+    directory: pathlib.Path, model: Mapping[str, Entry], apart: bool = False, similar: bool = False
+) -> tuple[SignalFacts, bool]:
+    """What `safety_signal.json` says, and whether the signal is still to be tested beside the `model` (`canaries.adopted`).
+
+    InputError unless the signal's file is the one it was written for, and so are the `model`'s tensors. `apart`: the directory
+    is not the model's. `similar`: the tensors may be others; then a calibration, which is of those, is left behind.
+    """
     path = directory / SIGNAL_FACTS
     found = read_json(path, _Facts)
     if found.format == 1 and (found.checksums is not None or found.canaries is not None):
         raise InputError(f"{path} says format 1 but has checksums or canaries, which are of format 2; copy it again")
+    untested = False
+    if apart and found.checksums is None:
+        raise InputError(
+            f"{path} has no checksums, so nothing says which model the signal belongs to; copy it beside its own"
+        )
     if found.format > 1:
         if found.checksums is None or found.gate is None:
             raise InputError(f"{path} of format {found.format} must have a gate and checksums; copy it again")
@@ -89,14 +103,30 @@ def read_signal_facts(directory: pathlib.Path, model: Mapping[str, Entry], simil
                 f"{directory / SIGNAL_FILE} is not the file that {SIGNAL_FACTS} was written for; copy both again"
             )
         if model_digest(model) != found.checksums.model:
-            if not similar:
+            if not apart:
                 raise InputError(
                     f"{directory}: the safety signal belongs to another model than the one it stands beside; copy all "
                     "files of the directory that it was exported to"
                 )
-            found.calibration = None
+            if not similar:
+                raise InputError(
+                    f"{directory}: the safety signal belongs to another model than this one; if it is the same in another "
+                    "form, --similar takes it where its test sentences hold"
+                )
+            if found.trained_beside is not None:  # each step may move its canaries: many steps would anywhere
+                raise InputError(
+                    f"{directory}: the safety signal has been put beside a similar model before; take the one that was trained"
+                )
+            untested = True
     canaries = None if found.canaries is None else check_canaries(found.canaries, str(path))
-    return SignalFacts(GateConfig.read(found.gate or {}, str(path)), found.calibration, canaries)
+    gate, calibration = GateConfig.read(found.gate or {}, str(path)), None if untested else found.calibration
+    if untested and found.calibration is not None:
+        distributed.say(
+            f"{directory}: its calibration is of the model that it was trained beside, and no longer holds; its threshold stays: "
+            "choose one with launch.calibrate"
+        )
+    beside = found.checksums.model if untested else found.trained_beside
+    return SignalFacts(gate, calibration, canaries, beside), untested
 
 
 def write_signal_facts(
@@ -111,6 +141,7 @@ def write_signal_facts(
         "calibration": facts.calibration,
         "canaries": msgspec.to_builtins(facts.canaries),
         "checksums": {"signal": _sha256(directory / SIGNAL_FILE), "model": model_digest(model)},
+        **({} if facts.trained_beside is None else {"trained_beside": facts.trained_beside}),
     }
     (directory / SIGNAL_FACTS).write_text(json.dumps(values, indent=2) + "\n", "utf-8")
 

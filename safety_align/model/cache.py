@@ -56,7 +56,7 @@ class LayerCache:
 
 @flax.struct.dataclass
 class Cache:
-    """Of all layers, in their order; `scores` [B, 1, T, 2 J] float32 is what a probe keeps of each token (readout.py)."""
+    """Of all layers, in their order; `scores` [B, 1, T, 2 E J] float32 is what a probe keeps of each token (readout.py)."""
 
     layers: tuple[LayerCache, ...]
     scores: jax.Array | None = None

@@ -35,7 +35,7 @@ class SignalConfig:
       heads: J, of a probe: poolings of a window.
       features: W, of a probe: features of a token at each depth.
       members: E, of a probe: so many probes in one, each with its own heads and features, from its own beginning and trained by
-        its own loss; the logit is their mean. On few data two probes of one recipe differ more than two recipes do.
+        its own loss; the logit is their mean. Of any other kind 1, whatever is given.
     """
 
     kind: str = "row"
@@ -52,6 +52,8 @@ class SignalConfig:
         integer("signal.heads", self.heads, 1, 1024)
         integer("signal.features", self.features, 1, 65536)
         integer("signal.members", self.members, 1, 64)
+        if self.kind != "probe":
+            object.__setattr__(self, "members", 1)
         if not isinstance(self.depths, list | tuple):
             raise InputError(f"signal.depths must be a list of layers, got {shown(self.depths)}")
         object.__setattr__(self, "depths", tuple(self.depths))  # a list, as read from JSON
@@ -210,7 +212,7 @@ def pool(params: dict, scores: jax.Array, reads: jax.Array) -> jax.Array:
 def pool_members(params: dict, scores: jax.Array, reads: jax.Array) -> jax.Array:
     """Scores [B, T, 2 E J] and what each check reads [B, M, T] → safety logits of each member, [B, M, E]. A check that reads
     nothing has the logit that it had of no evidence, the bias."""
-    keys, values = (part.swapaxes(1, 2)[:, None] for part in jnp.split(scores, 2, axis=-1))  # [B, 1, J, T]
+    keys, values = (part.swapaxes(1, 2)[:, None] for part in jnp.split(scores, 2, axis=-1))  # [B, 1, E J, T]
     reads = reads[:, :, None]
     keys = jnp.where(reads, keys, -1e30)
     weights = jnp.exp(keys - jnp.max(keys, axis=-1, keepdims=True)) * reads

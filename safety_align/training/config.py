@@ -145,6 +145,11 @@ class TrainConfig:
                 f"routing.windows ({self.routing.windows}) must not exceed data.checks_per_row "
                 f"({self.pipeline.checks_per_row}): no conversation would fit a row"
             )
+        if self.kept_checks and not (self.kept_batches and self.kept_checks < self.pipeline.checks_per_row):
+            raise InputError(
+                f"kept_checks={self.kept_checks} are some of the data.checks_per_row ({self.pipeline.checks_per_row}) of batches "
+                "that are kept: set kept_batches, and fewer than all, or leave it out"
+            )
         if self.perturbation is not None and self.kept_batches:
             raise InputError(
                 "perturbation changes what the language model reads, so that no state of it can be kept: set kept_batches=0"

@@ -161,12 +161,18 @@ def index(step: int, count: int, seed: int) -> int:
     return place if epoch == 0 else int(np.random.default_rng((seed, epoch, 2)).permutation(count)[place])
 
 
-def check_kept(objective: Objective, batches: int, checks: int = 0) -> None:
-    """Raises InputError where no states can be kept for `batches` batches, or there are none whose `checks` could be drawn."""
-    if checks and not batches:
+def check_room(batches: Sequence[Batch], checks: int) -> None:
+    """Raises InputError where a row has so many queries that `checks` leave no room for a window."""
+    most = max(int(np.max(np.sum((b.cls_index != IGNORED) & (b.cls_kinds == Kind.QUERY), axis=1))) for b in batches)
+    if checks and most >= checks:
         raise InputError(
-            f"kept_checks={checks} are drawn anew of batches that are kept: set kept_batches, or leave it out"
+            f"kept_checks={checks}, but a row holds {most} queries, each with a check of its own: no window would be trained on; "
+            "set it higher"
         )
+
+
+def check_kept(objective: Objective, batches: int) -> None:
+    """Raises InputError where no states can be kept for `batches` batches."""
     if batches and not (objective.beside and objective.model.signal.kind == "probe"):
         raise InputError(
             f"kept_batches={batches} is for a probe beside a frozen language model (signal.kind=probe, trainable=signal): "

@@ -43,7 +43,7 @@ from safety_align.training.inputs import (
     validation_batches,
     validation_examples,
 )
-from safety_align.training.kept import KeptBatches, StateStore, check_kept
+from safety_align.training.kept import KeptBatches, StateStore, check_kept, check_room
 from safety_align.training.metrics import MetricsWriter, NoMetrics, auroc
 from safety_align.training.optimizer import make_optimizer
 from safety_align.training.ready import check_descent, check_run
@@ -77,7 +77,7 @@ def _train(config: TrainConfig, workdir: pathlib.Path, progress: bool, load, sto
     with distributed.agreed():
         check_run(config, mesh)
         check_microbatches(mesh, config.pipeline.batch_size, config.accumulation)
-        check_kept(config.objective, config.kept_batches, config.kept_checks)
+        check_kept(config.objective, config.kept_batches)
     rows = sharding.process_rows(mesh, config.pipeline.batch_size)
     fresh = distributed.from_main(not saved_steps(workdir / "checkpoints"))
     start_from = _load_start(config, mesh, load) if config.init_from and fresh else None
@@ -232,6 +232,7 @@ def _kept(config: TrainConfig, params, pipeline: Pipeline, validation, mesh, don
     root = expanded(config.data.cache_dir, "data.cache_dir") / "states"
     store = StateStore(root, config.objective, params, mesh)
     batches = [next(pipeline) for _ in range(config.kept_batches)]
+    check_room(batches, config.kept_checks)
     store.fill(params, batches, "rows", progress, stopping.requested)
     store.fill(params, validation, "validation rows", progress, stopping.requested)
     if stopping.requested():

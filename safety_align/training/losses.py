@@ -92,7 +92,8 @@ def cross_entropy(logits: jax.Array, targets: jax.Array) -> jax.Array:
 
 
 def cls_loss(safety_logits: jax.Array, labels: jax.Array, weights: jax.Array, total: jax.Array) -> jax.Array:
-    """Sum of weighted binary cross-entropies / total, float32. All [B, M]; label 1 is malicious."""
+    """Sum of weighted binary cross-entropies / total, float32. Logits [B, M], or of several
+    members [B, M, E], and arrays that go with them; label 1 is malicious."""
     losses = jax.nn.softplus(safety_logits) - labels * safety_logits
     return jnp.sum(losses * weights) / total
 

@@ -288,40 +288,88 @@ def test_a_signal_of_its_own_directory_goes_beside_its_model(exported, apart, tm
     assert (tmp_path / "whole" / ARRAYS).read_bytes() == (exported[0] / ARRAYS).read_bytes()
 
 
-def test_a_signal_beside_a_similar_model_is_tested_anew_and_loses_its_calibration(exported, apart, tmp_path):
+def test_a_signal_beside_a_similar_model_is_tested_anew_and_loses_its_calibration(exported, apart, tmp_path, capsys):
     bare, signal = apart
     moved(bare, 0.02)
-    with pytest.raises(InputError, match="belongs to another model"):
+    with pytest.raises(InputError, match="--similar takes it where its test sentences hold"):
         convert(bare, tmp_path / "whole", signal=signal)
     convert(bare, tmp_path / "whole", signal=signal, similar=True)
+    assert "its calibration is of the model that it was trained beside" in capsys.readouterr().err
     loaded = load_model(tmp_path / "whole")  # its canaries are those of the model that it stands beside now
     assert (loaded.gate, loaded.calibration) == (GATE, None)
     assert loaded.canaries != exported[2] and [c.query for c in loaded.canaries] == [c.query for c in exported[2]]
+    facts = [json.loads((folder / FACTS).read_text()) for folder in (signal, tmp_path / "whole")]
+    assert facts[1]["trained_beside"] == facts[0]["checksums"]["model"] != facts[1]["checksums"]["model"]
+    # Small steps would lead anywhere: what has moved once does not move again.
+    (tmp_path / "second").mkdir()
+    for name in (ARRAYS, FACTS):
+        shutil.copy(tmp_path / "whole" / name, tmp_path / "second" / name)
+    moved(bare, 0.02)
+    with pytest.raises(InputError, match="has been put beside a similar model before"):
+        convert(bare, tmp_path / "third", signal=tmp_path / "second", similar=True)
+    convert(tmp_path / "whole", tmp_path / "copy")
+    assert json.loads((tmp_path / "copy" / FACTS).read_text())["trained_beside"] == facts[1]["trained_beside"]
 
 
-@pytest.mark.parametrize("change", ["noise", "order", "no canaries"])
+def test_beside_its_own_model_a_signal_is_tested_as_always(exported, apart, tmp_path):
+    """`similar` makes it no weaker there, and takes nothing from it."""
+    bare, signal = apart
+    convert(bare, tmp_path / "whole", signal=signal, similar=True)
+    loaded = load_model(tmp_path / "whole")
+    assert (loaded.calibration, loaded.canaries) == (CALIBRATION, exported[2])
+    shift = 0.15 * np.ptp([c.logit for c in exported[2]])  # too far for its own model, not for a similar one
+    edit(signal, canaries=[dict(vars_of(c), logit=c.logit + shift) for c in exported[2]])
+    with pytest.raises(InputError, match="no longer measures"):
+        convert(bare, tmp_path / "again", signal=signal, similar=True)
+
+
+def vars_of(canary: Canary) -> dict:
+    return {name: getattr(canary, name) for name in canary.__struct_fields__}
+
+
+def swapped(canaries: list[dict], answers: bool) -> None:
+    """Labels canaries of a kind as they are ranked, but for the two in the middle, which stood the other way round."""
+    ranked = sorted((c for c in canaries if bool(c["answer"]) is answers), key=lambda c: c["logit"])
+    low, high = ranked[len(ranked) // 2 - 1 : len(ranked) // 2 + 1]
+    for place, canary in enumerate(ranked):
+        canary["malicious"] = place >= len(ranked) // 2
+    low["malicious"], high["malicious"] = True, False
+    low["logit"], high["logit"] = high["logit"], low["logit"]
+
+
+@pytest.mark.parametrize("change", ["noise", "order", "order of answers", "threshold", "no canaries", "no checksums"])
 def test_a_signal_that_does_not_work_beside_another_model_is_refused(apart, tmp_path, change):
     bare, signal = apart
+    moved(bare, 2.0 if change == "noise" else 1e-4)
     facts = json.loads((signal / FACTS).read_text())
-    if change == "noise":
-        moved(bare, 2.0)
-    elif change == "order":  # two neighbours, one malicious and one not, stood the other way round beside its own model
-        for answers in (False, True):
-            ranked = sorted((c for c in facts["canaries"] if bool(c["answer"]) is answers), key=lambda c: c["logit"])
-            half = len(ranked) // 2
-            for place, canary in enumerate(ranked):
-                canary["malicious"] = place >= half
-            low, high = ranked[half - 1], ranked[half]
-            if not answers:
-                low["logit"], high["logit"] = high["logit"], low["logit"]
-                low["malicious"], high["malicious"] = True, False
-        edit(signal, canaries=facts["canaries"])
-    else:
-        edit(signal, canaries=None, format=facts["format"])
+    canaries = facts["canaries"]
+    if change == "order":
+        swapped(canaries, answers=False)
+    elif change == "order of answers":  # though it was confused by queries beside its own model too
+        swapped(canaries, answers=True)
+        for canary in canaries:
+            if not canary["answer"]:
+                canary["malicious"] = not canary["malicious"]
+    elif (
+        change == "threshold"
+    ):  # every verdict moves less than a quarter of the spread, and one passes the gate's threshold
+        logits = [c["logit"] for c in canaries]
+        middle = max((c for c in canaries if not c["answer"]), key=lambda c: c["logit"])
+        middle["malicious"] = True
+        facts["gate"]["threshold"] = float(1 / (1 + np.exp(-(middle["logit"] + 0.1 * np.ptp(logits)))))
+        for canary in canaries:
+            canary["logit"] += 0.2 * np.ptp(logits)
+    no_canaries, no_checksums = change == "no canaries", change == "no checksums"
+    edit(signal, canaries=None if no_canaries or no_checksums else canaries, gate=facts["gate"])
+    if no_checksums:
+        edit(signal, format=1, checksums=None)
     wanted = {
-        "noise": "no longer measures",
-        "order": "no longer ranks every malicious",
+        "noise": "no longer measures .* train a signal for this model",
+        "order": "no longer ranks .* above",
+        "order of answers": "no longer ranks .* above",
+        "threshold": "the other side of the gate's threshold",
         "no canaries": "without canaries",
+        "no checksums": "has no checksums",
     }[change]
     with pytest.raises(InputError, match=wanted):
         convert(bare, tmp_path / "whole", signal=signal, similar=True)
@@ -334,6 +382,8 @@ def test_where_a_signal_may_not_go(exported, apart, tmp_path):
         convert(exported[0], tmp_path / "whole", signal=signal)
     with pytest.raises(InputError, match="is no safety signal"):
         convert(bare, tmp_path / "whole", signal=bare)
+    with pytest.raises(InputError, match="similar is of a signal that stands apart"):
+        convert(exported[0], tmp_path / "whole", similar=True)
 
 
 def test_the_signal_to_try_is_whole_and_of_the_shape_that_its_model_has():
@@ -346,3 +396,12 @@ def test_the_signal_to_try_is_whole_and_of_the_shape_that_its_model_has():
     canaries = [Canary(**values) for values in facts["canaries"]]
     assert len(canaries) == len(TEXTS) and overlap(canaries) is None
     assert sum(file.stat().st_size for file in folder.iterdir()) < 5e6
+
+
+def test_a_probe_of_an_older_file_is_one(tmp_path):
+    """Files had no members before there could be several."""
+    folder = pathlib.Path(__file__).parents[2] / "signals/qwen2.5-coder-0.5b-instruct"
+    facts = json.loads((folder / FACTS).read_text())
+    assert facts["signal"].pop("members") == read_readout(folder).members == 4
+    (tmp_path / FACTS).write_text(json.dumps(facts))
+    assert read_readout(tmp_path).members == 1
