@@ -18,5 +18,4 @@ def get_config() -> ConfigDict:
         config.data.mixture = dict(judged_harmful=1.0, judged_harmless=1.0)
         config.data.update(validation_examples=150, system_turns=0.0, other_roles=0.0, drop_leaks=False)
         config.update(steps=600, eval_every=200)
-        config.signal.members = 1  # as it was measured (docs/results.md)
     return config

@@ -3,8 +3,7 @@
 The language model is frozen and does not feel the signal (`routing.visible=False`, and the gate's with it): its answers are
 the plain model's until the decoder acts. Shape, tokenizer, chat template and dtype are the model's own (docs/interop.md).
 Expect `query_auroc` and `window_auroc` of the validation well above 0.5 and a falling `cls_loss`. A step reads 4 rows of 1,024
-tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model took two minutes on one H100, with one member.
-The signal is four probes, each trained by its own loss, whose logits are averaged.
+tokens, forward only, and no deeper than the signal reads: 600 steps of a 0.5B model take two minutes on one H100.
 
     python -m launch.train --config=configs/signal.py --workdir=runs/signal --config.init_from=Qwen/Qwen2.5-0.5B-Instruct
 
@@ -20,7 +19,7 @@ def get_config() -> ConfigDict:
     return ConfigDict(
         dict(
             model=dict(preset="init_from", safety_signal=True),
-            signal=dict(kind="probe", rank=0, members=4),
+            signal=dict(kind="probe", rank=0),
             template="init_from",
             data=dict(
                 data_dir="../shared/data",

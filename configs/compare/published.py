@@ -22,11 +22,8 @@ LEFT_OUT = (
 OWN = {"data.own_answers": "runs/{name}_answers", "data.mixture.own_answers": 6}
 """Of the training: a sixth of the conversations are the model's own answers, which the windows are judged by."""
 
-KEPT = {
-    "kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_examples": 20,
-    "routing.windows": 24, "data.checks_per_row": 512, "kept_checks": 128,
-}  # fmt: skip
-"""Of the training: what a CPU can do, four epochs over the states of 410,000 slots, in each on other windows."""
+KEPT = {"kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_examples": 20}
+"""Of the training: what a CPU can do, four epochs over the states of 410,000 slots."""
 
 QUICK = "runs/{name}_answers_quick"
 """Where the short version's answers are."""
