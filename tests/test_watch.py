@@ -291,4 +291,4 @@ def test_read_outs_on_a_mesh_are_those_of_one_device():
     here = pathlib.Path(__file__).parent
     done = subprocess.run([sys.executable, here / "readout_meshes.py"], capture_output=True, text=True, cwd=here.parent)
     assert done.returncode == 0, done.stdout + done.stderr[-4000:]
-    assert done.stdout.count("right:") == 4, done.stdout
+    assert done.stdout.count("right:") == 6, done.stdout
