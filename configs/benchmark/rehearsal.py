@@ -16,4 +16,5 @@ def get_config() -> ConfigDict:
         name: text.replace("--attention=cudnn ", "").replace("--tokens=128", "--tokens=8").replace(" --nanogcg", "")
         for name, text in made.items()
     }
+    made["pipeline"] += " --batches=4"
     return ConfigDict(dict(parts=made, minutes=20.0))
