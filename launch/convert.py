@@ -78,9 +78,7 @@ def main() -> int:
         "parameters": f"{summary.parameters:,}",
         "tensors": f"{summary.tensors:,}, all mapped",
         "bytes": f"{summary.bytes:,} ({summary.dtype})",
-        "safety signal": ("beside the model" + f", from {arguments.signal}" * bool(arguments.signal))
-        if summary.signal
-        else "none",
+        "safety signal": "beside the model" if summary.signal else "none",
     }
     for name, value in rows.items():
         print(f"{name:14} {value}")

@@ -26,9 +26,10 @@ from safety_align.files import check_new_directory, new_directory
 from safety_align.interop.signal_file import (
     SIGNAL_FACTS,
     SignalFacts,
-    has_signal,
-    read_readout,
+    check_signal_arrays,
     read_signal_facts,
+    readout_fields,
+    signal_directory,
     write_signal_facts,
 )
 from safety_align.interop.tensor_file import (
@@ -119,9 +120,11 @@ def load_pretrained(
     directory = pathlib.Path(directory)
     values = read_model_config(directory)
     entries = open_checkpoint(directory)
-    beside = _signal_directory(directory, signal)
+    beside = signal_directory(directory, signal)
     dtype = dtype or ("bfloat16" if {e.dtype for e in entries.values()} == {"BF16"} else "float32")
-    config = TransformerConfig.from_huggingface(values, dtype=dtype, param_dtype=dtype, **_readout(beside), **overrides)
+    config = TransformerConfig.from_huggingface(
+        values, dtype=dtype, param_dtype=dtype, **readout_fields(beside), **overrides
+    )
     family = values["model_type"]
     boxed = abstract_params(config)
     shapes = _flat(nn.unbox(boxed))
@@ -137,7 +140,7 @@ def load_pretrained(
         model = {name: entries[name] for _, names in plan.values() for name in names}
         facts, untested = read_signal_facts(beside, model, signal is not None, similar)
         arrays = read_header(beside / SIGNAL_FILE)
-        _check_signal(arrays, shapes, beside)
+        check_signal_arrays(arrays, split_signal(shapes)[0], beside)
         entries = entries | arrays
         plan |= {name: (Weight(name, name), [name]) for name in signal_shapes(config)}
     if (directory / ADAPTER_FACTS).exists():
@@ -348,33 +351,6 @@ def _check(entries: dict[str, Entry], plan, shapes, config: TransformerConfig, d
                 f"{directory}: tensor {name!r} has dtype {entries[name].dtype}; only {', '.join(DTYPES)} are weights "
                 "(quantised models are not supported)"
             )
-
-
-def _signal_directory(directory: pathlib.Path, signal: pathlib.Path | None) -> pathlib.Path:
-    """Where the signal of the model in `directory` is, if it has one."""
-    if signal is None:
-        return directory
-    if has_signal(directory):
-        raise InputError(f"{directory} has a safety signal already; give the model without it, or leave {signal} out")
-    if not has_signal(signal):
-        raise InputError(f"{signal} is no safety signal: it needs {SIGNAL_FILE} and {SIGNAL_FACTS}")
-    return signal
-
-
-def _readout(directory: pathlib.Path) -> dict:
-    there = has_signal(directory)
-    return {"safety_signal": there} | ({"signal": read_readout(directory)} if there else {})
-
-
-def _check_signal(entries: dict[str, Entry], shapes, directory: pathlib.Path) -> None:
-    names = split_signal(shapes)[0]
-    for name in names:
-        if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
-            raise InputError(
-                f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}"
-            )
-    if extra := sorted(entries.keys() - set(names)):
-        raise InputError(f"{directory / SIGNAL_FILE}: unexpected tensor {extra[0]!r}")
 
 
 def _equal(a: Entry, b: Entry) -> bool:

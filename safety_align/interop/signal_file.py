@@ -24,7 +24,7 @@ from safety_align.decoding.canaries import Canary, check_canaries
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
 from safety_align.files import read_bytes
-from safety_align.interop.tensor_file import SIGNAL_FILE, Entry
+from safety_align.interop.tensor_file import DTYPES, SIGNAL_FILE, Entry
 from safety_align.model.readout import SignalConfig
 from safety_align.strict_json import check_dataclass, read_json
 
@@ -69,6 +69,23 @@ def has_signal(directory: pathlib.Path) -> bool:
     return all(there)
 
 
+def signal_directory(directory: pathlib.Path, signal: pathlib.Path | None) -> pathlib.Path:
+    """Where the signal of the model in `directory` is, if it has one."""
+    if signal is None:
+        return directory
+    if has_signal(directory):
+        raise InputError(f"{directory} has a safety signal already; give the model without it, or leave {signal} out")
+    if not has_signal(signal):
+        raise InputError(f"{signal} is no safety signal: it needs {SIGNAL_FILE} and {SIGNAL_FACTS}")
+    return signal
+
+
+def readout_fields(directory: pathlib.Path) -> dict:
+    """The fields of a `TransformerConfig` that say whether there is a signal in a directory, and what it reads."""
+    there = has_signal(directory)
+    return {"safety_signal": there} | ({"signal": read_readout(directory)} if there else {})
+
+
 def read_readout(directory: pathlib.Path) -> SignalConfig:
     """What the signal beside a model reads, as `safety_signal.json` says."""
     path = directory / SIGNAL_FACTS
@@ -76,6 +93,17 @@ def read_readout(directory: pathlib.Path) -> SignalConfig:
     if (found.format == 3) != (found.signal is not None):
         raise InputError(f"{path}: a signal's read-out ('signal') is given in format 3, and in no other; copy it again")
     return check_dataclass(found.signal or {}, SignalConfig, f"{path}: signal")
+
+
+def check_signal_arrays(entries: Mapping[str, Entry], shapes: Mapping, directory: pathlib.Path) -> None:
+    """Raises InputError unless a signal's file has the arrays of `shapes`, floats, and no others."""
+    for name in shapes:
+        if name not in entries or entries[name].shape != shapes[name].shape or entries[name].dtype not in DTYPES:
+            raise InputError(
+                f"{directory / SIGNAL_FILE}: {name!r} is missing, or not a float of shape {shapes[name].shape}"
+            )
+    if extra := sorted(entries.keys() - set(shapes)):
+        raise InputError(f"{directory / SIGNAL_FILE}: unexpected tensor {extra[0]!r}")
 
 
 def read_signal_facts(
