@@ -93,7 +93,7 @@ def main() -> int:
         print(f"{'kappa':16} {'-' if kappa is None else f'{kappa:.2f}'} ({visible(pair)})")
     harm = found["harm_released"]
     print(
-        f"{'tokens released':16} mean {harm['mean']:.1f}, at most {harm['max']}, more than 10: {100 * harm['over_10']:.1f} %"
+        f"{'harmful tokens':16} mean {harm['mean']:.1f}, at most {harm['max']}, more than 10: {100 * harm['over_10']:.1f} %"
     )
     if found["steps_per_s"]:
         print(f"{'steps/s':16} {found['steps_per_s']:.2f}")

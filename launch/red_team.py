@@ -15,7 +15,7 @@ from safety_align.claims import Owner, locked_directory
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
 from safety_align.evaluation.judges import check_corpus, load_judge
-from safety_align.evaluation.red_team import Assault, red_team, red_team_table, to_red_team_config
+from safety_align.evaluation.red_team import Assault, harm_table, red_team, red_team_table, to_red_team_config
 from safety_align.evaluation.report import strict_json
 from safety_align.files import check_name, check_path, write_atomically
 from safety_align.interop import hub, load_unrolled
@@ -70,7 +70,14 @@ def main() -> int:
             about = {"checkpoint": models[name], "step": bundle.step, "dtype": bundle.model_config.dtype}
             gate = to_gate(bundle.gate, of_the_gate)
             found[name] = red_team(bundle, gate, config, judges, output / name, about)
-        tables = [f"Attack success in %, judge: {name}\n\n{red_team_table(found, name)}" for name in judges]
+        tables = [
+            f"{title}, judge: {name}\n\n{of(found, name)}"
+            for title, of in (
+                ("Attack success in %", red_team_table),
+                ("Harmful tokens that reached the reader", harm_table),
+            )
+            for name in judges
+        ]
         table = "\n\n".join(tables)
         write_atomically(output / "results.json", strict_json({"models": found}) + "\n")
         write_atomically(output / "table.md", table + "\n")

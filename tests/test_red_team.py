@@ -8,7 +8,7 @@ from test_attack_command import BUNDLE
 from launch import cli
 from launch.red_team import main
 from safety_align.errors import InputError
-from safety_align.evaluation.red_team import red_team_table, to_red_team_config
+from safety_align.evaluation.red_team import harm_table, red_team_table, to_red_team_config
 
 CONFIG = """
 from ml_collections import ConfigDict
@@ -45,7 +45,9 @@ def test_every_attack_is_made_with_and_without_the_gate_and_goes_on(command, tmp
     options = ("--checkpoint=a/one", "--checkpoint=b/two", f"--output={tmp_path / 'out'}")
     assert command(*options) == cli.EXIT_OK
     table = capsys.readouterr().out
-    assert [line.split("|")[1].strip() for line in table.splitlines()[4:]] == ["direct", "gcg", "rap"]
+    success, harm = table.split("\n\nHarmful tokens")
+    for part in (success, harm):
+        assert [line.split("|")[1].strip() for line in part.rstrip().splitlines()[4:]] == ["direct", "gcg", "rap"]
     assert "one, gate off" in table and "two, gate on" in table
     found = json.loads((tmp_path / "out" / "results.json").read_text())["models"]
     assert found["one"]["direct"]["gate_on"]["n"] == 3 and "gate_off" not in found["one"]["rap"]
@@ -82,6 +84,13 @@ def test_another_run_and_bad_input_are_named(command, tmp_path):
             to_red_team_config(values)
     with pytest.raises(InputError, match="red team"):
         to_red_team_config({"attacks": {"x": {"kind": "direct"}}, "no_such": 1})
+
+
+def test_a_table_shows_harm_that_was_read():
+    harm = {"by_judge": {"rules": {"mean": 2.25, "max": 9, "over_10": 0.0}}}
+    found = {"direct": {"gate_on": {"harm_released": harm}}}
+    head, _, last = harm_table({"m": found}, "rules").splitlines()
+    assert [cell.strip() for cell in last.strip("|").split("|")] == ["direct", "2.2, at most 9"] and "gate on" in head
 
 
 def test_the_table_shows_the_steps_to_break():

@@ -50,5 +50,9 @@ def rows_there(path: pathlib.Path, behaviors: Sequence[Behavior]) -> list[dict]:
     rows = [parse_json(line, str(path), dict) for line in lines]
     if [row.get("id") for row in rows] != [b.id for b in behaviors[: len(rows)]]:
         raise InputError(f"{path} is not what this command wrote; choose another --output")
+    if any("harmful" not in row for row in rows):
+        raise InputError(
+            f"{path} is of an older version, which did not look for harm before a stop; choose another --output"
+        )
     os.truncate(path, size)
     return rows

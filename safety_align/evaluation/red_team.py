@@ -2,7 +2,7 @@
 
 import dataclasses
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from safety_align.attacks import ATTACKS, OPTIMISED, Attack, Behavior, OptimisedAttack, TargetModel, load_behaviors
@@ -125,20 +125,36 @@ def red_team(
 def red_team_table(models: Mapping[str, dict], judge: str) -> str:
     """Markdown: a row for each attack; for each model what `red_team` found, with the gate and without. Of an optimised attack
     that breaks half of the behaviours or more, also the median of its steps until then."""
+    return _table(models, judge, _cell)
+
+
+def harm_table(models: Mapping[str, dict], judge: str) -> str:
+    """Markdown: the columns of `red_team_table`; harmful tokens that reached the reader, mean and most."""
+    return _table(models, judge, _harm)
+
+
+def _table(models: Mapping[str, dict], judge: str, cell: Callable[[dict, str], str]) -> str:
     columns = [(model, where) for model, found in models.items() for where in (OFF, ON) if _has(found, where)]
     names = list(dict.fromkeys(name for found in models.values() for name in found))
     header = ["attack", *(f"{model}, {where.replace('_', ' ')}" for model, where in columns)]
-    rows = [[name, *(_cell(models[m].get(name, {}).get(where), judge) for m, where in columns)] for name in names]
-    return aligned([header, *rows])
+
+    def shown(model: str, name: str, where: str) -> str:
+        summary = models[model].get(name, {}).get(where)
+        return "–" if summary is None else cell(summary, judge)
+
+    return aligned([header, *([name, *(shown(m, name, where) for m, where in columns)] for name in names)])
+
+
+def _harm(summary: dict, judge: str) -> str:
+    tokens = summary["harm_released"]["by_judge"][judge]
+    return f"{tokens['mean']:.1f}, at most {tokens['max']}"
 
 
 def _has(found: dict, where: str) -> bool:
     return any(where in entry for entry in found.values())
 
 
-def _cell(summary: dict | None, judge: str) -> str:
-    if summary is None:
-        return "–"
+def _cell(summary: dict, judge: str) -> str:
     asr = summary["asr"][judge]
     text = f"{100 * asr['rate']:.1f} [{100 * asr['low']:.1f}, {100 * asr['high']:.1f}]"
     steps = summary["steps_to_break"][judge]
