@@ -2,7 +2,8 @@
 
 The gate stays in force over the changed weights, as with a provider who trains on what customers send. *obeyed*: harmful requests,
 answered as they were asked; *answered*: harmless ones; *low_rank*: the first, by changes of rank 8. A number is that of the steps.
-Of two columns of one model the one without the gate says what the fine-tuning did to the language model.
+Of the columns of one model the one without the gate says what the fine-tuning did to the language model. With the gate the tuned model
+explains its refusals itself; *fixed*: they are one sentence of ours (dependence "high").
 
     python -m launch.compare --config=configs/compare/embedded_fine_tuned.py --output=runs/compare_fine_tuned
 """
@@ -40,5 +41,6 @@ def get_config() -> ConfigDict:
     for name, path in models.items():
         columns[f"{name}_ungated"] = dict(checkpoint=path, gated=False, gate={})
         columns[name] = dict(checkpoint=path, gated=True, gate={})
+        columns[f"{name}_fixed"] = dict(checkpoint=path, gated=True, gate=dict(dependence="high"))
     config.variants, config.order = columns, tuple(columns)
     return config
