@@ -63,10 +63,23 @@ def test_every_column_of_the_comparison_has_a_model():
     assert {v["checkpoint"] for v in config.variants.to_dict().values()} == made - {"runs/embedded_base"}
 
 
+class _Dies(loop.Pipeline):
+    """As a machine that fails after the fourth batch."""
+
+    count = 0
+
+    def __next__(self):
+        _Dies.count += 1
+        if _Dies.count == 5:
+            raise KeyboardInterrupt
+        return super().__next__()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 2])
-def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
-    """The head stays what it was, as no loss asks for it; `[CLS]`'s embedding moves only where all of the model does."""
+def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, monkeypatch, rank):
+    """The head stays what it was, as no loss asks for it; `[CLS]`'s embedding moves only where all of the model does. A run that
+    dies between two checkpoints ends as one that was left alone."""
 
     def tiny(config, **changes):
         config.model.preset, config.model.vocab_size = "tiny", 400
@@ -78,10 +91,17 @@ def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, rank):
     gated.data.mixture = dict(embedded=1.0)
     loop.train(tiny(gated), tmp_path / "gated", progress=False)
     tuned = config_of(init_from=str(tmp_path / "gated"), steps=6, log_every=1)
-    tuned.optimizer.rank = rank
+    tuned.optimizer.rank, tuned.save_every = rank, 2
     metrics = loop.train(tiny(tuned), tmp_path / "tuned", progress=False, load=load_model)
     assert metrics["step"] == 6
-    before, after = (load_run(tmp_path / name) for name in ("gated", "tuned"))
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "Pipeline", _Dies)
+        patch.setattr(_Dies, "count", 0)
+        with pytest.raises(KeyboardInterrupt):
+            loop.train(tiny(tuned), tmp_path / "cut", progress=False, load=load_model)
+    assert loop.train(tiny(tuned), tmp_path / "cut", progress=False, load=load_model) == metrics
+    before, after, resumed = (load_run(tmp_path / name) for name in ("gated", "tuned", "cut"))
+    assert jax.tree.all(jax.tree.map(np.array_equal, after.params, resumed.params))
     assert after.gate == before.gate
     same = {name: np.array_equal(before.params[name], after.params[name]) for name in SIGNAL}
     assert same["safety_kernel"] and same["safety_bias"] and same["cls_embedding"] == bool(rank)
