@@ -22,6 +22,9 @@ LEFT_OUT = (
 OWN = {"data.own_answers": "runs/{name}_answers", "data.mixture.own_answers": 6}
 """Of the training: a sixth of the conversations are the model's own answers, which the windows are judged by."""
 
+ASKED = {"benign": 400, "alarming": 600, "malicious": 1000, "tokens": 48}
+"""Answers of the long version, an hour of two cores for a 0.5B model: a signal is worth as much as its malicious windows are many."""
+
 KEPT = {"kept_batches": 100, "steps": 400, "eval_every": 400, "data.validation_examples": 20}
 """Of the training: what a CPU can do, four epochs over the states of 410,000 slots."""
 
@@ -36,7 +39,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.eval = evaluation.get_config()
     config.model = "Qwen/Qwen2.5-Coder-0.5B-Instruct"
-    answers = OWN["data.own_answers"], {"answers_of": "{model}"}
+    answers = OWN["data.own_answers"], {"answers_of": "{model}"} | ASKED
     kinds = (("probe", 0), ("row_deep", 8), ("row", 8))
     signals = [
         (
