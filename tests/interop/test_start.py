@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from make import random_params
 
-from configs import signal
+from configs import signal, signal_robust
 from launch import check, cli
 from safety_align.errors import InputError
 from safety_align.interop import load_model, load_pretrained, load_unrolled, save_pretrained
@@ -22,6 +22,7 @@ from safety_align.model.readout import SignalConfig, is_signal
 from safety_align.training.checkpoint import load_run
 from safety_align.training.from_dict import to_train_config
 from safety_align.training.loop import train
+from safety_align.training.perturbation import Perturbation
 
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from test_chat import write_byte_level
@@ -43,9 +44,9 @@ def directory(tmp_path_factory):
     return path / "model"
 
 
-def values(init_from="", **model) -> dict:
-    """configs/signal.py on the embedded corpus, short."""
-    config = signal.get_config()
+def values(init_from="", of=signal, **model) -> dict:
+    """configs/signal.py, or another, on the embedded corpus, short."""
+    config = of.get_config()
     config.model.update(model)
     config.init_from = str(init_from)
     config.data.mixture = {"embedded": 3.0, "embedded_queries": 1.0}
@@ -75,6 +76,19 @@ def test_shape_dtype_and_template_are_the_models(directory, where, dtype, capsys
         with_start(values(directory) | {"trainable": "all", "signal": {"kind": "row"}}, None, platform("gpu"))
     )
     assert (whole.model.dtype, whole.model.param_dtype) == ("bfloat16", "float32")  # small steps
+
+
+@pytest.mark.slow
+def test_the_robust_signal_is_trained_beside_the_model(directory, tmp_path):
+    found = to_train_config(with_start(values(directory, signal_robust), None, platform("cpu")))
+    assert found.perturbation == Perturbation(0.5, 1) and found.data.disguised == 0.25
+    assert train(found, tmp_path / "run", progress=False, load=load_model)["step"] == 2
+    before, after = load_pretrained(directory).params, load_run(tmp_path / "run").params
+    for name in ("embedding", "layers"):
+        jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, np.asarray(b, a.dtype)), before[name], after[name])
+    plain = to_train_config(with_start(values(directory), None, platform("cpu")))
+    train(plain, tmp_path / "plain", progress=False, load=load_model)
+    assert not np.array_equal(after["probe_value"], load_run(tmp_path / "plain").params["probe_value"])
 
 
 def test_a_run_that_has_begun_keeps_what_it_took(directory, tmp_path):
