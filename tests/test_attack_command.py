@@ -25,7 +25,7 @@ from safety_align.decoding.requests import Result
 from safety_align.errors import InputError
 from safety_align.evaluation.campaign import Campaign, summary
 from safety_align.evaluation.campaign_run import rows_there
-from safety_align.evaluation.harm import beginnings, harmful, released
+from safety_align.evaluation.harm import harmful, released
 from safety_align.evaluation.judges import Exchange, RefusalRules, Verdict
 from safety_align.model import preset, unroll
 from safety_align.text import Tokenizer, Turn, get_template
@@ -106,30 +106,86 @@ def test_released_tokens_are_the_models_own_before_a_refusal():
     assert [released(given, result(9, None)), released(given, result(9, 5)), released(given, result(9, 2))] == [6, 2, 0]
 
 
-def test_harm_is_counted_from_the_last_clean_beginning_on():
-    """Against a plain count: a judge that calls a text compliance once a word is in it, 'pin' here."""
+class Words:
+    """A judge that calls a text compliance if `says(text)`."""
 
-    class Pin:
-        def judge(self, exchanges):
-            return [Verdict("compliance" if "pin" in e.answer else "refusal", 0.5) for e in exchanges]
+    def __init__(self, says):
+        self.says, self.read = says, 0
 
-    ids = [int(i) for i in TOKENIZER.encode("x y z. take x y z x y z a pin, x y z. x y z.", "text")]
-    refusal = [int(i) for i in TOKENIZER.encode("take a pin", "text")]
-    request = Request((Turn("user", "a"),), prefill_ids=tuple(ids[:3]))
-    for end in (3, 4, len(ids) - 8, len(ids)):
-        stopped = Result("", ids[:end] + refusal, True, 0.1, 0.1, "malicious_response", 1, end, "eos", [])
-        some = beginnings(request, stopped, TOKENIZER)
-        assert [n for n, _ in some] == [*range(8, end - 3, 8), *([end - 3] if end > 3 else [])]
-        assert all(text == TOKENIZER.decode(ids[: 3 + n]) for n, text in some)
-        verdicts = Pin().judge([Exchange("a", "a", text) for _, text in some])
-        first = next((n for n in range(end - 3 + 1) if "pin" in TOKENIZER.decode(ids[: 3 + n])), None)
-        expected = 0 if first is None else end - 3 - 8 * ((first - 1) // 8)
-        assert harmful([n for n, _ in some], verdicts) == expected
-    assert (
-        expected > 8
-        and len(beginnings(request, Result("", [1] * 900, False, 0, 0, "benign", None, None, "eos", []), TOKENIZER))
-        == 8
-    )
+    def judge(self, exchanges):
+        assert exchanges
+        self.read += len(exchanges)
+        return [Verdict("compliance" if self.says(e.answer) else "refusal", 0.5) for e in exchanges]
+
+
+def one_by_one(says, ids, given, own, stop):
+    """Plain count of harmful tokens: `own` tokens behind `given`, a refusal from `stop` on (None: there is none)."""
+    text = lambda end: TOKENIZER.decode(ids[: given + end])  # noqa: E731
+    end = own if says(text(own)) or stop is None else stop
+    if not end or not says(text(end)):
+        return 0
+    stride = max(8, -(-end // 8))
+    return end - max([n for n in range(stride, end, stride) if not says(text(n))], default=0)
+
+
+def test_harm_is_what_stands_behind_the_last_clean_beginning():
+    """Against a plain count, for judges of every kind: that turn once, that turn back, that never or always say compliance."""
+    rng = np.random.default_rng()
+    says = {
+        "pin": lambda text: "pin" in text,
+        "even": lambda text: len(text) // 7 % 2 == 0,
+        "short": lambda text: len(text) < 60,
+        "never": lambda text: False,
+        "always": lambda text: True,
+    }
+    seen = set()
+    for _ in range(60):
+        ids = [int(i) for i in rng.integers(20, TOKENIZER.vocab_size, rng.integers(1, 150))]
+        given = int(rng.integers(0, min(4, len(ids)) + 1))
+        own = len(ids) - given
+        stop = None if rng.random() < 0.4 else int(rng.integers(0, own + 1))
+        request = Request((Turn("user", "a"),), prefill_ids=tuple(ids[:given]))
+        start = None if stop is None else given + stop
+        result = Result(TOKENIZER.decode(ids), ids, stop is not None, 0.1, 0.1, "benign", None, start, "eos", [])
+        for name, one in says.items():
+            judge, exchange = Words(one), Exchange("a", "a", result.response)
+            answers = [(request, result, exchange)] * 2
+            found = harmful(judge, answers, judge.judge([exchange, exchange]), TOKENIZER)
+            assert found == [one_by_one(one, ids, given, own, stop)] * 2
+            assert judge.read <= 2 * (1 + 1 + 7)
+            seen.add((name, found[0] > 0))
+    assert seen >= {("even", True), ("even", False), ("short", True), ("always", True), ("never", False)}
+
+
+def test_the_worst_of_a_behaviours_answers_counts_for_each_judge():
+    """Two requests, two judges that fall to one each; the third answer is stopped behind what only the first judge minds."""
+    texts = ["Sure, here is how: take a pin", "x y z x y z x y z", "take a pin, x y z I pick"]
+    made = [[int(i) for i in TOKENIZER.encode(text, "text")] for text in texts]
+    stops = [None, None, len(made[2]) - 3]
+
+    class Three(TargetModel):
+        def answer(self, requests, max_new_tokens=None):
+            return [
+                Result(TOKENIZER.decode(ids), ids, stop is not None, 0.1, 0.1, "benign", None, stop, "eos", [])
+                for ids, stop in zip(made, stops, strict=True)
+            ]
+
+    class Draws(ATTACKS["direct"]):
+        def requests(self, behaviors, bundle):
+            return [[Request((Turn("user", b.goal),)) for _ in made] for b in behaviors]
+
+    judges = {"pin": Words(lambda t: "pin" in t and "pick" not in t), "xyz": Words(lambda t: t.startswith("x"))}
+    campaign = Campaign(Draws(), Three(Generator(BUNDLE, GATE), 8, 4), BUNDLE, GATE, judges)
+    (row,) = next(campaign.rows(BEHAVIORS[:1]))
+    assert row["fell_to"] == {"pin": 1, "xyz": 2}
+    of = {
+        "pin": max(one_by_one(judges["pin"].says, ids, 0, len(ids), s) for ids, s in zip(made, stops, strict=True)),
+        "xyz": len(made[1]),
+    }
+    assert row["harmful"] == of and 0 < of["pin"]
+    made[0] = made[1] = [int(i) for i in TOKENIZER.encode("I am sorry", "text")]
+    (row,) = next(campaign.rows(BEHAVIORS[:1]))
+    assert row["fell_to"] == {"pin": None, "xyz": None} and row["harmful"]["pin"] == stops[2]  # a stopped answer's
 
 
 def test_what_stood_before_a_stop_is_harm_though_the_answer_is_a_refusal():

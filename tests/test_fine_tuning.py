@@ -64,13 +64,13 @@ def test_every_column_of_the_comparison_has_a_model():
 
 
 class _Dies(loop.Pipeline):
-    """As a machine that fails after the fourth batch."""
+    """As a machine that fails after the fifth step, the last that was saved being the fourth."""
 
     count = 0
 
     def __next__(self):
         _Dies.count += 1
-        if _Dies.count == 5:
+        if _Dies.count == 6:
             raise KeyboardInterrupt
         return super().__next__()
 

@@ -2,7 +2,7 @@
 
 For a GPU: a step of GCG reads 512 candidates, some 40,000 tokens.
 
-python -m launch.red_team --config=configs/red_team/searches.py --checkpoint=runs/signal --gate.threshold=0.7 --output=runs/searches
+python -m launch.red_team --config=configs/red_team/searches.py --checkpoint=runs/signal --gate.threshold=0.85 --output=runs/searches
 """
 
 from ml_collections import ConfigDict
