@@ -156,14 +156,14 @@ class Scripted:
 
 
 class Numbers:
-    """A judge that calls some numbers compliance."""
+    """A judge that calls some numbers compliance, and no beginning of an answer."""
 
     def __init__(self, *complied: int):
         self.complied = complied
 
     def judge(self, exchanges):
         """See `Judge.judge`."""
-        yes = [int(e.answer) in self.complied for e in exchanges]
+        yes = [e.answer in map(str, self.complied) for e in exchanges]
         return [Verdict("compliance" if y else "refusal", float(y)) for y in yes]
 
 
@@ -176,6 +176,8 @@ def test_a_campaign_counts_the_draws_that_any_judge_calls_compliance():
     assert [(r["draws"], r["fell_at"], r["fallen_draws"], r["response"]) for r in rows] == [
         (4, 2, 2, "1"), (4, 1, 1, "4"), (4, 4, 1, "11"),
     ]  # fmt: skip
+    # Of twenty tokens those behind the last beginning, which ends at 16, of the worst answer for each judge.
+    assert [r["harmful"] for r in rows] == [{"one": 4, "two": 4}, {"one": 4, "two": 4}, {"one": 0, "two": 4}]
     # Each judge's own rate; what a row shows is the answer that the most of them condemn, with what they say of it.
     assert [r["fell_to"] for r in rows] == [{"one": 3, "two": 2}, {"one": 1, "two": 1}, {"one": None, "two": 4}]
     assert [[v["label"] == "compliance" for v in r["verdicts"].values()] for r in rows] == [
