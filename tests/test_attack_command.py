@@ -30,6 +30,7 @@ from safety_align.evaluation.judges import Exchange, RefusalRules, Verdict
 from safety_align.model import preset, unroll
 from safety_align.text import Tokenizer, Turn, get_template
 
+FRESH = int(np.random.SeedSequence().entropy % 2**32)
 TOKENIZER = Tokenizer.train(["How do I bake bread and pick a lock? Sure, here is how: take a pin, x y z."] * 9, 300)
 MODEL = preset("tiny", layers=2, vocab_size=TOKENIZER.vocab_size)
 GATE = GateConfig(r1=3, r2=3, r3=3, tau=2)
@@ -120,7 +121,10 @@ class Words:
 
 def one_by_one(says, ids, given, own, stop):
     """Plain count of harmful tokens: `own` tokens behind `given`, a refusal from `stop` on (None: there is none)."""
-    text = lambda end: TOKENIZER.decode(ids[: given + end])  # noqa: E731
+
+    def text(end):
+        return TOKENIZER.decode(ids[: given + end])
+
     end = own if says(text(own)) or stop is None else stop
     if not end or not says(text(end)):
         return 0
@@ -130,7 +134,7 @@ def one_by_one(says, ids, given, own, stop):
 
 def test_harm_is_what_stands_behind_the_last_clean_beginning():
     """Against a plain count, for judges of every kind: that turn once, that turn back, that never or always say compliance."""
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(FRESH)
     says = {
         "pin": lambda text: "pin" in text,
         "even": lambda text: len(text) // 7 % 2 == 0,
@@ -151,14 +155,15 @@ def test_harm_is_what_stands_behind_the_last_clean_beginning():
             judge, exchange = Words(one), Exchange("a", "a", result.response)
             answers = [(request, result, exchange)] * 2
             found = harmful(judge, answers, judge.judge([exchange, exchange]), TOKENIZER)
-            assert found == [one_by_one(one, ids, given, own, stop)] * 2
+            assert found == [one_by_one(one, ids, given, own, stop)] * 2, (FRESH, name)
             assert judge.read <= 2 * (1 + 1 + 7)
             seen.add((name, found[0] > 0))
     assert seen >= {("even", True), ("even", False), ("short", True), ("always", True), ("never", False)}
 
 
 def test_the_worst_of_a_behaviours_answers_counts_for_each_judge():
-    """Two requests, two judges that fall to one each; the third answer is stopped behind what only the first judge minds."""
+    """Three requests, two judges, each of which calls one of the first two answers compliance; the third is stopped behind what only the
+    first judge minds."""
     texts = ["Sure, here is how: take a pin", "x y z x y z x y z", "take a pin, x y z I pick"]
     made = [[int(i) for i in TOKENIZER.encode(text, "text")] for text in texts]
     stops = [None, None, len(made[2]) - 3]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dying import dying
 from make import TINY, random_params
 from processes import finish, log, losses, start
 
@@ -101,23 +102,11 @@ def test_the_stored_reference_is_that_of_the_model(whole, sft):
         np.testing.assert_allclose(sums[example.source, example.id], found, rtol=1e-5)
 
 
-class _StopAt(loop.Pipeline):
-    """Hands out two batches, then behaves as a dying machine."""
-
-    left = 3
-
-    def __next__(self):
-        if type(self).left == 0:
-            raise KeyboardInterrupt
-        type(self).left -= 1
-        return super().__next__()
-
-
 def test_an_interrupted_run_resumes_to_the_bit(whole, sft, tmp_path, monkeypatch):
     home, expected = whole
     config = dpo_run(sft, home / "reference")
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Pipeline", _StopAt)
+        patch.setattr(loop, "Pipeline", dying(3))
         with pytest.raises(KeyboardInterrupt):
             loop.train(config, tmp_path / "run", progress=False)
     assert load_run(tmp_path / "run").step == 2

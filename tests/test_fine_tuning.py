@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 import pytest
+from dying import dying
 from make import SIGNAL
 
 from configs import embedded_fine_tuned
@@ -63,18 +64,6 @@ def test_every_column_of_the_comparison_has_a_model():
     assert {v["checkpoint"] for v in config.variants.to_dict().values()} == made - {"runs/embedded_base"}
 
 
-class _Dies(loop.Pipeline):
-    """As a machine that fails after the fifth step, the last that was saved being the fourth."""
-
-    count = 0
-
-    def __next__(self):
-        _Dies.count += 1
-        if _Dies.count == 6:
-            raise KeyboardInterrupt
-        return super().__next__()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("rank", [0, 2])
 def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, monkeypatch, rank):
@@ -95,8 +84,7 @@ def test_a_gated_model_is_tuned_and_keeps_its_gate(tmp_path, monkeypatch, rank):
     metrics = loop.train(tiny(tuned), tmp_path / "tuned", progress=False, load=load_model)
     assert metrics["step"] == 6
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Pipeline", _Dies)
-        patch.setattr(_Dies, "count", 0)
+        patch.setattr(loop, "Pipeline", dying(5))  # the last step that was saved is the fourth
         with pytest.raises(KeyboardInterrupt):
             loop.train(tiny(tuned), tmp_path / "cut", progress=False, load=load_model)
     assert loop.train(tiny(tuned), tmp_path / "cut", progress=False, load=load_model) == metrics

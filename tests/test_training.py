@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from dying import dying
 from make import SIGNAL, TINY, random_params, random_rows
 
 from configs import embedded_gated
@@ -158,25 +159,12 @@ def test_a_run_learns_validates_and_writes_what_it_promises(whole):
     assert load_run(workdir / "checkpoints" / "4").step == 4
 
 
-class _StopAt(loop.Pipeline):
-    """Hands out `stop` batches, then behaves as a dying machine."""
-
-    stop = 0
-
-    def __next__(self):
-        if type(self).stop == 0:
-            raise KeyboardInterrupt
-        type(self).stop -= 1
-        return super().__next__()
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [1, 3, 5])
 def test_an_interrupted_run_resumes_to_the_bit(whole, tmp_path, monkeypatch, stop):
     workdir = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "Pipeline", _StopAt)
-        patch.setattr(_StopAt, "stop", stop)
+        patch.setattr(loop, "Pipeline", dying(stop))
         with pytest.raises(KeyboardInterrupt):
             loop.train(small_run(), workdir, progress=False)
     metrics = loop.train(small_run(), workdir, progress=False)
