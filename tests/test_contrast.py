@@ -39,7 +39,7 @@ def test_there_are_hundreds_of_forms_in_a_dozen_kinds():
     assert len(contrast_pairs("train")) > 300 and len(contrast_pairs("test")) > 60
     for split in SPLITS:
         kinds = collections.Counter(pair.category for pair in contrast_pairs(split))
-        assert len(kinds) == 15 and min(kinds.values()) >= 4
+        assert len(kinds) == 16 and min(kinds.values()) >= 4
     assert len(contrast_examples("train")) > 8000
 
 
@@ -109,6 +109,16 @@ def test_no_query_is_nearly_an_evaluation_prompt():
     index = LeakIndex(evaluation_prompts(DATA))
     queries = [example.query for split in SPLITS for example in contrast_examples(split)]
     assert not [query for query in queries if index.verdict(query)][:5]
+
+
+@needs_data
+def test_no_song_and_no_book_of_an_evaluation_prompt_stands_in_the_table_of_texts():
+    def titles(text):
+        return {normalise(title) for title in re.findall(r'"([^"]+)"', text)}
+
+    asked = {title for prompt in evaluation_prompts(DATA) for title in titles(prompt)}
+    ours = {t for p in PAIRS if p.category == "texts" for s in (p.safe, p.unsafe) for q in s.texts() for t in titles(q)}
+    assert len(ours) > 150 and "jolene" in asked and not ours & asked
 
 
 @needs_data

@@ -9,6 +9,7 @@ from safety_align.data.grammar.contrast import (
     health,
     people,
     persons,
+    texts,
     things,
     words,
     works,
@@ -30,4 +31,5 @@ PAIRS = (
     *persons.PAIRS,
     *works.PAIRS,
     *claims.PAIRS,
+    *texts.PAIRS,
 )
