@@ -16,6 +16,6 @@ def get_config() -> ConfigDict:
     config = signal.get_config()
     with config.unlocked():
         config.data.mixture = dict(judged_harmful=1.0, judged_harmless=1.0)
-        config.data.update(validation_examples=150, system_turns=0.0, other_roles=0.0, drop_leaks=False)
+        config.data.update(validation_examples=150, system_turns=0.0, other_roles=0.0, passages=0.0, drop_leaks=False)
         config.update(steps=600, eval_every=200)
     return config

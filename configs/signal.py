@@ -46,6 +46,8 @@ def get_config() -> ConfigDict:
                 validation_examples=100,
                 system_turns=0.2,
                 other_roles=0.2,
+                passages=0.1,
+                passages_from="dolly",
             ),
             optimizer=dict(learning_rate=1e-3, schedule="cosine", warmup=30, final=0.05, weight_decay=0.1, clip=1.0),
             routing=dict(r1=10, r2=10, r3=10, windows=6, visible=False),

@@ -131,7 +131,9 @@ def test_a_run_older_than_some_fields_of_its_config_goes_on(tmp_path):
     config = to_train_config(values.to_dict())
     identity = dataclasses.asdict(config)
     old = json.loads(json.dumps(identity))
-    for group, name in (("data", "system_turns"), ("data", "other_roles"), ("gate", "tau"), ("model", "rope_scaling")):
+    for name in ("system_turns", "other_roles", "passages", "passages_from"):
+        del old["data"][name]
+    for group, name in (("gate", "tau"), ("model", "rope_scaling")):
         del old[group][name]
     del old["mesh"], old["dpo"]
     mark = tmp_path / "config.json"

@@ -175,7 +175,7 @@ def values(tmp_path, base, steps: int, **more) -> dict:
     config["model"] = {"preset": "tiny", "layers": 2, "vocab_size": 300, "safety_signal": True}
     config["data"] |= {
         "mixture": {"embedded": 3.0, "embedded_queries": 1.0}, "batch_size": 2, "validation_examples": 6,
-        "cache_dir": str(tmp_path / "cache"), "system_turns": 0.0, "other_roles": 0.0,
+        "cache_dir": str(tmp_path / "cache"), "system_turns": 0.0, "other_roles": 0.0, "passages": 0.0,
     }  # fmt: skip
     return config | {
         "template": "plain", "init_from": str(base), "steps": steps, "log_every": 1, "eval_every": 4, "save_every": 2,

@@ -5,6 +5,7 @@ import json
 from typing import Any
 
 from safety_align.data.disguised import check_share
+from safety_align.data.passages import check_passages
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.data.system_turns import Roles
 from safety_align.decoding.config import GateConfig
@@ -30,7 +31,8 @@ class DataConfig:
     source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
     of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
-    data/disguised.py; of what validates too, and before what does not fit a row is left out.
+    data/disguised.py; passages: the share whose request stands beside a passage of harmless text, cut from answers of the source
+    passages_from, see data/passages.py; of what validates too, and before what does not fit a row is left out.
     """
 
     data_dir: str = "../shared/data"
@@ -44,10 +46,13 @@ class DataConfig:
     other_roles: float = 0.0
     system_prompt: str = ""
     disguised: float = 0.0
+    passages: float = 0.0
+    passages_from: str = "dolly"
 
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
         check_share(self.disguised)
+        check_passages(self.passages, self.passages_from)
         Roles(self.system_turns, self.other_roles)  # raises for a share that is none
 
     @property

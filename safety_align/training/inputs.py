@@ -13,6 +13,7 @@ from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import drop_leaks, evaluation_prompts, leak_index, remembered_drop_leaks
 from safety_align.data.own_answers import read_own_answers
+from safety_align.data.passages import with_passages
 from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, OWN_ANSWERS, load_source
 from safety_align.data.specs import SPECS, is_held_out
@@ -27,9 +28,17 @@ from safety_align.training.config import TrainConfig
 
 def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
     """One source's "train" or "test" split, in the form and the turns that the config wants; `progress` says on stderr
-    what was left out."""
-    found = with_disguises(_load(config, name, split, progress), config.data.disguised)
-    return with_roles(found, config.data.roles)
+    what was left out.
+
+    A request is written otherwise before it gets a passage, which stays plain text; both go together into the turn where
+    the request is to stand.
+    """
+    data = config.data
+    found = with_disguises(_load(config, name, split, progress), data.disguised)
+    if data.passages:
+        passages = _load(config, data.passages_from, split, progress=False)
+        found = with_passages(found, data.passages, passages, data.passages_from)
+    return with_roles(found, data.roles)
 
 
 def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:

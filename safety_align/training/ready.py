@@ -46,6 +46,8 @@ def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> N
     check_names(config)
     for name, _ in config.pipeline.mixture:
         _check_files(config, name, made=name in MADE and getattr(config.data, MADE[name][0]) in to_come)
+    if config.data.passages:
+        _check_files(config, config.data.passages_from, made=False)
 
 
 def check_names(config: TrainConfig) -> None:

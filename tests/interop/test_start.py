@@ -51,6 +51,7 @@ def values(init_from="", of=signal, **model) -> dict:
     config.init_from = str(init_from)
     config.data.mixture = {"embedded": 3.0, "embedded_queries": 1.0}
     config.data.batch_size, config.data.validation_examples = 2, 8
+    config.data.passages_from = "embedded"
     config.update(steps=2, log_every=1, eval_every=2, save_every=1)
     return config.to_dict()
 
@@ -170,6 +171,7 @@ def test_a_signal_is_trained_beside_a_model_of_the_hub_and_goes_on_without_it(di
         "def get_config():\n"
         "    config = signal.get_config()\n"
         "    config.data.mixture = {'embedded': 3.0, 'embedded_queries': 1.0}\n"
+        "    config.data.passages_from = 'embedded'\n"
         "    config.update(steps=4, log_every=1, eval_every=4, save_every=2, keep=3)\n"
         "    return config\n"
     )
