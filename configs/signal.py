@@ -47,6 +47,7 @@ def get_config() -> ConfigDict:
                 system_turns=0.2,
                 other_roles=0.2,
                 passages=0.1,
+                alone=0.15,
                 passages_from="dolly",
             ),
             optimizer=dict(learning_rate=1e-3, schedule="cosine", warmup=30, final=0.05, weight_decay=0.1, clip=1.0),

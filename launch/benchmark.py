@@ -45,7 +45,7 @@ def parser_of_all() -> cli.Parser:
     )
     decode.add_argument(
         "--schedules", type=_schedules, default=SCHEDULES, metavar="NAME,…",
-        help=f"default: {','.join(SCHEDULES)}",
+        help=f"default: {','.join(SCHEDULES)}; reread: a check at every token, and gate.reread",
     )  # fmt: skip
     decode.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     devices.add_weights(decode)
@@ -122,9 +122,9 @@ def parser_of_all() -> cli.Parser:
 
 
 def _schedules(text: str) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    if unknown := [name for name in names if name not in SCHEDULES]:
-        raise argparse.ArgumentTypeError(f"must be of {', '.join(SCHEDULES)}, got {unknown[0][:40]!r}")
+    names, known = tuple(text.split(",")), (*SCHEDULES, "reread")
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"must be of {', '.join(known)}, got {unknown[0][:40]!r}")
     return names
 
 

@@ -17,10 +17,10 @@ from safety_align.attacks.base import TargetModel, ask
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import Decoder, Generator, Request, Result
-from safety_align.decoding.decoder import CHUNK
 from safety_align.decoding.first_pass import read
 from safety_align.decoding.loop import advance
 from safety_align.decoding.next_token import next_token
+from safety_align.decoding.reread import after_chunk
 from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.fields import check_fields
 
@@ -95,7 +95,9 @@ def write(k: int, avoided: tuple[int, ...], decoder: Decoder, params, batch: Pro
         return jnp.any(state.stop == Stop.RUNNING)
 
     def chunk(states):
-        return jax.lax.scan(step, states, length=CHUNK)[0]
+        ran = states[0].stop == Stop.RUNNING
+        (state, beside), _ = jax.lax.scan(step, states, length=decoder.chunk)
+        return after_chunk(decoder, params, batch, state, ran), beside
 
     return jax.lax.while_loop(running, chunk, (state, beside))[0]
 

@@ -11,7 +11,7 @@ import numpy as np
 from safety_align.benchmarks.timing import median_ratio, paired
 from safety_align.decoding import Decoder, GateConfig, Layout, prefill
 from safety_align.decoding import decode as loop
-from safety_align.decoding.decoder import CHUNK
+from safety_align.decoding.decoder import REREAD_CHUNK
 from safety_align.decoding.state import PromptBatch
 from safety_align.model import init_params, preset
 from safety_align.model.layouts import lay_out
@@ -20,6 +20,18 @@ from safety_align.sizes import check_decoding, parameter_count
 
 BENIGN_LOGIT = -20.0
 """Bias of the safety head: no verdict ever turns."""
+
+
+BLANK = tuple(range(3, 31))
+"""Ids of the prompt that `REREAD` reads answers behind, as many as Qwen2.5's template makes of it."""
+
+REREAD = "reread"
+"""In the place of a schedule: a check after every token, and `gate.reread`."""
+
+
+def gate_of(name: str) -> GateConfig:
+    """The gate of a schedule, or of `REREAD`."""
+    return GateConfig(reread=True) if name == REREAD else GateConfig(schedule=name)
 
 
 def decode(
@@ -48,7 +60,7 @@ def decode(
     if weights is not None:
         model, params = dataclasses.replace(model, param_dtype=weights), quantize_params(params, consume=True)
     params = lay_out(params)
-    layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // CHUNK) * CHUNK)
+    layout = Layout(prompt=prompt, prefill=0, steps=-(-tokens // REREAD_CHUNK) * REREAD_CHUNK)
     rng = np.random.default_rng(0)
     rows = PromptBatch(
         prompt=rng.integers(0, model.vocab_size, (batch, prompt), np.int32),
@@ -71,11 +83,11 @@ def decode(
         from safety_align.benchmarks.torch_decoding import torch_decoding
 
         beside["torch"] = torch_decoding(model, rows.prompt, layout.steps)
-    gates = {"off": None} | {name: GateConfig(schedule=name) for name in schedules}
+    gates = {"off": None} | {name: gate_of(name) for name in schedules}
     runs, facts = {}, {}
     for name, gate in gates.items():
         # Token -1 never comes: every row runs to its limit.
-        decoder = Decoder(model, gate, (1, 2, 3), (1, 2, 3), (-1,), layout)
+        decoder = Decoder(model, gate, (1, 2, 3), (1, 2, 3), (-1,), layout, BLANK)
         state = prefill(decoder, params, rows)
         started = time.perf_counter()
         compiled = loop.lower(decoder, params, rows, state, until, few).compile()

@@ -47,6 +47,8 @@ class GateRules:
         watches a language model that does not feel it [ours].
       max_refusal_tokens: bound on a refusal; it may exceed the cap on new tokens by this much, so that a refusal
         that starts late is not cut short.
+      reread: read the latest tokens once more without the query, after every few tokens (reread.py): words in the query cannot
+        blind such a check [ours: off, it costs what docs/performance.md says].
     """
 
     dependence: str = "medium"
@@ -61,6 +63,7 @@ class GateRules:
     windows_include_query: bool = False
     visible: bool = True
     max_refusal_tokens: int = 48
+    reread: bool = False
 
     def __post_init__(self):
         for name, known in (("dependence", DEPENDENCES), ("mode", MODES), ("reads", READS)):
@@ -68,7 +71,7 @@ class GateRules:
                 raise InputError(f"gate.{name} {shown(getattr(self, name))} is not one of {', '.join(known)}")
         for name in ("tau", "r1", "r2", "r3", "max_refusal_tokens"):
             integer(f"gate.{name}", getattr(self, name), 1, MOST)
-        for name in ("confirm_every_step", "windows_include_query", "visible"):
+        for name in ("confirm_every_step", "windows_include_query", "visible", "reread"):
             boolean(f"gate.{name}", getattr(self, name))
         if self.tau > self.r2 + 1:
             raise InputError(

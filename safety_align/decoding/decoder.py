@@ -15,6 +15,9 @@ from safety_align.model import SafetyTransformer, TransformerConfig, Write
 CHUNK = 8
 """Steps of the inner scan: how often the loop looks how many rows still run."""
 
+REREAD_CHUNK = 16
+"""The same where answers are read again (reread.py), after each of these: more windows at once cost hardly more."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Decoder:
@@ -27,7 +30,8 @@ class Decoder:
       refusal: ids that a refusal is forced to start with where it is the whole answer.
       continued: the same behind an answer that has text already.
       eos: ids that end an answer.
-      layout: sizes; `steps` is a multiple of `CHUNK`.
+      layout: sizes; `steps` is a multiple of `chunk`.
+      blank: ids of the prompt that `gate.reread` reads the answer behind.
     """
 
     model: TransformerConfig
@@ -36,6 +40,7 @@ class Decoder:
     continued: tuple[int, ...]
     eos: tuple[int, ...]
     layout: Layout
+    blank: tuple[int, ...] = ()
 
     def __post_init__(self):
         if isinstance(self.gate, GateConfig):
@@ -56,8 +61,15 @@ class Decoder:
                 f"gate.max_refusal_tokens ({self.gate.max_refusal_tokens}) does not hold the refusal prefix of "
                 f"{longest} tokens; raise it"
             )
-        if self.layout.steps % CHUNK:
-            raise InputError(f"layout.steps ({self.layout.steps}) must be a multiple of {CHUNK}")
+        if self.gate is not None and self.gate.reread and not self.blank:
+            raise InputError("gate.reread needs the ids of a prompt without a request: Decoder(…, blank=…)")
+        if self.layout.steps % self.chunk:
+            raise InputError(f"layout.steps ({self.layout.steps}) must be a multiple of {self.chunk}")
+
+    @property
+    def chunk(self) -> int:
+        """Steps of the inner scan."""
+        return chunk_of(self.gate)
 
     @property
     def checks_generated(self) -> bool:
@@ -93,6 +105,11 @@ class Decoder:
     def prefix_length(self, verdict: Verdict) -> jax.Array:
         """[B]: tokens of the forced refusal prefix."""
         return jnp.where(verdict.refusal_start == 0, len(self.refusal), len(self.continued))
+
+
+def chunk_of(gate: GateRules | None) -> int:
+    """`Decoder.chunk` under a gate."""
+    return CHUNK if gate is None or not gate.reread else REREAD_CHUNK
 
 
 def window_mask(batch: PromptBatch, state: DecodeState, window: Window) -> jax.Array:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record, window_mask
 from safety_align.decoding.next_token import next_token
+from safety_align.decoding.reread import of_prefill
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
 from safety_align.decoding.windows import Window, prefill_windows, read_window
@@ -41,7 +42,8 @@ def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax
         if decoder.reads_prefill:
             state, inside, window = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
             state, end = _check_prefill_end(decoder, params, batch, state, inside, window)
-            refuse |= inside | end
+            state, again = of_prefill(decoder, params, batch, state)
+            refuse |= inside | end | again
     return state, apply(decoder, params, "lm_logits", last), refuse
 
 
@@ -59,6 +61,7 @@ def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
         stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
         verdict=Verdict.start(rows),
         trace=Trace.empty(rows, decoder.column(layout.steps) + 1),
+        reread=jnp.full(rows, jnp.nan, jnp.float32),
         cache=cache,
     )
 

@@ -15,7 +15,7 @@ import numpy as np
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.decoding.config import WIDTHS, GateConfig, describe, differences
-from safety_align.decoding.decoder import CHUNK, Decoder
+from safety_align.decoding.decoder import CHUNK, REREAD_CHUNK, Decoder, chunk_of
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
 from safety_align.decoding.refill import SHARES, blank, take_over
@@ -25,7 +25,7 @@ from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
 from safety_align.model import unroll
 from safety_align.sizes import check_decoding, parameter_count
-from safety_align.text import StreamDecoder
+from safety_align.text import NO_REQUEST, StreamDecoder, Turn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,6 +94,10 @@ class Generator:
         self.max_length, self.mesh = max_length, mesh
         self._platform = (mesh.devices.flat[0] if mesh is not None else jax.devices()[0]).platform
         self._write: Writer | None = None
+        self._blank: tuple[int, ...] = ()
+        if self.gate is not None and self.gate.reread:
+            blank = self.template.encode(self.tokenizer, (Turn("user", NO_REQUEST),))
+            self._blank = tuple(int(i) for i in blank.ids)
         # By the path of the answers that the model was trained on, or its refusal begins in pieces that it never saw.
         paths = () if self.gate is None else (self.template.encode_response, self.template.encode_continuation)
         self.refusals = tuple(
@@ -268,12 +272,14 @@ class Generator:
 
     def _decoder(self, encoded: list[Encoded], max_new_tokens: int) -> Decoder:
         refusal_room = self.gate.max_refusal_tokens if self.gate is not None and self.gate.refuses else 0
+        if refusal_room and self.gate.reread:
+            refusal_room += REREAD_CHUNK  # a row may have stopped some steps before it is found to be malicious
         layout = Layout(
             prompt=max(_prompt_bucket(e) for e in encoded),
             prefill=max(_prefill_bucket(e) for e in encoded),
-            steps=_round_up(max_new_tokens + refusal_room, CHUNK),
+            steps=_round_up(max_new_tokens + refusal_room, chunk_of(self.gate)),
         )
-        return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout)
+        return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout, self._blank)
 
     def _has_room(self, rows: int, decoder: Decoder) -> bool:
         try:

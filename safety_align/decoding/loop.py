@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align.decoding.config import GateRules
-from safety_align.decoding.decoder import CHUNK, Decoder, apply, cls_row, record, window_mask
+from safety_align.decoding.decoder import Decoder, apply, cls_row, record, window_mask
 from safety_align.decoding.next_token import next_token
+from safety_align.decoding.reread import after_chunk
 from safety_align.decoding.schedule import Every
 from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, is_malicious, judge_response
@@ -35,14 +36,16 @@ def decode(
     until: jax.Array = FOREVER,
     few: jax.Array = ALL_STOPPED,
 ) -> DecodeState:
-    """Generates until no more than `few` rows are running, or the loop stands at turn `until` (scalars; looked at every CHUNK
-    steps)."""
+    """Generates until no more than `few` rows are running, or the loop stands at turn `until` (scalars; looked at after
+    every chunk)."""
 
     def running(state: DecodeState):
         return (jnp.sum(state.stop == Stop.RUNNING) > few) & (state.turn < until)
 
     def chunk(state: DecodeState):
-        return jax.lax.scan(lambda s, _: (step(decoder, params, batch, s), None), state, length=CHUNK)[0]
+        ran = state.stop == Stop.RUNNING
+        state, _ = jax.lax.scan(lambda s, _: (step(decoder, params, batch, s), None), state, length=decoder.chunk)
+        return after_chunk(decoder, params, batch, state, ran)
 
     return jax.lax.while_loop(running, chunk, state)
 

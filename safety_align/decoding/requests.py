@@ -88,12 +88,13 @@ class Result:
       token_ids: its ids (a refusal that follows nothing may have white space before it, which `response` has not).
       refused: the gate refused.
       query_score: probability of "malicious" for the query; NaN without a gate.
-      max_score: the highest of all checks; NaN without a gate.
+      max_score: the highest of all checks, and of `reread_score`; NaN without a gate.
       status: "benign", "alert" (pending at the end), "malicious_query", "malicious_response", "ungated".
       transition_step: response token at which the verdict turned; 0 for a malicious query; None if it never did.
       refusal_start: index in `token_ids` at which the refusal starts; None without one.
       stop_reason: "eos", "max_tokens", "refusal_end", "refusal_limit" or "guard" (a refusal that turned malicious).
       checks: every check in order.
+      reread_score: the highest threshold at which the second reading refuses (`GateRules.reread`); NaN without one.
     """
 
     response: str
@@ -106,6 +107,7 @@ class Result:
     refusal_start: int | None
     stop_reason: str
     checks: list[CheckResult]
+    reread_score: float = float("nan")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -222,7 +224,7 @@ def shown_ids(state: DecodeState, row: int, decoder: Decoder) -> tuple[list[int]
     if mode == Mode.ALERT and done:  # the cap came before the verdict
         return ids[:safe], safe
     last = gate.parsed_schedule.last
-    unwatched = mode == Mode.BENIGN and last is not None and int(state.step[row]) >= last
+    unwatched = mode == Mode.BENIGN and last is not None and int(state.step[row]) >= last and not gate.reread
     return ids, len(ids) if done or unwatched else safe
 
 
@@ -256,10 +258,11 @@ def read_result(state: DecodeState, row: int, decoder: Decoder, tokenizer: Token
         token_ids=ids,
         refused=mode == Mode.REFUSING,
         query_score=checks[0].probability,
-        max_score=max(check.probability for check in checks),
+        max_score=float(np.fmax(max(check.probability for check in checks), state.reread[row])),
         status=status,
         transition_step=None if transition < 0 else transition,
         refusal_start=released if mode == Mode.REFUSING else None,
         stop_reason=stop_reason,
         checks=checks,
+        reread_score=float(state.reread[row]),
     )

@@ -20,7 +20,7 @@ from safety_align.text import Turn
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _safety_logits(config: TransformerConfig, params, inputs):
+def safety_logits(config: TransformerConfig, params, inputs):
     if not config.signal.in_stream:
         return watch(config, params, *inputs).safety_logits
     model = SafetyTransformer(config)
@@ -67,7 +67,7 @@ def check_logits(
             chosen = rows[start : start + count]
             batch = Batch.of([[segments[i] for i in row] for row in chosen], RowShape(slots, CHECKS), count)
             with sharding.on_mesh(mesh):
-                logits = sharding.fetch(_safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
+                logits = sharding.fetch(safety_logits(config, params, sharding.spread_rows(batch.inputs, mesh)), mesh)
             for row, of_row in zip(chosen, logits, strict=False):
                 ends = np.cumsum([len(segments[i].checks) for i in row])
                 for i, logits_of_one in zip(row, np.split(of_row, ends), strict=False):

@@ -144,6 +144,7 @@ class DecodeState:
       stop: [B] int32, a `Stop` code; RUNNING while it generates.
       verdict: the automaton.
       trace: every check.
+      reread: [B] float32, the highest threshold at which the second reading would have refused (reread.py), NaN before any.
       cache: keys and values of the T slots.
     """
 
@@ -157,6 +158,7 @@ class DecodeState:
     stop: jax.Array
     verdict: Verdict
     trace: Trace
+    reread: jax.Array
     cache: Cache
 
     @property

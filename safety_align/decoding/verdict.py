@@ -88,7 +88,8 @@ def judge_response(
       due: [B] bool, rows that were checked.
       malicious: [B] bool, what the check says.
       length: [B] response tokens so far.
-      stop: [B] the last of them that the check read, exclusive: a benign check vouches for no more.
+      stop: [B] the last of them that the check read, exclusive: a benign check vouches for no more. Under `gate.reread` it
+        vouches for nothing, the second reading does (reread.py).
       refusal_tokens: [B] or a number, length of the forced refusal prefix.
       gate: the gate.
       present: [B] response tokens kept, where they are more than `length` (windows inside a prefilled answer).
@@ -112,7 +113,9 @@ def judge_response(
         mode=mode.astype(jnp.int32),
         streak=streak,
         transition=jnp.where(turned, length - 1, jnp.where(good, -1, verdict.transition)),
-        safe_length=jnp.where(vouched, jnp.minimum(length, stop), verdict.safe_length),
+        safe_length=verdict.safe_length
+        if gate.reread
+        else jnp.where(vouched, jnp.minimum(length, stop), verdict.safe_length),
     )
     refuse = confirmed & gate.refuses
     return start_refusal(verdict, refuse, length if present is None else present, gate), refuse, relapse

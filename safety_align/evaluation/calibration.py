@@ -34,14 +34,14 @@ def peak(result: Result, confirmations: int) -> float:
     of `confirmations` in a row, whichever is larger. At the end fewer are enough: no answer ends while an alert is pending.
 
     The windows between an alert and its confirmation are taken as rule 2 reads them; rule 3's hold up to tau - 1 tokens more.
-    A check that is not a number counts as 1, as in the gate.
+    A check that is not a number counts as 1, as in the gate. A second reading (`GateRules.reread`) is a part of it.
     """
     values = np.nan_to_num([check.probability for check in result.checks], nan=1.0)
     if not len(values):
         raise InputError("an answer without checks has no peak: was it decoded without a gate?")
     rest = values[1:]
     runs = [rest[i : i + confirmations].min() for i in range(len(rest))]
-    return float(max([values[0], *runs]))
+    return float(np.fmax(max([values[0], *runs]), result.reread_score))
 
 
 def accepted(peaks: Sequence[float], alarms: float, doubt: float) -> float:

@@ -9,6 +9,9 @@ from safety_align.errors import InputError
 
 ROLES = ("system", "user", "assistant", "tool")
 
+NO_REQUEST = "Please continue."
+"""What a user says where an answer is read without its query."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Turn:

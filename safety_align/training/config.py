@@ -4,6 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
+from safety_align.data.alone import check_alone
 from safety_align.data.disguised import check_share
 from safety_align.data.passages import check_passages
 from safety_align.data.pipeline import PipelineConfig
@@ -32,7 +33,8 @@ class DataConfig:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
     of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
     data/disguised.py; passages: the share whose request stands beside a passage of harmless text, cut from answers of the source
-    passages_from, see data/passages.py; of what validates too, and before what does not fit a row is left out.
+    passages_from, see data/passages.py; alone: the share of labelled answers that stand without their query, see data/alone.py; of
+    what validates too, and before what does not fit a row is left out.
     """
 
     data_dir: str = "../shared/data"
@@ -48,11 +50,13 @@ class DataConfig:
     disguised: float = 0.0
     passages: float = 0.0
     passages_from: str = "dolly"
+    alone: float = 0.0
 
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
         check_share(self.disguised)
         check_passages(self.passages, self.passages_from)
+        check_alone(self.alone)
         Roles(self.system_turns, self.other_roles)  # raises for a share that is none
 
     @property

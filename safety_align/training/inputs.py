@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from safety_align import distributed
 from safety_align.claims import read_mark
+from safety_align.data.alone import with_alone
 from safety_align.data.disguised import with_disguises
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
@@ -31,14 +32,14 @@ def load_examples(config: TrainConfig, name: str, split: str, progress: bool = F
     what was left out.
 
     A request is written otherwise before it gets a passage, which stays plain text; both go together into the turn where
-    the request is to stand.
+    the request is to stand. An answer that stands alone has none of them.
     """
     data = config.data
     found = with_disguises(_load(config, name, split, progress), data.disguised)
     if data.passages:
         passages = _load(config, data.passages_from, split, progress=False)
         found = with_passages(found, data.passages, passages, data.passages_from)
-    return with_roles(found, data.roles)
+    return with_alone(with_roles(found, data.roles), data.alone)
 
 
 def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:

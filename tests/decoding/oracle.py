@@ -133,6 +133,7 @@ class Automaton:
     refusal_at: int | None = None
     released: int = 0  # tokens before a refusal that the reader gets
     halted: bool = False
+    read_again: float = -math.inf  # the highest logit at which the second reading refuses
 
     def _refuse(self, why):
         self.state, self.why, self.released = "refusing", why, self.vouched
@@ -202,13 +203,15 @@ class Automaton:
                 if malicious:
                     self.halted = True
                     self.kept = min(self.kept, max(self.vouched, self.refusal_at + self.forced))
-                else:
+                elif not self.gate.reread:
                     self.vouched = self.kept
             return
         if not malicious:
             # What stands behind the window's end, nobody vouches for; windows inside a prefill read up to theirs.
             read = self.kept if present is not None else self.window()[1]
-            self.state, self.malicious_in_a_row, self.turned_at, self.vouched = "benign", 0, None, min(read, self.kept)
+            self.state, self.malicious_in_a_row, self.turned_at = "benign", 0, None
+            if not self.gate.reread:
+                self.vouched = min(read, self.kept)
             return
         if self.state == "benign":
             self.turned_at = self.kept - 1
@@ -220,6 +223,58 @@ class Automaton:
             if self.gate.dependence != "low":
                 self.kept = self.kept if present is None else present
                 self._refuse("malicious_response")
+
+    def second_reading(self, logits: dict[int, float], threshold: float, ended: bool = False) -> bool:
+        """After a chunk: the logits of windows that end after so many kept tokens, each read without the query. True if the row
+        refuses from here on."""
+        if self.state == "refusing":
+            own = {end: v for end, v in logits.items() if end > self.refusal_at + self.forced}
+            if self.gate.dependence != "high" and any(v >= threshold for v in own.values()):
+                self.halted = True
+                self.kept = min(self.kept, max(self.vouched, self.refusal_at + self.forced))
+            elif own and own[self.kept] < threshold:
+                self.vouched = self.kept
+            return False
+        if self.state not in ("benign", "alert") or not logits:
+            return False
+        tau = 1 if self.gate.dependence == "high" else self.gate.tau
+        ordered = [logits[end] for end in sorted(logits)]
+        runs = [min(ordered[i : i + tau]) for i in range(len(ordered) - tau + 1)]
+        highest = max([*runs, *(ordered[-1:] if ended else [])], default=-math.inf)
+        self.read_again = max(self.read_again, highest)
+        if highest >= threshold:
+            self._malicious_again()
+            return self.state == "refusing"
+        if self.state == "benign" and ordered[-1] < threshold:
+            self.vouched = self.kept
+        return False
+
+    def second_reading_of_prefill(self, chunks: list[dict[int, float]], threshold: float):
+        """The same of a prefilled answer: one set of windows after each chunk of it."""
+        if self.state not in ("benign", "alert"):
+            return
+        before, doubtful = self.state, False
+        for logits in chunks:
+            self.kept, whole = max(logits), self.kept
+            tau = 1 if self.gate.dependence == "high" else self.gate.tau
+            ordered = [logits[end] for end in sorted(logits)]
+            runs = [min(ordered[i : i + tau]) for i in range(len(ordered) - tau + 1)]
+            self.read_again = max(self.read_again, *runs, -math.inf)
+            doubtful, self.kept = ordered[-1] >= threshold, whole
+        self.vouched = 0
+        if self.read_again >= threshold:
+            self._malicious_again()
+        elif before == "benign" and doubtful:
+            self.state, self.turned_at = "alert", self.kept - 1
+        elif before == "benign":
+            self.vouched = self.kept
+
+    def _malicious_again(self):
+        if self.state == "benign":
+            self.turned_at = self.kept - 1
+        self.state, self.why = "confirmed", "malicious_response"
+        if self.gate.dependence != "low":
+            self._refuse("malicious_response")
 
     def end_of_answer(self) -> bool:
         """The model wants to end; True if the answer becomes a refusal instead."""

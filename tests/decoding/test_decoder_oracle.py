@@ -13,7 +13,7 @@ from make import random_params
 from oracle import Automaton, GrowingForward, logit
 
 from safety_align.decoding.config import GateConfig
-from safety_align.decoding.decoder import CHUNK, Decoder
+from safety_align.decoding.decoder import CHUNK, REREAD_CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
 from safety_align.decoding.requests import shown_ids
@@ -88,8 +88,10 @@ def draw(values, row, step: int, greedy: bool, response=()) -> int:
     return int(np.argmax(values / temperature(row) + np.asarray(jax.random.gumbel(key, values.shape))))
 
 
-def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw):
-    """One row by full forwards only, its tokens chosen by `draw`. Returns (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
+def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw, again=None):
+    """One row by full forwards only, its tokens chosen by `draw`; of a gate that reads again `again(ids, begin)` gives the
+    logits of the second reading, by the kept tokens at which their windows end. Returns
+    (kept ids, automaton, stop, {trace column: (p, start, stop)})."""
     prompt, content, fill = row
     forward = GrowingForward(CONFIG, params, size=96)
     entries = []
@@ -146,6 +148,10 @@ def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw):
             auto.response(bad)
     elif gate:
         at_end += len(auto.inner_windows(LAYOUT.prefill))
+    if again and fill.size:
+        ids = [t for _, t in response]
+        ends = [min(end, len(ids)) for end in range(REREAD_CHUNK, LAYOUT.prefill + REREAD_CHUNK, REREAD_CHUNK)]
+        auto.second_reading_of_prefill([again(ids[:end], 0) for end in ends], threshold)
     step, stop = 0, None
     refused_at_step = 0 if auto and auto.state == "refusing" else None
     while True:
@@ -172,6 +178,17 @@ def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw):
             stop = "refusal_end" if refusing else "eos"
         if stop is None and step >= bound:
             stop = "refusal_limit" if refusing else "max_tokens"
+        if again and step and (stop or step % REREAD_CHUNK == 0):
+            before = auto.kept
+            windows = again([t for _, t in response], auto.refusal_at or 0)
+            if auto.second_reading(windows, threshold, bool(stop)):
+                step = -(-step // REREAD_CHUNK) * REREAD_CHUNK
+                refused_at_step, stop = step, None
+                token = (REFUSAL if auto.refusal_at == 0 else CONTINUED)[0]
+            elif auto.halted and stop != "guard":
+                stop = "guard"
+            if auto.kept < before:
+                response = response[: auto.kept]
         if stop:
             return [t for _, t in response], auto, stop, checks
         step += 1

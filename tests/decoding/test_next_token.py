@@ -42,7 +42,7 @@ def step(gate: GateConfig, modes, drawn: int, start: int = -1, length: int = 5, 
     rank = jnp.broadcast_to(jnp.where(jnp.arange(16) < length, jnp.arange(16), -1), (rows, 16))
     state = DecodeState(
         jnp.int32(5), zero, zero, all_rows(length), jnp.zeros((rows, 16), jnp.int32), rank, all_rows(limit), zero, verdict,
-        Trace.empty(rows, 18), Cache(()),
+        Trace.empty(rows, 18), jnp.full(rows, jnp.nan), Cache(()),
     )  # fmt: skip
     logits = jnp.zeros((rows, 64)).at[:, drawn].set(9.0)
     return next_token(decoder, batch, state, logits, all_rows(refuse, bool), all_rows(relapse, bool))
