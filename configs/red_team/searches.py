@@ -3,6 +3,8 @@
 For a GPU: a step of GCG reads 512 candidates, some 40,000 tokens.
 
 python -m launch.red_team --config=configs/red_team/searches.py --checkpoint=runs/signal --gate.threshold=0.85 --output=runs/searches
+
+With `--gate.reread=true`: through a gate that also reads the answer without the query.
 """
 
 from ml_collections import ConfigDict

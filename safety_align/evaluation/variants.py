@@ -60,6 +60,7 @@ def published(model: str, signals: dict[str, str]) -> dict[str, dict]:
         "input_only": _variant(default) | {"defence": {"input_only": True}},
         "gated": _variant(default),
         "reconsidered": _variant(default) | {"defence": {"reconsider": RECONSIDER}},
+        "reread": _variant(default, gate=dict(reread=True)),
         "first": _variant(default, gate=dict(schedule="first")),
         "annealing": _variant(default, gate=dict(schedule="annealing")),
         **{kind: _variant(path) for kind, path in list(signals.items())[1:]},
