@@ -128,6 +128,22 @@ def test_the_attack_steers_what_the_generator_writes_and_leaves_the_generator_as
     assert all(r.checks for r in every)
 
 
+@pytest.mark.slow
+def test_what_is_steered_is_read_again_too():
+    """By the best of one token, which is the greedy one: as the generator itself."""
+    watched = Generator(BUNDLE, dataclasses.replace(BUNDLE.gate, dependence="low", reread=True, threshold=0.9999))
+    requests = [request for (request,) in Rap().requests(BEHAVIORS, BUNDLE)]
+    scores = [(r.query_score, r.reread_score) for r in watched.generate(requests, 24, 2)]
+    query, again = max(scores, key=lambda pair: pair[1] - pair[0])
+    assert query < again
+    gate = dataclasses.replace(BUNDLE.gate, reread=True, schedule="first", threshold=(query + again) / 2)
+    target = TargetModel(Generator(BUNDLE, gate), 24, 2)
+    plain, steered = target.answer(requests), Rap(k=1).answers(requests, target)
+    assert [r.token_ids for r in steered] == [r.token_ids for r in plain]
+    assert [r.refused for r in steered] == [r.refused for r in plain]
+    assert any(r.refused and r.query_score < gate.threshold for r in steered)
+
+
 def test_fields_are_checked():
     with pytest.raises(InputError, match="k must be at least 1"):
         Rap(k=0)

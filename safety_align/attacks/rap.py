@@ -17,7 +17,7 @@ from safety_align.attacks.base import TargetModel, ask
 from safety_align.bundle import Bundle
 from safety_align.data.behavior import Behavior
 from safety_align.decoding import Decoder, Generator, Request, Result
-from safety_align.decoding.first_pass import read
+from safety_align.decoding.first_pass import first_token, read
 from safety_align.decoding.loop import advance
 from safety_align.decoding.next_token import next_token
 from safety_align.decoding.reread import after_chunk
@@ -74,10 +74,10 @@ def write(k: int, avoided: tuple[int, ...], decoder: Decoder, params, batch: Pro
     def choose(logits, ungated, avoided=()):
         return best_of_top(logits, logits if ungated is None else ungated, k, avoided)
 
-    state, logits, refuse = read(decoder, params, batch)
-    beside, ungated, _ = read(plain, params, batch) if two else (None, None, None)
+    state, logits, refuse, last = read(decoder, params, batch)
+    beside, ungated, _, _ = read(plain, params, batch) if two else (None, None, None, None)
     chosen = choose(logits, ungated, avoided)
-    state = next_token(decoder, batch, state, logits, refuse, jnp.zeros_like(refuse), chosen)
+    state = first_token(decoder, batch, state, logits, refuse, last, chosen)
 
     def step(states, _):
         state, beside = states

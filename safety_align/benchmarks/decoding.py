@@ -31,7 +31,7 @@ REREAD = "reread"
 
 def gate_of(name: str) -> GateConfig:
     """The gate of a schedule, or of `REREAD`."""
-    return GateConfig(reread=True) if name == REREAD else GateConfig(schedule=name)
+    return GateConfig(reread=True, dependence="low") if name == REREAD else GateConfig(schedule=name)
 
 
 def decode(

@@ -65,11 +65,22 @@ class Decoder:
             raise InputError("gate.reread needs the ids of a prompt without a request: Decoder(…, blank=…)")
         if self.layout.steps % self.chunk:
             raise InputError(f"layout.steps ({self.layout.steps}) must be a multiple of {self.chunk}")
+        if self.longest < 1:
+            raise InputError(
+                f"layout.steps ({self.layout.steps}) must exceed gate.max_refusal_tokens + {self.chunk} under gate.reread"
+            )
 
     @property
     def chunk(self) -> int:
         """Steps of the inner scan."""
         return chunk_of(self.gate)
+
+    @property
+    def longest(self) -> int:
+        """The most tokens that a row may generate before a refusal: one that is found to be malicious after it has stopped still needs
+        room for its refusal."""
+        late = self.gate is not None and self.gate.reread and self.gate.refuses
+        return self.layout.steps - (self.gate.max_refusal_tokens + self.chunk if late else 0)
 
     @property
     def checks_generated(self) -> bool:

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record, window_mask
 from safety_align.decoding.next_token import next_token
-from safety_align.decoding.reread import of_prefill
+from safety_align.decoding.reread import noted, of_prefill, reaches
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
 from safety_align.decoding.windows import Window, prefill_windows, read_window
@@ -19,16 +19,28 @@ from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 @functools.partial(jax.jit, static_argnums=0)
 def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
     """Reads prompts and prefilled answers, makes the first checks, draws each row's first token."""
-    state, logits, refuse = read(decoder, params, batch)
-    return next_token(decoder, batch, state, logits, refuse, jnp.zeros_like(refuse))
+    state, logits, refuse, last = read(decoder, params, batch)
+    return first_token(decoder, batch, state, logits, refuse, last)
 
 
-def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax.Array, jax.Array]:
-    """`prefill` without the draw: (state, logits [B, V] of the first token, [B] bool "a refusal starts now")."""
+def first_token(
+    decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, last, steered=None
+) -> DecodeState:
+    """`next_token` of the first one, of what `read` returns. A prefilled answer that ends there is judged by its last window, read
+    again, alone: no answer ends while an alert is pending."""
+    doubtful = reaches(last, batch.threshold)
+    drawn = next_token(decoder, batch, state, logits, refuse, jnp.zeros_like(refuse), steered, doubtful)
+    ended = (drawn.stop == Stop.EOS) | (doubtful & ~refuse & (drawn.verdict.mode == Mode.REFUSING))
+    return drawn.replace(reread=noted(drawn.reread, last, ended))
+
+
+def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax.Array, jax.Array, jax.Array]:
+    """`prefill` without the draw: (state, logits [B, V] of the first token, [B] bool "a refusal starts now", [B] the logit of the
+    prefilled answer's last window, read again, -inf without one)."""
     gate, rows = decoder.gate, batch.prompt.shape[0]
     last, logits, cache = _read_prompt(decoder, params, batch)
     state = start(decoder, batch, cache)
-    refuse = jnp.zeros(rows, bool)
+    refuse, last_window = jnp.zeros(rows, bool), jnp.full(rows, -jnp.inf)
     if gate is not None:
         with jax.named_scope("first_check"):
             verdict, refuse = judge_query(
@@ -42,9 +54,9 @@ def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax
         if decoder.reads_prefill:
             state, inside, window = _judge_inner_windows(decoder, batch, state, logits[:, 1:])
             state, end = _check_prefill_end(decoder, params, batch, state, inside, window)
-            state, again = of_prefill(decoder, params, batch, state)
+            state, again, last_window = of_prefill(decoder, params, batch, state)
             refuse |= inside | end | again
-    return state, apply(decoder, params, "lm_logits", last), refuse
+    return state, apply(decoder, params, "lm_logits", last), refuse, last_window
 
 
 def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
@@ -57,7 +69,7 @@ def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
         length=batch.prefill_length,
         tokens=jnp.pad(batch.prefill, ((0, 0), (0, layout.steps))),
         rank=ranks(batch, layout),
-        limit=jnp.minimum(batch.limit, layout.steps),  # no row may come round to the slots of its own first tokens
+        limit=jnp.minimum(batch.limit, decoder.longest),  # no row may come round to the slots of its own first tokens
         stop=jnp.where(batch.limit > 0, Stop.RUNNING, Stop.MAX_TOKENS).astype(jnp.int32),
         verdict=Verdict.start(rows),
         trace=Trace.empty(rows, decoder.column(layout.steps) + 1),

@@ -15,7 +15,7 @@ import numpy as np
 from safety_align import distributed, sharding
 from safety_align.bundle import Bundle
 from safety_align.decoding.config import WIDTHS, GateConfig, describe, differences
-from safety_align.decoding.decoder import CHUNK, REREAD_CHUNK, Decoder, chunk_of
+from safety_align.decoding.decoder import REREAD_CHUNK, Decoder, chunk_of
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
 from safety_align.decoding.refill import SHARES, blank, take_over
@@ -220,7 +220,7 @@ class Generator:
             if done:
                 return
             with sharding.on_mesh(self.mesh):
-                state = decode(decoder, self.params, arrays, state, np.int32(int(host.turn) + CHUNK))
+                state = decode(decoder, self.params, arrays, state, np.int32(int(host.turn) + decoder.chunk))
 
     def _fetch(self, state: DecodeState) -> DecodeState:
         """The host's copy of a state, all rows of it, without the cache."""

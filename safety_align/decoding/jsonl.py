@@ -90,6 +90,7 @@ def to_json(identity: str | int, result: Result) -> str:
             "refused": result.refused,
             "query_score": number(result.query_score),
             "max_score": number(result.max_score),
+            "reread_score": number(result.reread_score),
             "status": result.status,
             "transition_step": result.transition_step,
             "stop_reason": result.stop_reason,

@@ -9,11 +9,11 @@ from safety_align.decoding.verdict import Mode, start_refusal
 
 
 def next_token(
-    decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse, steered=None
+    decoder: Decoder, batch: PromptBatch, state: DecodeState, logits, refuse, relapse, steered=None, doubtful=False
 ) -> DecodeState:
     """Draws each row's next token, starts refusals (`refuse` [B]), and stops the rows that are done: refusals that turned malicious
     (`relapse` [B]), and those that ended or are full. `steered` [B]: what an attacker puts in the place of the draws; a refusal is
-    drawn all the same."""
+    drawn all the same. `doubtful` [B]: answers that may not end here, as under a pending alert."""
     gate = decoder.gate
     refusing = state.verdict.mode == Mode.REFUSING
     # Greedy while refusing: sampling tricks must not walk a refusal back into compliance.
@@ -26,7 +26,7 @@ def next_token(
     verdict, length, limit, prefix_left = state.verdict, state.length, state.limit, jnp.zeros_like(running)
     if gate is not None and gate.refuses:
         # An answer may not end while an alert is pending: it becomes a refusal (fail closed).
-        pending = running & ended & (verdict.mode == Mode.ALERT)
+        pending = running & ended & ((verdict.mode == Mode.ALERT) | doubtful & (verdict.mode == Mode.BENIGN))
         verdict = start_refusal(verdict, pending, length, gate)
         refuse = (refuse | pending) & running
         refusing = verdict.mode == Mode.REFUSING

@@ -39,10 +39,20 @@ class Read(NamedTuple):
     due: jax.Array
     malicious: jax.Array
 
+    @property
+    def there(self) -> jax.Array:
+        """[B, M]: the logits, inf where they are not finite, and -inf where there is no window."""
+        return jnp.where(self.due, jnp.where(jnp.isfinite(self.logits), self.logits, jnp.inf), -jnp.inf)
+
+    @property
+    def last(self) -> jax.Array:
+        """[B]: of the window at the end."""
+        return self.there[:, -1]
+
     def statistic(self, confirmations: int, stopped: jax.Array) -> jax.Array:
         """[B]: the highest threshold, a logit, at which the row is malicious: the least of `confirmations` windows in a row; of a row
         that has `stopped` [B] the last window alone, since no answer ends while an alert is pending."""
-        there = jnp.where(self.due, jnp.where(jnp.isfinite(self.logits), self.logits, jnp.inf), -jnp.inf)
+        there = self.there
         count = there.shape[1] - confirmations + 1
         runs = jnp.stack([there[:, i : i + count] for i in range(confirmations)]).min(0).max(1)
         return jnp.where(stopped, jnp.maximum(runs, there[:, -1]), runs)
@@ -59,7 +69,7 @@ def after_chunk(decoder: Decoder, params, batch: PromptBatch, state: DecodeState
     refusing, last = verdict.mode == Mode.REFUSING, found.malicious[:, -1]
     statistic = found.statistic(gate.confirmations, stopped)
     unsettled = _is_unsettled(verdict)
-    hit = running & unsettled & _reaches(statistic, batch.threshold)
+    hit = running & unsettled & reaches(statistic, batch.threshold)
     relapse = running & refusing & found.malicious.any(1) & (gate.dependence != "high")
     refuse = hit & gate.refuses
     prefix = decoder.prefix_length(verdict)
@@ -86,38 +96,42 @@ def after_chunk(decoder: Decoder, params, batch: PromptBatch, state: DecodeState
         token=jnp.where(refuse, first, state.token).astype(jnp.int32),
         stop=stop.astype(jnp.int32),
         limit=jnp.where(refuse, longest, state.limit),
-        reread=_noted(state.reread, statistic, running & unsettled),
+        reread=noted(state.reread, statistic, running & ~refusing),
     )
 
 
-def of_prefill(decoder: Decoder, params, batch: PromptBatch, state: DecodeState) -> tuple[DecodeState, jax.Array]:
-    """The second reading of prefilled answers, before the first token is drawn → (state, [B] bool "a refusal starts now"). A
-    malicious one is dropped whole ("rewind"); one whose last window is malicious alone is an alert."""
+def of_prefill(
+    decoder: Decoder, params, batch: PromptBatch, state: DecodeState
+) -> tuple[DecodeState, jax.Array, jax.Array]:
+    """The second reading of prefilled answers, before the first token is drawn → (state, [B] bool "a refusal starts now", [B] the
+    logit of the last window, which is enough where the answer ends there; -inf without one). A malicious answer is dropped whole
+    ("rewind")."""
     gate, none = decoder.gate, jnp.zeros(state.length.shape, bool)
+    nothing = jnp.full(none.shape, -jnp.inf)
     if gate is None or not gate.reread or not decoder.layout.prefill:
-        return state, none
+        return state, none, nothing
     verdict = state.verdict
-    watched = (state.stop == Stop.RUNNING) & _is_unsettled(verdict) & (batch.prefill_length > 0)
+    present = (state.stop == Stop.RUNNING) & (verdict.mode != Mode.REFUSING) & (batch.prefill_length > 0)
+    watched = present & _is_unsettled(verdict)
 
     def one(carry, end):
         highest, _ = carry
         found = read_again(decoder, params, batch, state, jnp.minimum(end, batch.prefill_length))
-        return (jnp.maximum(highest, found.statistic(gate.confirmations, none)), found.malicious[:, -1]), None
+        return (jnp.maximum(highest, found.statistic(gate.confirmations, none)), found.last), None
 
     ends = jnp.arange(decoder.chunk, decoder.layout.prefill + decoder.chunk, decoder.chunk)
-    (statistic, last), _ = jax.lax.scan(one, (jnp.full(none.shape, -jnp.inf), none), ends)
-    hit = watched & _reaches(statistic, batch.threshold)
-    refuse, alert = hit & gate.refuses, watched & ~hit & last & (verdict.mode == Mode.BENIGN)
-    mode = jnp.where(hit, Mode.CONFIRMED, jnp.where(alert, Mode.ALERT, verdict.mode))
-    vouched = watched & ~last & ~hit & (verdict.mode == Mode.BENIGN)
+    (statistic, last), _ = jax.lax.scan(one, (nothing, nothing), ends)
+    hit = watched & reaches(statistic, batch.threshold)
+    refuse, last = hit & gate.refuses, jnp.where(present, last, nothing)
+    vouched = watched & ~reaches(last, batch.threshold) & ~hit & (verdict.mode == Mode.BENIGN)
     verdict = verdict.replace(
-        mode=mode.astype(jnp.int32),
-        transition=jnp.where((hit | alert) & (verdict.mode == Mode.BENIGN), state.length - 1, verdict.transition),
+        mode=jnp.where(hit, Mode.CONFIRMED, verdict.mode).astype(jnp.int32),
+        transition=jnp.where(hit & (verdict.mode == Mode.BENIGN), state.length - 1, verdict.transition),
         safe_length=jnp.where(vouched, state.length, 0),
     )
     verdict = jax.tree.map(lambda old, new: jnp.where(watched, new, old), state.verdict, verdict)
     verdict = start_refusal(verdict, refuse, state.length, gate)
-    return state.replace(verdict=verdict, reread=_noted(state.reread, statistic, watched)), refuse
+    return state.replace(verdict=verdict, reread=noted(state.reread, statistic, present)), refuse, last
 
 
 def read_again(decoder: Decoder, params, batch: PromptBatch, state: DecodeState, length: jax.Array) -> Read:
@@ -156,7 +170,7 @@ def _is_unsettled(verdict: Verdict) -> jax.Array:
     return (verdict.mode == Mode.BENIGN) | (verdict.mode == Mode.ALERT)
 
 
-def _reaches(statistic: jax.Array, threshold: jax.Array) -> jax.Array:
+def reaches(statistic: jax.Array, threshold: jax.Array) -> jax.Array:
     """Whether a statistic [B] is malicious; -inf is that of too few windows, which say nothing."""
     return (statistic > -jnp.inf) & is_malicious(statistic, threshold)
 
@@ -172,7 +186,8 @@ def _row(decoder: Decoder):
     gate, prompt = decoder.gate, np.asarray(decoder.blank, np.int32)
     checks = [Check(Kind.QUERY, 0, len(prompt), 0.0)] if gate.visible else []
     checks += [Check(Kind.WINDOW, len(prompt), len(prompt) + 1, 0.0)] * windows(decoder)
-    least = windows(decoder) - 1 + gate.r2 + CONTEXT
+    # No wider than an answer can be, whatever r2 is.
+    least = min(windows(decoder) - 1 + gate.r2 + CONTEXT, decoder.layout.prefill + decoder.layout.steps)
     own = len(prompt) + (0 if decoder.beside else len(checks))
     slots = -(-(own + least) // SLOTS) * SLOTS
     response = np.zeros(slots - own, np.int32)
@@ -183,6 +198,6 @@ def _row(decoder: Decoder):
     return inputs, len(prompt) + (1 if gate.visible else 0), len(response)
 
 
-def _noted(old: jax.Array, statistic: jax.Array, here: jax.Array) -> jax.Array:
+def noted(old: jax.Array, statistic: jax.Array, here: jax.Array) -> jax.Array:
     """`DecodeState.reread` after one more reading of the rows `here` [B]."""
     return jnp.where(here & (statistic > -jnp.inf), jnp.fmax(old, probability(statistic)), old)

@@ -163,5 +163,5 @@ class DecodeState:
 
     @property
     def step(self) -> jax.Array:
-        """[B] int32: generated tokens of each row that were processed so far; of a row that has stopped it means nothing."""
+        """[B] int32: generated tokens of each row that were processed so far; of a row that has stopped it goes on counting."""
         return self.turn - self.begun

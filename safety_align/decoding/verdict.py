@@ -98,7 +98,9 @@ def judge_response(
       The verdict, [B] bool "a refusal starts now", [B] bool "this refusal turned malicious (a relapse), and stops now".
     """
     watched = due & ((verdict.mode == Mode.BENIGN) | (verdict.mode == Mode.ALERT) | (verdict.mode == Mode.CONFIRMED))
-    bad, good = watched & malicious, watched & ~malicious
+    # What the second reading has found, which the query cannot blind, the first one does not take back.
+    settled = (verdict.mode == Mode.CONFIRMED) & gate.reread
+    bad, good = watched & malicious, watched & ~malicious & ~settled
     streak = jnp.where(bad, verdict.streak + 1, jnp.where(good, 0, verdict.streak))
     turned = bad & (verdict.mode == Mode.BENIGN)
     confirmed = bad & (streak >= gate.confirmations)

@@ -133,6 +133,7 @@ class Automaton:
     refusal_at: int | None = None
     released: int = 0  # tokens before a refusal that the reader gets
     halted: bool = False
+    last_window: float = -math.inf  # of a prefilled answer, read again
     read_again: float = -math.inf  # the highest logit at which the second reading refuses
 
     def _refuse(self, why):
@@ -206,6 +207,8 @@ class Automaton:
                 elif not self.gate.reread:
                     self.vouched = self.kept
             return
+        if not malicious and self.state == "confirmed" and self.gate.reread:
+            return  # the second reading may have found it
         if not malicious:
             # What stands behind the window's end, nobody vouches for; windows inside a prefill read up to theirs.
             read = self.kept if present is not None else self.window()[1]
@@ -235,13 +238,15 @@ class Automaton:
             elif own and own[self.kept] < threshold:
                 self.vouched = self.kept
             return False
-        if self.state not in ("benign", "alert") or not logits:
+        if not logits:
             return False
         tau = 1 if self.gate.dependence == "high" else self.gate.tau
         ordered = [logits[end] for end in sorted(logits)]
         runs = [min(ordered[i : i + tau]) for i in range(len(ordered) - tau + 1)]
         highest = max([*runs, *(ordered[-1:] if ended else [])], default=-math.inf)
         self.read_again = max(self.read_again, highest)
+        if self.state not in ("benign", "alert"):
+            return False
         if highest >= threshold:
             self._malicious_again()
             return self.state == "refusing"
@@ -251,22 +256,22 @@ class Automaton:
 
     def second_reading_of_prefill(self, chunks: list[dict[int, float]], threshold: float):
         """The same of a prefilled answer: one set of windows after each chunk of it."""
-        if self.state not in ("benign", "alert"):
+        if self.state == "refusing":
             return
-        before, doubtful = self.state, False
+        before = self.state
         for logits in chunks:
             self.kept, whole = max(logits), self.kept
             tau = 1 if self.gate.dependence == "high" else self.gate.tau
             ordered = [logits[end] for end in sorted(logits)]
             runs = [min(ordered[i : i + tau]) for i in range(len(ordered) - tau + 1)]
             self.read_again = max(self.read_again, *runs, -math.inf)
-            doubtful, self.kept = ordered[-1] >= threshold, whole
+            self.last_window, self.kept = ordered[-1], whole
+        if before not in ("benign", "alert"):
+            return
         self.vouched = 0
         if self.read_again >= threshold:
             self._malicious_again()
-        elif before == "benign" and doubtful:
-            self.state, self.turned_at = "alert", self.kept - 1
-        elif before == "benign":
+        elif before == "benign" and self.last_window < threshold:
             self.vouched = self.kept
 
     def _malicious_again(self):
@@ -276,9 +281,10 @@ class Automaton:
         if self.gate.dependence != "low":
             self._refuse("malicious_response")
 
-    def end_of_answer(self) -> bool:
-        """The model wants to end; True if the answer becomes a refusal instead."""
-        if self.state == "alert" and self.gate.dependence != "low":
+    def end_of_answer(self, doubtful: bool = False) -> bool:
+        """The model wants to end; True if the answer becomes a refusal instead, as a doubtful one does."""
+        pending = self.state == "alert" or (doubtful and self.state == "benign")
+        if pending and self.gate.dependence != "low":
             self._refuse("malicious_response")
             return True
         return False

@@ -163,8 +163,12 @@ def simulate(params, gate: GateConfig | None, row, limit: int, draw=draw, again=
         if auto:
             if auto.halted:
                 stop = "guard"
-            if ended and auto.end_of_answer():
+            doubtful = step == 0 and bool(again) and auto.last_window >= threshold
+            ends = ended and auto.state != "refusing"
+            if ended and auto.end_of_answer(doubtful):
                 refused_at_step = step
+            if step == 0 and ends and (doubtful or auto.state != "refusing"):
+                auto.read_again = max(auto.read_again, auto.last_window)
             response = response[: auto.kept]
             if auto.state == "refusing":
                 place, forced = auto.kept - auto.refusal_at, REFUSAL if auto.refusal_at == 0 else CONTINUED

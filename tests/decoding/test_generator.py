@@ -364,7 +364,7 @@ def test_an_output_row_has_the_documented_fields():
     (result,) = make(gated=False).generate(requests(1), 8)
     row = json.loads(to_json("x", result))
     assert list(row) == [
-        "id", "response", "refused", "query_score", "max_score", "status", "transition_step", "stop_reason", "checks",
+        "id", "response", "refused", "query_score", "max_score", "reread_score", "status", "transition_step", "stop_reason", "checks",
     ]  # fmt: skip
     assert row["query_score"] is None and row["status"] == "ungated" and row["checks"] == []
     (gated,) = make().generate(requests(1), 8)

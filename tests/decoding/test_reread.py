@@ -26,6 +26,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Request, reread, score_windows
 from safety_align.decoding.decoder import REREAD_CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
+from safety_align.decoding.requests import kept_ids
 from safety_align.decoding.reread import CONTEXT, SLOTS
 from safety_align.decoding.state import Layout, Stop
 from safety_align.decoding.verdict import Mode
@@ -136,12 +137,57 @@ def test_the_cases_above_meet_every_outcome():
     assert {"eos", "max_tokens", "guard", "refusal_end", "benign", "confirmed", "by the second reading"} <= seen
 
 
+def test_what_the_second_reading_finds_the_first_does_not_take_back():
+    """Under "low" too, over several chunks: an answer whose second reading reaches the threshold is called malicious."""
+    config, seen = dataclasses.replace(GATES["low"], visible=False, threshold=0.999), set()
+    for seed in range(4):
+        rows = make_rows(seed, 6, max_prompt=9, max_prefill=27)
+        decoder = Decoder(CONFIG, config, REFUSAL, CONTINUED, (-1,), LAYOUT, BLANK)
+        state = run(decoder, make_params(seed, -2.0 - 4 * seed), to_batch(rows, LAYOUT, 40, config))
+        found = np.nan_to_num(state.reread) >= config.threshold
+        assert np.isin(state.verdict.mode[found], [Mode.CONFIRMED, Mode.QUERY]).all()
+        seen |= set(found.tolist())
+    assert seen == {True, False}
+
+
+def test_a_refusal_that_starts_late_has_its_room():
+    """Rows that run to the last slot that they may use, and are found to be malicious only then."""
+    gate = dataclasses.replace(GATES["alone"], visible=False)
+    short = dataclasses.replace(LAYOUT, steps=2 * REREAD_CHUNK)
+    decoder, late = Decoder(CONFIG, gate, REFUSAL, CONTINUED, (-1,), short, BLANK), 0
+    for seed in range(6):
+        rows = make_rows(seed, 6, max_prompt=9, max_prefill=27)
+        state = run(decoder, make_params(seed, -1.5 - seed), to_batch(rows, short, 2 * REREAD_CHUNK, gate))
+        kept = (state.rank >= 0).sum(1)
+        assert kept.tolist() == state.length.tolist()
+        for i in np.flatnonzero(state.verdict.mode == Mode.REFUSING):
+            start = int(state.verdict.refusal_start[i])
+            forced = REFUSAL if start == 0 else CONTINUED
+            ids = kept_ids(state, i)
+            assert tuple(ids[start : start + len(forced)]) == forced
+            late += start > 0
+    assert late
+    with pytest.raises(InputError, match="layout.steps .16. must exceed"):
+        Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, dataclasses.replace(LAYOUT, steps=REREAD_CHUNK), BLANK)
+
+
+def test_windows_wider_than_any_answer_take_no_more_room_than_one():
+    rows = make_rows(1, 3, max_prompt=9, max_prefill=27)
+    found = []
+    for width in (60, 10**6):
+        gate = dataclasses.replace(GATES["low"], visible=False, r2=width)
+        decoder = Decoder(CONFIG, gate, REFUSAL, CONTINUED, EOS, LAYOUT, BLANK)
+        found.append(run(decoder, make_params(1, -2.0), to_batch(rows, LAYOUT, NEW_TOKENS, gate)).reread)
+    np.testing.assert_allclose(*found, atol=1e-6)
+
+
 def test_of_a_long_answer_only_the_latest_tokens_are_read_again(monkeypatch):
     for module in (sys.modules[__name__], reread):
         monkeypatch.setattr(module, "CONTEXT", 2)
         monkeypatch.setattr(module, "SLOTS", 4)
     outcomes = compare("hidden", -1.5, 6, blank=BLANK[:5])
     assert len(outcomes) > 2
+    assert reread._row(Decoder(CONFIG, GATES["hidden"], REFUSAL, CONTINUED, EOS, LAYOUT, BLANK[:5]))[2] < 27
 
 
 @pytest.mark.slow
