@@ -3,7 +3,8 @@
     lam * CE(target) + (1 - lam) * softplus(a - logit(threshold) + margin)
 
 `a` is the gate's own statistic of a whole answer, max(z_0, max_i min(z_i, …, z_{i + tau - 1})), over the query's check z_0 and
-the check after each token of the target, made smooth. All of them are copies of `[CLS]` in one row, or checks beside it.
+the check after each token of the target, made smooth. The second reading of `gate.reread` is no part of it: of a given
+target it is the same whatever the query says. All of them are copies of `[CLS]` in one row, or checks beside it.
 lam = 1 knows nothing of the gate: plain GCG.
 """
 

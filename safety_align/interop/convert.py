@@ -110,7 +110,10 @@ def convert(
                     f"this calibration was made with weights that were rounded to {rounded}, and what is written is not: run "
                     "launch.calibrate without --weights"
                 )
-            gate = dataclasses.replace(facts.gate, threshold=calibration["threshold"])
+            # A threshold is one of what was measured: with the second reading, or without.
+            measured = calibration["about"].get("config", {}).get("gate") or {}
+            reread = measured.get("reread", facts.gate.reread)
+            gate = dataclasses.replace(facts.gate, threshold=calibration["threshold"], reread=reread)
             facts = dataclasses.replace(facts, gate=gate, calibration=calibration)
         save_pretrained(
             target, config, params, values=values, dtype=dtype, assets=assets, signal=facts, progress=progress,

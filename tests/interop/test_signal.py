@@ -102,6 +102,14 @@ def test_a_calibration_of_rounded_weights_goes_into_no_export(exported, tmp_path
     assert load_model(tmp_path / "out").gate == dataclasses.replace(GATE, threshold=0.7)
 
 
+def test_a_calibration_brings_the_reading_that_it_is_of(exported, tmp_path):
+    known = {"threshold": 0.7, "alarms": 0.01, "doubt": 0.05, "n": 9, "benign": {}, "attacks": {}}
+    for reread in (True, False):
+        about = {"config": {"gate": {"reread": reread}}}
+        convert(exported[0], tmp_path / str(reread), calibration=known | {"about": about})
+        assert load_model(tmp_path / str(reread)).gate == dataclasses.replace(GATE, threshold=0.7, reread=reread)
+
+
 def test_a_signal_that_rounded_weights_put_out_of_order_is_refused(copy):
     """Canaries that no rounding explains: it is tested on the weights that are going to be used."""
     facts = json.loads((copy / FACTS).read_text())
