@@ -40,7 +40,7 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "an answer may end while an alert is pending", "decoding/next_token.py",
-        "running & ended & (verdict.mode == Mode.ALERT)", "running & ended & (verdict.mode == Mode.QUERY)", (NEXT_TOKEN, ORACLE),
+        "running & ended & ((verdict.mode == Mode.ALERT)", "running & ended & ((verdict.mode == Mode.QUERY)", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "refusals are sampled", "decoding/next_token.py",
@@ -154,7 +154,7 @@ MUTANTS = (
     ),
     Mutant(
         "a row goes round to its own first tokens", "decoding/first_pass.py",
-        "limit=jnp.minimum(batch.limit, layout.steps),", "limit=batch.limit,", (REFILL,),
+        "limit=jnp.minimum(batch.limit, decoder.longest),", "limit=batch.limit,", (REFILL,),
     ),
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",
