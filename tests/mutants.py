@@ -40,15 +40,15 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "an answer may end while an alert is pending", "decoding/next_token.py",
-        "running & ended & ((verdict.mode == Mode.ALERT)", "running & ended & ((verdict.mode == Mode.QUERY)", (NEXT_TOKEN, ORACLE),
+        "running & ended & ((mode == Mode.ALERT)", "running & ended & ((mode == Mode.QUERY)", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "refusals are sampled", "decoding/next_token.py",
         "jnp.where(refusing, 0.0, batch.temperature)", "batch.temperature", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
-        "a relapse keeps what nothing vouched for", "decoding/next_token.py",
-        "jnp.where(relapse & running, jnp.minimum(length, kept), length)", "length", (NEXT_TOKEN, ORACLE),
+        "a relapse keeps what nothing vouched for", "decoding/refusal.py",
+        "jnp.where(relapse, jnp.minimum(length, kept), length)", "length", (NEXT_TOKEN, ORACLE),
     ),
     Mutant(
         "a refusal may end within its prefix", "decoding/next_token.py",

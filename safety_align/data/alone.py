@@ -11,17 +11,10 @@ from collections.abc import Sequence
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
 from safety_align.data.mapped import Mapped
-from safety_align.errors import InputError
 from safety_align.text import NO_REQUEST, Turn
 
 WORDS = 15, 50
 """Words of a stretch, where the answer has so many: about what the second reading holds at once."""
-
-
-def check_alone(share: float) -> None:
-    """Raises InputError for a share that is none."""
-    if not 0 <= share <= 1:
-        raise InputError(f"data.alone must be a share from 0 to 1, got {share}")
 
 
 def with_alone(examples: Sequence[Example], share: float) -> Sequence[Example]:

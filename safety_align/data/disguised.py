@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
 from safety_align.data.mapped import Mapped
-from safety_align.errors import InputError
 from safety_align.text import Turn
 
 WORDS = tuple(
@@ -168,12 +167,6 @@ FORMS: dict[str, Callable[[str, Draws], str]] = {
 
 TWICE = 0.3
 """Share of the changed requests to which a second form is applied."""
-
-
-def check_share(share: float) -> None:
-    """Raises InputError for a share that is none."""
-    if not 0 <= share <= 1:
-        raise InputError(f"data.disguised must be a share from 0 to 1, got {share}")
 
 
 def with_disguises(examples: Sequence[Example], share: float) -> Sequence[Example]:

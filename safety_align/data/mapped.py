@@ -6,6 +6,13 @@ from collections.abc import Callable, Sequence
 from safety_align.data import draws
 from safety_align.data.code import code_digest
 from safety_align.data.examples import Example
+from safety_align.errors import InputError
+
+
+def check_share(field: str, share: float) -> None:
+    """Raises InputError, which names data.`field`, for a share of examples that is none."""
+    if not 0 <= share <= 1:
+        raise InputError(f"data.{field} must be a share from 0 to 1, got {share}")
 
 
 class Mapped(Sequence):

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import BENIGN, Example
-from safety_align.data.mapped import Mapped
+from safety_align.data.mapped import Mapped, check_share
 from safety_align.data.sources import DERIVED, EMBEDDED
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
@@ -58,8 +58,7 @@ FROM = (*SPECS, *DERIVED, *EMBEDDED)
 
 def check_passages(share: float, source: str) -> None:
     """Raises InputError for a share that is none, and for a source that passages are not cut from."""
-    if not 0 <= share <= 1:
-        raise InputError(f"data.passages must be a share from 0 to 1, got {share}")
+    check_share("passages", share)
     if source not in FROM:
         raise InputError(f"data.passages_from {source!r} is not one of {', '.join(FROM)}")
 

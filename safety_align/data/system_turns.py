@@ -11,8 +11,7 @@ from collections.abc import Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
-from safety_align.data.mapped import Mapped
-from safety_align.errors import InputError
+from safety_align.data.mapped import Mapped, check_share
 from safety_align.text import Turn
 
 PROMPTS = (
@@ -108,8 +107,7 @@ class Roles:
 
     def __post_init__(self):
         for field, share in (("system_turns", self.system), ("other_roles", self.elsewhere)):
-            if not 0 <= share <= 1:
-                raise InputError(f"data.{field} must be a share from 0 to 1, got {share}")
+            check_share(field, share)
 
 
 def with_roles(examples: Sequence[Example], roles: Roles) -> Sequence[Example]:

@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder
+from safety_align.decoding.refusal import forced, turn
 from safety_align.decoding.sampling import sample
 from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, start_refusal
@@ -23,42 +24,22 @@ def next_token(
         drawn = jnp.where(refusing, drawn, steered)
     ended = jnp.isin(drawn, jnp.asarray(decoder.eos, jnp.int32))
     running = state.stop == Stop.RUNNING
-    verdict, length, limit, prefix_left = state.verdict, state.length, state.limit, jnp.zeros_like(running)
     if gate is not None and gate.refuses:
         # An answer may not end while an alert is pending: it becomes a refusal (fail closed).
-        pending = running & ended & ((verdict.mode == Mode.ALERT) | doubtful & (verdict.mode == Mode.BENIGN))
-        verdict = start_refusal(verdict, pending, length, gate)
-        refuse = (refuse | pending) & running
+        mode = state.verdict.mode
+        pending = running & ended & ((mode == Mode.ALERT) | doubtful & (mode == Mode.BENIGN))
+        verdict = start_refusal(state.verdict, pending, state.length, gate)
+        state = turn(decoder, state, verdict, (refuse | pending) & running, relapse & running)
         refusing = verdict.mode == Mode.REFUSING
-        length = jnp.where(refuse, verdict.refusal_start, length)
-        longest = jnp.minimum(state.step + gate.max_refusal_tokens, decoder.layout.steps)
-        limit = jnp.where(refuse, longest, limit)
-        # A relapse takes back what no check has vouched for, never the forced prefix.
-        prefix = decoder.prefix_length(verdict)
-        kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix)
-        length = jnp.where(relapse & running, jnp.minimum(length, kept), length)
-        place = length - verdict.refusal_start
-        prefix_left = refusing & (place < prefix)
-        alone, continued = (
-            jnp.asarray(ids, jnp.int32)[jnp.clip(place, 0, len(ids) - 1)]
-            for ids in (decoder.refusal, decoder.continued)
-        )
-        forced = jnp.where(verdict.refusal_start == 0, alone, continued)
-        drawn = jnp.where(prefix_left, forced, drawn)
+        prefix, prefix_left = forced(decoder, state)
+        drawn = jnp.where(prefix_left, prefix, drawn)
         ended = (ended | (gate.dependence == "high") & refusing) & ~prefix_left
     reasons = [
         (relapse, Stop.RELAPSE),
         (ended, jnp.where(refusing, Stop.REFUSAL_END, Stop.EOS)),
-        (state.step >= limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
+        (state.step >= state.limit, jnp.where(refusing, Stop.REFUSAL_LIMIT, Stop.MAX_TOKENS)),
     ]
     stop = jnp.int32(Stop.RUNNING)
     for condition, reason in reversed(reasons):
         stop = jnp.where(condition, reason, stop)
-    return state.replace(
-        token=drawn,
-        length=length,
-        rank=jnp.where(state.rank >= length[:, None], -1, state.rank),
-        limit=limit,
-        stop=jnp.where(running, stop, state.stop).astype(jnp.int32),
-        verdict=verdict,
-    )
+    return state.replace(token=drawn, stop=jnp.where(running, stop, state.stop).astype(jnp.int32))

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from safety_align.decoding.decoder import Decoder, probability
+from safety_align.decoding.refusal import forced, turn
 from safety_align.decoding.scoring import safety_logits
 from safety_align.decoding.state import DecodeState, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, start_refusal
@@ -72,30 +73,20 @@ def after_chunk(decoder: Decoder, params, batch: PromptBatch, state: DecodeState
     hit = running & unsettled & reaches(statistic, batch.threshold)
     relapse = running & refusing & found.malicious.any(1) & (gate.dependence != "high")
     refuse = hit & gate.refuses
-    prefix = decoder.prefix_length(verdict)
-    vouched = (
-        running & ~last & ((verdict.mode == Mode.BENIGN) | refusing & (state.length > verdict.refusal_start + prefix))
-    )
+    own = state.length > verdict.refusal_start + decoder.prefix_length(verdict)
+    vouched = running & ~last & ((verdict.mode == Mode.BENIGN) | refusing & own)
     verdict = verdict.replace(
         mode=jnp.where(hit, Mode.CONFIRMED, verdict.mode).astype(jnp.int32),
         transition=jnp.where(hit & (verdict.mode == Mode.BENIGN), state.length - 1, verdict.transition),
         safe_length=jnp.where(vouched & ~hit & ~relapse, state.length, verdict.safe_length),
     )
     verdict = start_refusal(verdict, refuse, state.length, gate)
-    length = jnp.where(refuse, verdict.refusal_start, state.length)
-    kept = jnp.maximum(verdict.safe_length, verdict.refusal_start + prefix)
-    length = jnp.where(relapse, jnp.minimum(length, kept), length)
-    alone, continued = decoder.refusal[0], decoder.continued[0]
-    first = jnp.where(verdict.refusal_start == 0, alone, continued)
     stop = jnp.where(relapse, Stop.RELAPSE, jnp.where(refuse, Stop.RUNNING, state.stop))
-    longest = jnp.minimum(state.step + gate.max_refusal_tokens, decoder.layout.steps)
+    state = turn(decoder, state, verdict, refuse, relapse)
+    first, _ = forced(decoder, state)
     return state.replace(
-        verdict=verdict,
-        length=length,
-        rank=jnp.where(state.rank >= length[:, None], -1, state.rank),
         token=jnp.where(refuse, first, state.token).astype(jnp.int32),
         stop=stop.astype(jnp.int32),
-        limit=jnp.where(refuse, longest, state.limit),
         reread=noted(state.reread, statistic, running & ~refusing),
     )
 

@@ -20,7 +20,8 @@ from safety_align.text import Turn
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def safety_logits(config: TransformerConfig, params, inputs):
+def safety_logits(config: TransformerConfig, params, inputs) -> jax.Array:
+    """The logits [B, M] of all checks of rows whose `inputs` are those of a `Batch`; nothing is generated."""
     if not config.signal.in_stream:
         return watch(config, params, *inputs).safety_logits
     model = SafetyTransformer(config)

@@ -4,8 +4,7 @@ import dataclasses
 import json
 from typing import Any
 
-from safety_align.data.alone import check_alone
-from safety_align.data.disguised import check_share
+from safety_align.data.mapped import check_share
 from safety_align.data.passages import check_passages
 from safety_align.data.pipeline import PipelineConfig
 from safety_align.data.system_turns import Roles
@@ -54,9 +53,9 @@ class DataConfig:
 
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
-        check_share(self.disguised)
+        check_share("disguised", self.disguised)
         check_passages(self.passages, self.passages_from)
-        check_alone(self.alone)
+        check_share("alone", self.alone)
         Roles(self.system_turns, self.other_roles)  # raises for a share that is none
 
     @property

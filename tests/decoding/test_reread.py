@@ -128,7 +128,7 @@ def own_layout(monkeypatch):
     [pytest.param(*case, marks=[] if i == 0 else [pytest.mark.slow]) for i, case in enumerate(CASES)],
 )
 def test_a_decoder_that_reads_again_is_the_plain_one(name, bias, seed):
-    compare(name, bias, seed)
+    assert compare(name, bias, seed) & {"benign", "confirmed", "query", "refusing"}
 
 
 @pytest.mark.slow
@@ -195,7 +195,8 @@ def test_a_probe_reads_again_what_it_reads_of_windows_behind_that_request(monkey
     config = readouts.config_of("probe")
     monkeypatch.setattr(oracle_tests, "CONFIG", config)
     for seed, bias in ((1, -1.0), (2, 0.0)):
-        compare("hidden", bias, seed, config, readouts.make_params(seed, bias, config))
+        outcomes = compare("hidden", bias, seed, config, readouts.make_params(seed, bias, config))
+        assert outcomes & {"benign", "confirmed", "query", "refusing"}
 
 
 def test_words_of_the_query_do_not_reach_the_second_reading():
