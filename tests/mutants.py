@@ -21,7 +21,7 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 NEXT_TOKEN = "decoding/test_next_token.py"
 ORACLE, VERDICT, GENERATOR = "decoding/test_decoder_oracle.py", "decoding/test_verdict.py", "decoding/test_generator.py"
-REFILL = "decoding/test_refill.py"
+REFILL, REREAD = "decoding/test_refill.py", "decoding/test_reread.py"
 OPTIONS = ("-x", "-m", "not pod", "-p", "no:cacheprovider")  # slow tests too
 SCHEDULES, ROUTING, LOSSES = "decoding/test_schedule_sampling.py", "test_routing.py", "test_losses.py"
 
@@ -155,6 +155,14 @@ MUTANTS = (
     Mutant(
         "a row goes round to its own first tokens", "decoding/first_pass.py",
         "limit=jnp.minimum(batch.limit, decoder.longest),", "limit=batch.limit,", (REFILL,),
+    ),
+    Mutant(
+        "a row that has stopped escapes the second reading", "decoding/reread.py",
+        "hit = running & unsettled", "hit = running & ~stopped & unsettled", (REREAD,),
+    ),
+    Mutant(
+        "the first reading takes back what the second has found", "decoding/verdict.py",
+        "(verdict.mode == Mode.CONFIRMED) & gate.reread", "(verdict.mode == Mode.CONFIRMED) & False", (REREAD,),
     ),
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",
