@@ -9,12 +9,12 @@ and of each model and attack what launch.attack writes; interrupted, the same co
 import pathlib
 import sys
 
-from launch import cli, devices
+from launch import cli, devices, judges
 from launch.generate import to_gate
+from safety_align.attacks import OptimisedAttack
 from safety_align.claims import Owner, locked_directory
 from safety_align.decoding import GateConfig
 from safety_align.errors import InputError
-from safety_align.evaluation.judges import check_corpus, load_judge
 from safety_align.evaluation.red_team import Assault, harm_table, red_team, red_team_table, to_red_team_config
 from safety_align.evaluation.report import strict_json
 from safety_align.files import check_name, check_path, write_atomically
@@ -32,12 +32,7 @@ def main() -> int:
         help="a model with a safety signal; may be given again",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="where the results go")
-    parser.add_argument(
-        "--judge",
-        action="append",
-        metavar="rules|embedded|DIR",
-        help="who judges; may be given again: a table for each. The first is asked while a search runs, default: rules",
-    )
+    judges.add_options(parser)
     devices.add_dtype(parser)
     arguments, rest = parser.parse_known_args()
     values = cli.load_config(arguments.config)
@@ -52,9 +47,10 @@ def main() -> int:
         raise InputError(f"two checkpoints are called {twice}; give them directories of different names")
     output = pathlib.Path(arguments.output)
     check_path(output)
-    judges = {name: load_judge(name) for name in arguments.judge or ["rules"]}
-    for assault in config.attacks.by_name.values():  # before minutes of attacks
-        check_corpus(judges, assault.behaviors)
+    assaults = list(config.attacks.by_name.values())
+    who = judges.named(arguments, any(isinstance(assault.attack, OptimisedAttack) for assault in assaults))
+    who.check_behaviors(assault.behaviors for assault in assaults)
+    for assault in assaults:  # before minutes of attacks
         assault.load(config.data_dir)
     paths = {name: devices.located(path) for name, path in zip(names, arguments.checkpoint, strict=True)}
     models = {name: hub.identity(path) for name, path in paths.items()}
@@ -67,16 +63,17 @@ def main() -> int:
             bundle = load_unrolled(path, None, arguments.dtype)
             if bundle.gate is None:
                 raise InputError(f"{path} has no safety signal: there is no gate to attack")
+            who.check_model(path, bundle)
             about = {"checkpoint": models[name], "step": bundle.step, "dtype": bundle.model_config.dtype}
             gate = to_gate(bundle.gate, of_the_gate)
-            found[name] = red_team(bundle, gate, config, judges, output / name, about)
+            found[name] = red_team(bundle, gate, config, who.scoring, who.in_loop, output / name, about)
         tables = [
             f"{title}, judge: {name}\n\n{of(found, name)}"
             for title, of in (
                 ("Attack success in %", red_team_table),
                 ("Harmful tokens that reached the reader", harm_table),
             )
-            for name in judges
+            for name in who.scoring
         ]
         table = "\n\n".join(tables)
         write_atomically(output / "results.json", strict_json({"models": found}) + "\n")

@@ -12,7 +12,7 @@ from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Request, Result
 from safety_align.evaluation.asr import given_text
 from safety_align.evaluation.harm import harmful, released, spread
-from safety_align.evaluation.judges import Exchange, Judge, Verdict
+from safety_align.evaluation.judges import Exchange, Judge, RefusalRules, Verdict
 from safety_align.evaluation.scaling import by_draws, power_law
 from safety_align.evaluation.statistics import cohens_kappa, rate
 
@@ -22,8 +22,8 @@ class Campaign:
     """One attack against one model through its gate.
 
     attack: of one of the two kinds; target: the model behind the gate; bundle: the same model, as the attacker has it; gate: the
-    gate that an optimised attack looks at; judges: by name, of whom the first says in the loop whether an optimised attack may
-    stop.
+    gate that an optimised attack looks at; judges: by name, those that score; steering: says in the loop whether an optimised
+    attack may stop, and scores nothing.
     """
 
     attack: Attack | OptimisedAttack
@@ -31,6 +31,7 @@ class Campaign:
     bundle: Bundle
     gate: GateConfig
     judges: dict[str, Judge]
+    steering: Judge = RefusalRules()
 
     def rows(self, behaviors: Sequence[Behavior], block: int = 16) -> Iterator[list[dict]]:
         """A row for each behaviour, in order, a block at a time: its best request, the answer, the verdicts.
@@ -53,8 +54,7 @@ class Campaign:
 
     def _works(self, behavior: Behavior, request: Request) -> bool:
         (result,) = self.target.answer([request])
-        judge = next(iter(self.judges.values()))
-        return not result.refused and judge.judge([self._exchange(behavior, request, result)])[0].complied
+        return not result.refused and self.steering.judge([self._exchange(behavior, request, result)])[0].complied
 
     def _exchange(self, behavior: Behavior, request: Request, result: Result) -> Exchange:
         given = given_text(request, self.target.generator)

@@ -87,13 +87,14 @@ def red_team(
     gate: GateConfig,
     config: RedTeamConfig,
     judges: dict[str, Judge],
+    steering: Judge,
     output: pathlib.Path,
     about: dict,
 ) -> dict:
     """{ATTACK: {"gate_on": summary, "gate_off": summary}} of one model; see `campaign.summary`.
 
     Each attack has a directory in `output`/gate_on and `output`/gate_off, and is not made again where that holds its results.
-    judges: by name; about: of the model, JSON.
+    judges: by name, those that score; steering: says in the loop whether a search may stop; about: of the model, JSON.
     """
     found: dict[str, dict] = {}
     targets = {
@@ -107,12 +108,13 @@ def red_team(
             attack = assault.attack
             if where == OFF and isinstance(attack, Minimises):
                 attack = dataclasses.replace(attack, lam=1.0)
-            campaign = Campaign(attack, targets[where], bundle, gate, judges)
+            campaign = Campaign(attack, targets[where], bundle, gate, judges, steering)
             what = about | {
                 "attack": {"name": name, "kind": assault.kind} | dataclasses.asdict(attack),
                 "gate": dataclasses.asdict(gate) if where == ON else None,
                 "behaviors": {"name": assault.behaviors, "n": len(behaviors)},
                 "judges": {key: repr(judge) for key, judge in judges.items()},
+                "attack_judge": repr(steering) if isinstance(attack, OptimisedAttack) else None,
                 "max_new_tokens": config.max_new_tokens,
             }
             label = f"{name}, {where.replace('_', ' ')}"

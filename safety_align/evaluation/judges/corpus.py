@@ -25,13 +25,13 @@ class EmbeddedHarm:
         return [_verdict(exchange) for exchange in exchanges]
 
 
-def check_corpus(judges: Mapping[str, Judge], behaviors: str) -> None:
+def check_corpus(judges: Mapping[str, Judge], behaviors: str, option: str = "--judge") -> None:
     """Raises InputError where the judge of the embedded corpus is to judge answers to other `behaviors`, in which it would find no
-    harm."""
+    harm. `option`: by which the judges were named."""
     for name, judge in judges.items():
         if isinstance(judge, EmbeddedHarm) and not behaviors.startswith("embedded"):
             raise InputError(
-                f"--judge={name} knows the embedded corpus alone, not {behaviors}; take rules, or a judge's directory"
+                f"{option}={name} knows the embedded corpus alone, not {behaviors}; take rules, or a judge's directory"
             )
 
 

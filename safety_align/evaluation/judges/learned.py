@@ -25,7 +25,8 @@ class LearnedJudge:
     `scored`.
 
     It reads the goal and the answer, `given` included, of long answers their first words (data/exchanges.py); not the prompt, which
-    the labelled data lack. It must not judge the model that it was built on: it would share that model's blind spots.
+    the labelled data lack. It must not judge the model that it was built on: it would share that model's blind spots
+    (`apart.check_not_own`).
     """
 
     directory: str
@@ -34,12 +35,16 @@ class LearnedJudge:
     def __post_init__(self):
         number("judge.threshold", self.threshold, 0, 1)
 
+    @property
+    def bundle(self) -> Bundle:
+        """The model, read when it is first asked for, and kept. InputError where the directory holds no judge."""
+        return _bundle(self.directory)
+
     def judge(self, exchanges: Sequence[Exchange]) -> list[Verdict]:
         """See `Judge.judge`. InputError where the directory holds no judge."""
         if not exchanges:
             return []
-        bundle = _bundle(self.directory)
-        scores = score_queries(bundle, [exchange_turns(e.goal, e.answer) for e in exchanges])
+        scores = score_queries(self.bundle, [exchange_turns(e.goal, e.answer) for e in exchanges])
         return scored(exchanges, scores, self.threshold)
 
 
