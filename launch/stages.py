@@ -4,6 +4,8 @@
 (workdir, config file, {dotted key: value})       with overrides
 (workdir, config file, {"guard": DIR})            text labelled by a model (launch.label); the file is a label config
 (workdir, {"answers_of": DIR, field: value})      a model's own answers (launch.answers), with fields of `AnswersConfig`
+(workdir, {"suffixes_against": DIR, field: value})  suffixes that get past a model's gate (launch.attack --attack=gcg), with fields
+                                                  of `Behaviors` ("behaviors" is the set's name) and of `Gcg`
 """
 
 import dataclasses
@@ -11,14 +13,20 @@ import functools
 import pathlib
 from collections.abc import Sequence
 
+import jax
+
 from launch import cli
 from launch.answers import answer_prompts
+from launch.attack import Behaviors, attack_model
+from launch.judges import Judges
 from launch.label import label_text
 from launch.training import devices as platform
 from launch.training import load
 from safety_align import distributed
+from safety_align.attacks import Gcg
 from safety_align.data.labelled import read_labelled
 from safety_align.data.own_answers import read_own_answers
+from safety_align.data.suffixes import TRAINABLE, read_suffixes
 from safety_align.distributed import say
 from safety_align.errors import InputError
 from safety_align.interop import load_model
@@ -57,6 +65,20 @@ class Answers:
 
 
 @dataclasses.dataclass(frozen=True)
+class Suffixes:
+    """Suffixes that GCG finds against the model in the directory `model`, on training goals, which a later training reads."""
+
+    model: str
+    behaviors: Behaviors
+    attack: Gcg
+
+    def make(self, output: pathlib.Path, mesh, dtype: str | None) -> None:
+        """Searches what is missing, on one device; a search that is done stays as it is, whatever it was against."""
+        if not _is_complete(read_suffixes, str(output)):
+            attack_model(self.model, self.attack, self.behaviors, output, Judges.of_rules(), dtype=dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Training:
     """A training run."""
 
@@ -73,7 +95,7 @@ class Stage:
     """An entry: what is made into `workdir`, and the line that is printed before."""
 
     workdir: str
-    making: Labels | Answers | Training
+    making: Labels | Answers | Suffixes | Training
     announcement: str
 
 
@@ -90,11 +112,14 @@ def to_stage(entry: tuple, data: dict | None = None) -> Stage:
         except (TypeError, InputError) as error:  # TypeError: a field that is none
             raise InputError(f"config.train: {workdir}: {error}") from error
         return Stage(workdir, answers, f"answers of {model} into {workdir}")
+    if len(rest) == 1 and isinstance(rest[0], dict) and "suffixes_against" in rest[0]:
+        searches = _to_suffixes(workdir, rest[0], moved.get("data_dir"))
+        return Stage(workdir, searches, f"suffixes against {searches.model} into {workdir}")
     path, *changes = rest if rest and isinstance(rest[0], str) else (None, None)
     if len(changes) > 1 or not all(isinstance(c, dict) for c in changes):
         raise InputError(
             f"config.train: {workdir} takes a config file and at most one {{key: value}} of overrides, or "
-            '{"answers_of": DIR}'
+            '{"answers_of": DIR} or {"suffixes_against": DIR}'
         )
     if changes and "guard" in changes[0]:
         labels = Labels(changes[0]["guard"], cli.load_config(path).to_dict() | moved)
@@ -104,6 +129,23 @@ def to_stage(entry: tuple, data: dict | None = None) -> Stage:
     overrides = [f"--config.{key}={value}" for c in changes for key, value in c.items()]
     announcement = f"training {workdir} by {' '.join([path, *overrides])}"
     return Stage(workdir, Training(load(path, overrides, workdir, platform)), announcement)
+
+
+def _to_suffixes(workdir: str, fields: dict, data_dir: str | None) -> Suffixes:
+    fields = dict(fields)
+    model, name, n = (fields.pop(key, None) for key in ("suffixes_against", "behaviors", "n"))
+    drawn = {"seed": fields.pop("behaviors_seed", 0)} | ({"data_dir": data_dir} if data_dir else {})
+    try:
+        if name not in TRAINABLE or type(n) is not int or n < 1:
+            raise InputError(f"suffixes need behaviors, one of {', '.join(TRAINABLE)}, and n of them")
+        found = Suffixes(model, Behaviors(name, n, **drawn), Gcg(**fields))
+    except (TypeError, InputError) as error:  # TypeError: a field that is none
+        raise InputError(f"config.train: {workdir}: {error}") from error
+    if jax.process_count() > 1:
+        raise InputError(
+            f"config.train: {workdir}: a search for suffixes runs in one process; make it with launch.attack, then train"
+        )
+    return found
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
@@ -123,7 +165,7 @@ def make_all(stages: Sequence[Stage], mesh=None, dtype: str | None = None) -> bo
     return True
 
 
-def _is_complete(read, directory: pathlib.Path) -> bool:
+def _is_complete(read, directory: pathlib.Path | str) -> bool:
     try:
         return bool(read(directory))
     except InputError:

@@ -9,10 +9,12 @@ from typing import Annotated, TypedDict
 import msgspec
 import numpy as np
 
+from safety_align.attacks.training_goals import embedded_training, training_goals
 from safety_align.data import embedded
 from safety_align.data.behavior import Behavior
 from safety_align.data.grammar import frames
 from safety_align.data.rows import read_csv, read_text_lines
+from safety_align.data.suffixes import EMBEDDED_TRAINING, TRAINING
 from safety_align.errors import InputError
 from safety_align.strict_json import read_json, read_json_lines
 
@@ -36,10 +38,13 @@ def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Beha
     """At most `n` behaviours of the set `name`, a deterministic sample.
 
     Names: advbench, harmbench (and its parts harmbench_standard, harmbench_contextual, harmbench_copyright), malicious_instruct,
-    deepinception, gcg, gptfuzzer (files below `data_dir`/eval); embedded, embedded_nested, embedded_suffix.
+    deepinception, gcg, gptfuzzer (files below `data_dir`/eval); embedded, embedded_nested, embedded_suffix. To be trained
+    against: training (malicious queries of the training files), embedded_training.
     """
-    if name not in _LOADERS:
-        raise InputError(f"behaviour set {name!r} is not one of {', '.join(_LOADERS)}")
+    if name not in (*_LOADERS, TRAINING):
+        raise InputError(f"behaviour set {name!r} is not one of {', '.join((*_LOADERS, TRAINING))}")
+    if name == TRAINING:
+        return training_goals(pathlib.Path(data_dir), n, seed)
     if not (behaviors := _LOADERS[name](pathlib.Path(data_dir) / "eval")):
         raise InputError(f"behaviour set {name!r} below {data_dir} is empty")
     return subsample(behaviors, n, seed)
@@ -162,4 +167,5 @@ _LOADERS = {
     "embedded": _embedded,
     "embedded_nested": _embedded_nested,
     "embedded_suffix": _embedded_suffix,
+    EMBEDDED_TRAINING: lambda folder: embedded_training(),
 }

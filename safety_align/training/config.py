@@ -7,6 +7,7 @@ from typing import Any
 from safety_align.data.mapped import check_share
 from safety_align.data.passages import check_passages
 from safety_align.data.pipeline import PipelineConfig
+from safety_align.data.suffixes import directories
 from safety_align.data.system_turns import Roles
 from safety_align.decoding.config import GateConfig
 from safety_align.errors import InputError
@@ -31,9 +32,10 @@ class DataConfig:
     source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
     of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
-    data/disguised.py; passages: the share whose request stands beside a passage of harmless text, cut from answers of the source
-    passages_from, see data/passages.py; alone: the share of labelled answers that stand without their query, see data/alone.py; of
-    what validates too, and before what does not fit a row is left out.
+    data/disguised.py; suffixes: directories of `launch.attack --attack=gcg`, joined by commas, whose suffixes stand behind the
+    share `suffixed` of the queries of either class, see data/suffixes.py; passages: the share whose request stands beside a passage
+    of harmless text, cut from answers of the source passages_from, see data/passages.py; alone: the share of labelled answers that
+    stand without their query, see data/alone.py; of what validates too, and before what does not fit a row is left out.
     """
 
     data_dir: str = "../shared/data"
@@ -47,6 +49,8 @@ class DataConfig:
     other_roles: float = 0.0
     system_prompt: str = ""
     disguised: float = 0.0
+    suffixes: str = ""
+    suffixed: float = 0.2
     passages: float = 0.0
     passages_from: str = "dolly"
     alone: float = 0.0
@@ -54,6 +58,8 @@ class DataConfig:
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
         check_share("disguised", self.disguised)
+        check_share("suffixed", self.suffixed)
+        directories(self.suffixes)  # raises for a list that is none
         check_passages(self.passages, self.passages_from)
         check_share("alone", self.alone)
         Roles(self.system_turns, self.other_roles)  # raises for a share that is none

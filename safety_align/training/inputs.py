@@ -18,28 +18,44 @@ from safety_align.data.passages import with_passages
 from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, OWN_ANSWERS, load_source
 from safety_align.data.specs import SPECS, is_held_out
+from safety_align.data.suffixes import Suffix, of_split, read_suffixes, with_suffixes
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
 from safety_align.files import expanded, write_atomically
 from safety_align.text import ImportedTokenizer, Tokenizer, load_tokenizer, save_tokenizer
 from safety_align.text.files import IMPORTED
 from safety_align.training.checkpoint import saved_steps
-from safety_align.training.config import TrainConfig
+from safety_align.training.config import DataConfig, TrainConfig
 
 
 def load_examples(config: TrainConfig, name: str, split: str, progress: bool = False) -> Sequence[Example]:
     """One source's "train" or "test" split, in the form and the turns that the config wants; `progress` says on stderr
     what was left out.
 
-    A request is written otherwise before it gets a passage, which stays plain text; both go together into the turn where
-    the request is to stand. An answer that stands alone has none of them.
+    A request is written otherwise before it gets a suffix, and then a passage, which stay plain text; all go together into the
+    turn where the request is to stand. An answer that stands alone has none of them.
     """
     data = config.data
     found = with_disguises(_load(config, name, split, progress), data.disguised)
+    found = with_suffixes(found, data.suffixed, of_split(_suffixes(data), split))
     if data.passages:
         passages = _load(config, data.passages_from, split, progress=False)
         found = with_passages(found, data.passages, passages, data.passages_from)
     return with_alone(with_roles(found, data.roles), data.alone)
+
+
+def _suffixes(data: DataConfig) -> list[Suffix]:
+    """InputError for one that was found on an evaluation prompt."""
+    found = read_suffixes(data.suffixes)
+    if found and data.drop_leaks:
+        index = leak_index(tuple(evaluation_prompts(pathlib.Path(data.data_dir))))
+        for suffix in found:
+            if index.verdict(suffix.goal):
+                raise InputError(
+                    f"data.suffixes: a suffix was found on {suffix.goal[:60]!r}, which is an evaluation prompt or nearly one; "
+                    "attack other goals"
+                )
+    return found
 
 
 def _load(config: TrainConfig, name: str, split: str, progress: bool) -> Sequence[Example]:

@@ -9,6 +9,7 @@ from safety_align import sharding, sizes
 from safety_align.data.exchanges import EXCHANGES
 from safety_align.data.sources import ATTACKERS, DERIVED, MADE, OWN_ANSWERS, SOURCES, TUNERS, check_source
 from safety_align.data.specs import SPECS
+from safety_align.data.suffixes import directories, read_suffixes
 from safety_align.errors import InputError
 from safety_align.files import check_file
 from safety_align.model import abstract_params
@@ -41,11 +42,12 @@ def check_run(config: TrainConfig, mesh: jax.sharding.Mesh, trains: bool = True)
 def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> None:
     """Raises InputError for a template or a data source that there is none of, or a data file that is not there.
 
-    `to_come`: directories of `MADE` sources that will be made before the run begins.
+    `to_come`: directories of `MADE` sources, and of suffixes, that will be made before the run begins.
     """
     check_names(config)
     for name, _ in config.pipeline.mixture:
         _check_files(config, name, made=name in MADE and getattr(config.data, MADE[name][0]) in to_come)
+    read_suffixes(",".join(str(d) for d in directories(config.data.suffixes) if str(d) not in to_come))
     if config.data.passages:
         _check_files(config, config.data.passages_from, made=False)
 
