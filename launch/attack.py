@@ -1,9 +1,9 @@
 """Attacks a model through its gate: python -m launch.attack --attack=gcg --checkpoint=DIR --behaviors=advbench --output=DIR
 
 Any field of the attack can be set: --attack.steps=50 --attack.lam=0.1; any field of the gate too: --gate.threshold=0.9. Behaviours
-are a set's name (below --data-dir, or embedded), or a CSV file with the columns goal and target. Writes attacks.jsonl, one line
-a behaviour with what the attack found, the answer and the verdicts, and results.json; interrupted, the same command goes on
-with the next behaviour.
+are a set's name (below --data-dir, or embedded), or a CSV file with the columns goal and target; of goals to be trained against
+(data.suffixes) `training` or `embedded_training`. Writes attacks.jsonl, one line a behaviour with what the attack found, the
+answer and the verdicts, and results.json; interrupted, the same command goes on with the next behaviour.
 """
 
 import dataclasses

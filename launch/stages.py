@@ -73,9 +73,17 @@ class Suffixes:
     attack: Gcg
 
     def make(self, output: pathlib.Path, mesh, dtype: str | None) -> None:
-        """Searches what is missing, on one device; a search that is done stays as it is, whatever it was against."""
-        if not _is_complete(read_suffixes, str(output)):
-            attack_model(self.model, self.attack, self.behaviors, output, Judges.of_rules(), dtype=dtype)
+        """Searches what is missing, on one device; a search that is done stays as it is, whatever it was against. InputError
+        where several processes would have to search."""
+        if distributed.from_main(_is_complete(read_suffixes, str(output))):
+            return
+        with distributed.agreed():
+            if jax.process_count() > 1:
+                raise InputError(
+                    f"{output} lacks suffixes, and a search runs in one process: make it by launch.attack, or by the same command "
+                    "in one process, then go on"
+                )
+        attack_model(self.model, self.attack, self.behaviors, output, Judges.of_rules(), dtype=dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,14 +146,9 @@ def _to_suffixes(workdir: str, fields: dict, data_dir: str | None) -> Suffixes:
     try:
         if name not in TRAINABLE or type(n) is not int or n < 1:
             raise InputError(f"suffixes need behaviors, one of {', '.join(TRAINABLE)}, and n of them")
-        found = Suffixes(model, Behaviors(name, n, **drawn), Gcg(**fields))
+        return Suffixes(model, Behaviors(name, n, **drawn), Gcg(**fields))
     except (TypeError, InputError) as error:  # TypeError: a field that is none
         raise InputError(f"config.train: {workdir}: {error}") from error
-    if jax.process_count() > 1:
-        raise InputError(
-            f"config.train: {workdir}: a search for suffixes runs in one process; make it with launch.attack, then train"
-        )
-    return found
 
 
 def check_stages(stages: Sequence[Stage]) -> None:

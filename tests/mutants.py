@@ -23,6 +23,7 @@ NEXT_TOKEN = "decoding/test_next_token.py"
 ORACLE, VERDICT, GENERATOR = "decoding/test_decoder_oracle.py", "decoding/test_verdict.py", "decoding/test_generator.py"
 REFILL, REREAD = "decoding/test_refill.py", "decoding/test_reread.py"
 OPTIONS = ("-x", "-m", "not pod", "-p", "no:cacheprovider")  # slow tests too
+ATTACK_JUDGE, SUFFIXES = "test_attack_judge.py", "test_suffixes.py"
 SCHEDULES, ROUTING, LOSSES = "decoding/test_schedule_sampling.py", "test_routing.py", "test_losses.py"
 
 
@@ -167,6 +168,22 @@ MUTANTS = (
     Mutant(
         "unlabelled checks count in the loss", "training/losses.py",
         "return jnp.sum(losses * weights) / total", "return jnp.sum(losses) / total", (LOSSES, "test_objective.py"),
+    ),
+    Mutant(
+        "a judge that scores steers the search", "evaluation/campaign.py",
+        "self.steering.judge([self._exchange", "next(iter(self.judges.values())).judge([self._exchange", (ATTACK_JUDGE,),
+    ),
+    Mutant(
+        "of several judges the last one decides", "evaluation/judges/every.py",
+        "if verdict.complied]", "]", (ATTACK_JUDGE,),
+    ),
+    Mutant(
+        "suffixes that validate train too", "data/suffixes.py",
+        "HELD_OUT - 1) == held_out]", "HELD_OUT - 1) >= held_out]", (SUFFIXES,),
+    ),
+    Mutant(
+        "suffixes stand behind malicious queries alone", "data/suffixes.py",
+        "or example.query_label is None:", "or not example.query_label:", (SUFFIXES,),
     ),
 )  # fmt: skip
 

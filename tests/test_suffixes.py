@@ -1,6 +1,7 @@
 """Suffixes of a search, behind training queries: labels, balance, what validates, every process alike, files that are not right."""
 
 import collections
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -284,6 +285,18 @@ def test_a_round_attacks_the_last_model_and_trains_from_it_on_all_suffixes(confi
 def test_a_stage_of_suffixes_that_is_none_is_named(fields, said):
     with pytest.raises(InputError, match=f"config.train: runs/x: .*{said}"):
         stages.to_stage(("runs/x", {"suffixes_against": "runs/model"} | fields))
+
+
+def test_several_processes_take_a_search_that_is_done_and_make_none(tmp_path, monkeypatch):
+    stage = stages.to_stage((str(tmp_path / "a"), dict(suffixes_against="runs/model", behaviors="training", n=2)))
+    monkeypatch.setattr(stages.jax, "process_count", lambda: 2)
+    monkeypatch.setattr(stages.distributed, "from_main", lambda value: value)
+    monkeypatch.setattr(stages.distributed, "agreed", contextlib.nullcontext)
+    monkeypatch.setattr(stages, "attack_model", None)  # not reached
+    with pytest.raises(InputError, match="a search runs in one process"):
+        stages.make_all([stage])
+    search(tmp_path / "a")
+    assert stages.make_all([stage])
 
 
 TINY = {"model.preset": "tiny", "model.vocab_size": 400, "tokenizer_texts": 200, "data.batch_size": 4, "save_every": 2,

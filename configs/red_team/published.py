@@ -1,6 +1,7 @@
 """Attacks in words, and soft prompts, on a published model with a signal, through its gate and without: AdvBench's behaviours.
 
-An hour and more for a 0.5B model on two cores, with a learned judge beside the rules (`--judge=runs/judge`). GCG is in
+An hour and more for a 0.5B model on two cores, with a learned judge beside the rules (`--judge=runs/judge`). By
+`--attack-judge=rules --attack-judge=runs/other_judge` searches do not stop at babble (docs/evaluation.md). GCG is in
 configs/red_team/searches.py, for a GPU.
 
 python -m launch.red_team --config=configs/red_team/published.py --checkpoint=runs/signal --judge=rules --output=runs/red_team

@@ -2,6 +2,7 @@
 
 import itertools
 import pathlib
+import re
 
 import numpy as np
 
@@ -14,6 +15,10 @@ from safety_align.data.specs import is_held_out, source_examples
 
 SOURCE = "clear_queries"
 """Whose queries are the goals: those that are plainly malicious, of the files' training split."""
+
+
+_ODD = re.compile(r"^\w+ (?:me|us)\b|[.?!]\s")
+"""Goals that "Sure, here is how to" does not go before: "give me a …", and several sentences."""
 
 
 def embedded_training() -> list[Behavior]:
@@ -32,7 +37,8 @@ def training_goals(data_dir: pathlib.Path, n: int, seed: int) -> list[Behavior]:
     """
     found: dict[str, str] = {}
     for example in source_examples(SOURCE, data_dir, announce=False):
-        if (goal := goal_of(example.query)) is not None and not is_held_out(example):
+        goal = goal_of(example.query)
+        if goal is not None and not _ODD.search(goal) and not is_held_out(example):
             found.setdefault(example.query, goal)
     queries, index = list(found), leak_index(tuple(evaluation_prompts(data_dir)))
     order = np.random.default_rng(seed).permutation(len(queries))
