@@ -1,8 +1,9 @@
 """The host's side of the decoder: buckets, batches, streaming."""
 
-import collections
+import contextlib
 import copy
 import dataclasses
+import functools
 import hashlib
 import itertools
 import secrets
@@ -18,8 +19,9 @@ from safety_align.decoding.config import WIDTHS, GateConfig, describe, differenc
 from safety_align.decoding.decoder import REREAD_CHUNK, Decoder, chunk_of
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
-from safety_align.decoding.refill import SHARES, blank, take_over
+from safety_align.decoding.refill import SHARES
 from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_result, shown_ids
+from safety_align.decoding.serving import AllThere, Rows, serve
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop
 from safety_align.decoding.verdict import Mode
 from safety_align.errors import InputError
@@ -158,37 +160,26 @@ class Generator:
     ) -> Iterator[dict[int, Result]]:
         """The results of the requests `group` as they come, in `rows` that are refilled (refill.py); or by batches, where there
         is too little to refill them with, or no room for those that are just read."""
-        decoder = self._decoder([encoded[i] for i in group], max_new_tokens)
-        share = sharding.even_rows(max(1, rows // SHARES), self.mesh)
-        if len(group) < rows + share or not self._has_room(rows + share, decoder):
+        served = None
+        if len(group) >= rows + self._share(rows):
+            with contextlib.suppress(InputError):
+                served = self.rows([encoded[i] for i in group], rows, max_new_tokens)
+        if served is None:
             yield from self._by_batches(encoded, group, rows, max_new_tokens)
             return
-        waiting, owners = collections.deque(group), [None] * rows
-        batch = self._batch([], rows, decoder, max_new_tokens)
-        with sharding.on_mesh(self.mesh):
-            state = blank(decoder, batch)
-        while True:
-            free = [row for row, owner in enumerate(owners) if owner is None]
-            while waiting and len(free) >= min(share, len(waiting)):
-                taken = [waiting.popleft() for _ in range(min(share, len(waiting)))]
-                places, free = free[: len(taken)], free[len(taken) :]
-                for row, i in zip(places, taken, strict=True):
-                    owners[row] = i
-                places = np.array([*places, *[rows] * (share - len(taken))], np.int32)
-                requests = self._batch([encoded[i] for i in taken], share, decoder, max_new_tokens)
-                with sharding.on_mesh(self.mesh):
-                    fresh = prefill(decoder, self.params, requests)
-                    state, batch = take_over(state, batch, fresh, requests.replace(soft=None), places)
-            if owners.count(None) == rows:
-                return
-            few = rows - min(share, len(waiting)) if waiting else 0
-            with sharding.on_mesh(self.mesh):
-                state = decode(decoder, self.params, batch, state, few=np.int32(few))
-            host = self._fetch(state)
-            done = [row for row, owner in enumerate(owners) if owner is not None and host.stop[row] != Stop.RUNNING]
-            yield {owners[row]: read_result(host, row, decoder, self.tokenizer) for row in done}
-            for row in done:
-                owners[row] = None
+        for report in serve(served, AllThere((i, encoded[i]) for i in group)):
+            yield report.ended
+
+    def rows(self, encoded: Sequence[Encoded], rows: int, max_new_tokens: int) -> Rows:
+        """`rows` rows (as the mesh splits them) for requests no longer than the longest of `encoded`; see `serving.serve`.
+
+        Raises InputError where there is no room for them and those that are just read.
+        """
+        decoder, count = self._decoder(encoded, max_new_tokens), sharding.even_rows(rows, self.mesh)
+        share = self._share(count)
+        self._check_room(count + share, decoder)
+        make = functools.partial(self._batch, decoder=decoder, max_new_tokens=max_new_tokens)
+        return Rows(decoder, self.params, self.tokenizer, make, count, share, self.mesh)
 
     def stream(self, request: Request, max_new_tokens: int = 64) -> Iterator[Piece]:
         """The answer to one request, a piece after every chunk of the loop.
@@ -281,12 +272,9 @@ class Generator:
         )
         return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout, self._blank)
 
-    def _has_room(self, rows: int, decoder: Decoder) -> bool:
-        try:
-            self._check_room(rows, decoder)
-        except InputError:
-            return False
-        return True
+    def _share(self, rows: int) -> int:
+        """How many of `rows` rows are refilled at once."""
+        return sharding.even_rows(max(1, rows // SHARES), self.mesh)
 
     def _check_room(self, rows: int, decoder: Decoder) -> None:
         fix = "a smaller batch, fewer new tokens or shorter prompts"

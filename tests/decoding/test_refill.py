@@ -21,7 +21,7 @@ from test_decoder_oracle import (
 )
 
 from safety_align.bundle import Bundle
-from safety_align.decoding import GateConfig, Generator, Request, Sampling, generator
+from safety_align.decoding import GateConfig, Generator, Request, Sampling, serving
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
@@ -175,7 +175,7 @@ def test_more_requests_than_rows_share_them_and_come_back_in_order(gated, monkey
         taken.append(len(arguments[-1]))
         return take_over(*arguments)
 
-    monkeypatch.setattr(generator, "take_over", counted)
+    monkeypatch.setattr(serving, "take_over", counted)
     found = made.generate(asked, 12, batch_size=4, progress=told.append)
     assert taken == [1] * 11 and sum(told) == 11
     for a, b in zip(found, expected, strict=True):
