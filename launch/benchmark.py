@@ -1,4 +1,5 @@
-"""Measures one part of: python -m launch.benchmark decode|throughput|products|gcg|train|signal|pipeline|packing|load|startup [--json]
+"""Measures one part of:
+python -m launch.benchmark decode|throughput|latency|products|gcg|train|signal|pipeline|packing|load|startup [--json]
 or all of a list: python -m launch.benchmark all --config=configs/benchmark/gpu.py --output=DIR
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
@@ -24,6 +25,9 @@ SIZES = ("tiny", "mini", "small", "base", "qwen2_5_0_5b", "llama3_2_1b", "llama2
 
 SCHEDULES = ("every", "annealing", "periodic", "random", "first")
 
+LATENCY_RUNS = 20
+"""Four settings of the gate, each at full load and at four others (benchmarks/latency.py)."""
+
 OF_A_CONFIG = ("pipeline", "packing", "startup")
 """What takes a training's --config, and --config.key=value."""
 
@@ -34,7 +38,7 @@ def parser_of_all() -> cli.Parser:
     commands = parser.add_subparsers(
         dest="what",
         required=True,
-        metavar="decode|throughput|products|gcg|train|signal|pipeline|packing|load|startup|all",
+        metavar="decode|throughput|latency|products|gcg|train|signal|pipeline|packing|load|startup|all",
     )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
@@ -50,10 +54,12 @@ def parser_of_all() -> cli.Parser:
     decode.add_argument("--torch", action="store_true", help="also a transformers model of the same shape, in torch")
     devices.add_weights(decode)
     throughput = commands.add_parser("throughput", help="many requests: rows that are refilled, and whole batches")
-    for name, default in (("requests", 96), ("tokens", 64)):
-        throughput.add_argument(
-            f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
-        )
+    latency = commands.add_parser("latency", help="requests that come at a given rate: how long they wait, by the load")
+    for command, many in ((throughput, 96), (latency, 300)):
+        for name, default in (("requests", many), ("tokens", 64)):
+            command.add_argument(
+                f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
+            )
     products = commands.add_parser("products", help="a product with int8 weights, by rows, over float32")
     for name, default in (("width", 896), ("channels", 4864), ("weights", 24), ("rounds", 9)):
         products.add_argument(
@@ -77,7 +83,7 @@ def parser_of_all() -> cli.Parser:
         "--length", type=cli.integer(1), default=512, metavar="N", help="slots of a row, default: %(default)s"
     )
     for command, batch, rounds in (
-        (decode, 1, 15), (throughput, 16, 3), (gcg, 16, None), (train, 40, 7), (signal, 8, 7)
+        (decode, 1, 15), (throughput, 16, 3), (latency, 16, None), (gcg, 16, None), (train, 40, 7), (signal, 8, 7)
     ):  # fmt: skip
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
@@ -134,6 +140,8 @@ def measure(what: str, options: dict, progress) -> dict:
         from safety_align.benchmarks.decoding import decode as measured
     elif what == "throughput":
         from safety_align.benchmarks.throughput import throughput as measured
+    elif what == "latency":
+        from safety_align.benchmarks.latency import latency as measured
     elif what == "products":
         from safety_align.benchmarks.products import products as measured
     elif what == "gcg":
@@ -167,6 +175,7 @@ def main() -> int:
     elif what in OF_A_CONFIG:
         options["config"] = training.load(options["config"], rest, platform=training.devices)
     rounds = options.get("rounds") or options.get("batches") or 2 * options.get("steps", 0) + 2
+    rounds = LATENCY_RUNS if what == "latency" else rounds
     with tqdm(total=rounds, desc=what, file=sys.stderr) as bar:
         found = measure(what, options, bar.update)
     found["device"] = _device()

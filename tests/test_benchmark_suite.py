@@ -23,7 +23,7 @@ def test_every_part_of_a_config_is_a_command(config):
     parts = cli.load_config(f"configs/benchmark/{config}.py").parts.to_dict()
     made = commands(parts)
     whats = {parser_of_all().parse_args(words).what for _, words in made.values()}
-    assert {"decode", "train", "signal", "gcg", "throughput", "pipeline", "packing", "startup"} == whats
+    assert {"decode", "train", "signal", "gcg", "throughput", "latency", "pipeline", "packing", "startup"} == whats
 
 
 def test_a_part_that_fails_takes_no_other_down_and_none_is_measured_twice(tmp_path, monkeypatch):
@@ -89,8 +89,9 @@ def test_the_rehearsal_of_the_gpu_list(tmp_path):
     )
     assert done.returncode == 0, done.stdout + done.stderr
     parts = json.loads((tmp_path / "results.json").read_text())["parts"]
-    assert len(parts) == 9 and all("cpu" in part["found"]["device"] for part in parts.values())
+    assert len(parts) == 10 and all("cpu" in part["found"]["device"] for part in parts.values())
     found = {name: part["found"] for name, part in parts.items()}
     assert found["gcg"]["steps_per_s"]["plain"] > 0 and found["decode_tiny_2"]["torch_over_ours"] > 0
     assert {"tokens_per_s", "ratio_safety", "batch", "parameters", "mfu", "torch_over_ours"} <= found["train"].keys()
+    assert len(found["latency"]["first_token_p99_ms"]) == 16 and min(found["latency"]["tokens_per_s"].values()) > 0
     assert all(found["throughput"][name].keys() == {"0%", "50%", "90%"} for name in ("tokens_per_s", "ratio"))

@@ -33,6 +33,7 @@ def parts(
         signal=f"signal --size={size} --batch={rows // 4} --length={length} {sized}",
         gcg=f"gcg --size={attacked} --width={width} --batch={width // 2} --steps={rounds} --dtype=bfloat16 --nanogcg",
         throughput=f"throughput --size={small} --batch={rows} --requests={3 * rows} {sized}",
+        latency=f"latency --size={small} --batch={rows} --requests={6 * rows} --dtype=bfloat16",
         pipeline="pipeline",
         packing="packing",
         startup="startup",
