@@ -16,10 +16,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.attacks.prefix import STEP, read_rest
+from safety_align.attacks.prefix import STEP
 from safety_align.bounds import number
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig
+from safety_align.decoding.prefix import read_rest
 from safety_align.errors import InputError
 from safety_align.model import Cache, SafetyTransformer, TransformerConfig
 from safety_align.model.watch import used_checks, watch
@@ -167,7 +168,7 @@ def attack_losses(
     )
     model = SafetyTransformer(config)
     if prefix is not None:
-        hidden, safety = read_rest(config, params, prefix, vectors, positions, routing)
+        hidden, safety, _ = read_rest(config, params, prefix, vectors, positions, routing)
         predicts = jnp.maximum(predicts - prefix.slots, 0)  # those behind the target's end are 0
     elif config.signal.in_stream:
         hidden, safety = model.apply({"params": params}, vectors, positions, routing, method=_hidden_and_checks)

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from safety_align.decoding.decoder import Decoder, apply, cls_row, probability, record, window_mask
 from safety_align.decoding.next_token import next_token
+from safety_align.decoding.prefix import Prefix, read_rest
 from safety_align.decoding.reread import noted, of_prefill, reaches
 from safety_align.decoding.state import DecodeState, Layout, PromptBatch, Stop, Trace
 from safety_align.decoding.verdict import Mode, Verdict, is_malicious, judge_query, judge_response
@@ -17,9 +18,10 @@ from safety_align.routing import CLS_TOKEN, IGNORED, Routing
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def prefill(decoder: Decoder, params, batch: PromptBatch) -> DecodeState:
-    """Reads prompts and prefilled answers, makes the first checks, draws each row's first token."""
-    state, logits, refuse, last = read(decoder, params, batch)
+def prefill(decoder: Decoder, params, batch: PromptBatch, prefix: Prefix | None = None) -> DecodeState:
+    """Reads prompts and prefilled answers, makes the first checks, draws each row's first token. `prefix`: what all prompts begin
+    with, read before; there are no soft tokens then."""
+    state, logits, refuse, last = read(decoder, params, batch, prefix)
     return first_token(decoder, batch, state, logits, refuse, last)
 
 
@@ -34,11 +36,13 @@ def first_token(
     return drawn.replace(reread=noted(drawn.reread, last, ended))
 
 
-def read(decoder: Decoder, params, batch: PromptBatch) -> tuple[DecodeState, jax.Array, jax.Array, jax.Array]:
+def read(
+    decoder: Decoder, params, batch: PromptBatch, prefix: Prefix | None = None
+) -> tuple[DecodeState, jax.Array, jax.Array, jax.Array]:
     """`prefill` without the draw: (state, logits [B, V] of the first token, [B] bool "a refusal starts now", [B] the logit of the
     prefilled answer's last window, read again, -inf without one)."""
     gate, rows = decoder.gate, batch.prompt.shape[0]
-    last, logits, cache = _read_prompt(decoder, params, batch)
+    last, logits, cache = _read_prompt(decoder, params, batch, prefix)
     state = start(decoder, batch, cache)
     refuse, last_window = jnp.zeros(rows, bool), jnp.full(rows, -jnp.inf)
     if gate is not None:
@@ -78,7 +82,7 @@ def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
     )
 
 
-def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
+def _read_prompt(decoder: Decoder, params, batch: PromptBatch, prefix: Prefix | None):
     """One forward pass over the prompt, the prefilled answer and every `[CLS]` that checks them.
 
     Returns the final hidden state [B, D] from which the first token is drawn, the safety logits [B, 1 + N] of the query
@@ -116,14 +120,18 @@ def _read_prompt(decoder: Decoder, params, batch: PromptBatch):
         at = jnp.arange(rows)[:, None], batch.soft.slots
         vectors = apply(decoder, params, "embed", tokens)
         tokens = vectors.at[at].set(batch.soft.vectors.astype(vectors.dtype), mode="drop")
-    if not decoder.beside:
+    left_out = 0 if prefix is None else prefix.left_out
+    if prefix is not None:
+        kept, rest = prefix.rows(layout.prompt - batch.prompt_length), tokens[:, left_out:]
+        hidden, logits, cache = read_rest(decoder.model, params, kept, rest, positions, routing)
+    elif not decoder.beside:
         hidden, cache = apply(decoder, params, "hidden", tokens, positions, routing)
         logits = apply(decoder, params, "read_checks", hidden, routing)
     else:
         found = watch(decoder.model, params, tokens, positions, routing, whole=True)
         logits, hidden, cache = found.safety_logits, found.hidden, found.cache
     end = jnp.where(batch.prefill_length > 0, first + batch.prefill_length, layout.prompt) - 1
-    last = jnp.take_along_axis(hidden, end[:, None, None], axis=1)[:, 0]
+    last = jnp.take_along_axis(hidden, end[:, None, None] - left_out, axis=1)[:, 0]
 
     # The query's [CLS], where it has a slot; the slot aside, behind it, is blank.
     own = slice(at_cls, at_cls + 1) if signal.shape[1] else 1

@@ -14,6 +14,7 @@ from safety_align import sharding
 from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import ALL_STOPPED, FOREVER, decode
+from safety_align.decoding.prefix import Prefix
 from safety_align.decoding.refill import blank, take_over
 from safety_align.decoding.requests import Encoded, Result, read_result, shown_ids
 from safety_align.decoding.state import PromptBatch, Stop
@@ -67,7 +68,8 @@ class Report(NamedTuple):
 class Rows:
     """`count` rows of a decoder, of which `share` are refilled at once.
 
-    `make` makes the arrays of requests. Every answer is what it is in a batch of its own.
+    `make` makes the arrays of requests, all of which begin with `prefix`, if there is one. Every answer is what it is in a batch of
+    its own.
     """
 
     def __init__(
@@ -79,13 +81,14 @@ class Rows:
         count: int,
         share: int,
         mesh: jax.sharding.Mesh | None = None,
+        prefix: Prefix | None = None,
     ):
         self.decoder, self.params, self.tokenizer, self.mesh = decoder, params, tokenizer, mesh
         self.count, self.share = count, share
         self.make = make
         self._owners: list[Hashable | None] = [None] * count
         self._batch = make([], count)
-        self._turn = 0
+        self._turn, self._prefix = 0, prefix
         with sharding.on_mesh(mesh):
             self._state = blank(decoder, self._batch)
 
@@ -108,7 +111,7 @@ class Rows:
             places = np.array([*places, *[self.count] * (self.share - len(taken))], np.int32)
             requests = self.make([encoded for _, encoded in taken], self.share)
             with sharding.on_mesh(self.mesh):
-                fresh = prefill(self.decoder, self.params, requests)
+                fresh = prefill(self.decoder, self.params, requests, self._prefix)
                 self._state, self._batch = take_over(
                     self._state, self._batch, fresh, requests.replace(soft=None), places
                 )
