@@ -29,12 +29,16 @@ def pytest_xdist_make_scheduler(config, log):
     return LoadFileScheduling(config, log)
 
 
-LONGEST = ("test_training.py", "test_decoder_oracle.py", "test_generator.py", "test_tpu_vm.py", "test_parity.py")
+LONGEST = (
+    "test_pod.py", "test_inference_processes.py", "test_commands.py", "test_faults.py", "test_distributed.py", "test_training.py",
+    "test_decoder_oracle.py", "test_generator.py", "test_rap.py", "test_soft_prompt.py", "test_benchmark_suite.py", "test_tpu_vm.py",
+    "test_parity.py", "test_reread.py", "test_tradeoff.py", "test_watch.py",
+)  # fmt: skip
 
 
 def pytest_collection_modifyitems(items):
     """The longest files first: none is left to one worker at the end."""
-    items.sort(key=lambda item: item.path.name not in LONGEST)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
 
 
 @pytest.fixture(autouse=True, scope="module")

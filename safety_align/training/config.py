@@ -32,7 +32,8 @@ class DataConfig:
     source, from its "test" split; labelled: directory of `launch.label`, read by the source "text_labelled"; own_answers:
     directory of `launch.answers`, read by the source of that name; system_turns, other_roles, system_prompt: what is made
     of a share of the conversations, see `data.system_turns.Roles`; disguised: the share whose request is written otherwise, see
-    data/disguised.py; suffixes: directories of `launch.attack --attack=gcg`, joined by commas, whose suffixes stand behind the
+    data/disguised.py; stories: the share whose request stands in a made-up story, or asks for another language or form, see
+    data/stories.py; suffixes: directories of `launch.attack --attack=gcg`, joined by commas, whose suffixes stand behind the
     share `suffixed` of the queries of either class, see data/suffixes.py; passages: the share whose request stands beside a passage
     of harmless text, cut from answers of the source passages_from, see data/passages.py; alone: the share of labelled answers that
     stand without their query, see data/alone.py; of what validates too, and before what does not fit a row is left out.
@@ -49,6 +50,7 @@ class DataConfig:
     other_roles: float = 0.0
     system_prompt: str = ""
     disguised: float = 0.0
+    stories: float = 0.0
     suffixes: str = ""
     suffixed: float = 0.2
     passages: float = 0.0
@@ -58,6 +60,7 @@ class DataConfig:
     def __post_init__(self):
         check_fields(self, "data.", max_bad_fraction=0, validation_examples=0)
         check_share("disguised", self.disguised)
+        check_share("stories", self.stories)
         check_share("suffixed", self.suffixed)
         directories(self.suffixes)  # raises for a list that is none
         check_passages(self.passages, self.passages_from)

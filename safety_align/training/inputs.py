@@ -18,6 +18,7 @@ from safety_align.data.passages import with_passages
 from safety_align.data.pipeline import fixed_batches
 from safety_align.data.sources import DERIVED, LABELLED, OWN_ANSWERS, load_source
 from safety_align.data.specs import SPECS, is_held_out
+from safety_align.data.stories import with_stories
 from safety_align.data.suffixes import Suffix, of_split, read_suffixes, with_suffixes
 from safety_align.data.system_turns import with_roles
 from safety_align.errors import InputError
@@ -32,11 +33,12 @@ def load_examples(config: TrainConfig, name: str, split: str, progress: bool = F
     """One source's "train" or "test" split, in the form and the turns that the config wants; `progress` says on stderr
     what was left out.
 
-    A request is written otherwise before it gets a suffix, and then a passage, which stay plain text; all go together into the
-    turn where the request is to stand. An answer that stands alone has none of them.
+    A request is put into a story, and written otherwise, before it gets a suffix, and then a passage, which stay plain text; all go
+    together into the turn where the request is to stand. An answer that stands alone has none of them.
     """
     data = config.data
-    found = with_disguises(_load(config, name, split, progress), data.disguised)
+    found = with_stories(_load(config, name, split, progress), data.stories)
+    found = with_disguises(found, data.disguised)
     found = with_suffixes(found, data.suffixed, of_split(_suffixes(data), split))
     if data.passages:
         passages = _load(config, data.passages_from, split, progress=False)
