@@ -2,7 +2,8 @@
 
     python -m launch.tradeoff --config=configs/tradeoff.py --checkpoint=runs/signal --output=runs/tradeoff
 
-40 behaviours or prompts a set, 40 new tokens. With 25 a set a 0.5B model took 12 minutes on two slow cores.
+40 behaviours or prompts a set, 40 new tokens. AdvBench's behaviours are the easier ones: HarmBench's, and nested stories, stand
+beside them.
 """
 
 from ml_collections import ConfigDict
@@ -14,7 +15,7 @@ from configs.eval.small import named
 def get_config() -> ConfigDict:
     config = evaluation.get_config()
     attacks, benign = evaluation.attacks(), evaluation.benign()
-    taken = ("direct", "prefill_10", "prefill_20", "gcg_transfer")
+    taken = ("direct", "prefill_10", "prefill_20", "gcg_transfer", "prefill_20_harmbench", "nested")
     config.measurements = dict(
         attacks=named(**{name: attacks[name] for name in taken}),
         benign=named(

@@ -24,6 +24,7 @@ from launch.training import devices as platform
 from launch.training import load
 from safety_align import distributed
 from safety_align.attacks import Gcg
+from safety_align.bounds import integer
 from safety_align.data.labelled import read_labelled
 from safety_align.data.own_answers import read_own_answers
 from safety_align.data.suffixes import TRAINABLE, read_suffixes
@@ -146,17 +147,20 @@ def _to_suffixes(workdir: str, fields: dict, data_dir: str | None) -> Suffixes:
     try:
         if name not in TRAINABLE or type(n) is not int or n < 1:
             raise InputError(f"suffixes need behaviors, one of {', '.join(TRAINABLE)}, and n of them")
+        integer("behaviors_seed", drawn["seed"], 0)
         return Suffixes(model, Behaviors(name, n, **drawn), Gcg(**fields))
     except (TypeError, InputError) as error:  # TypeError: a field that is none
         raise InputError(f"config.train: {workdir}: {error}") from error
 
 
 def check_stages(stages: Sequence[Stage]) -> None:
-    """Raises InputError for a training whose data are not there and are not made by a stage."""
-    to_come = [stage.workdir for stage in stages if not isinstance(stage.making, Training)]
+    """Raises InputError for a training whose data are not there and are not made by a stage before it."""
+    to_come: list[str] = []
     for stage in stages:
         if isinstance(stage.making, Training):
             check_training_data(stage.making.config, to_come)
+        else:
+            to_come.append(stage.workdir)
 
 
 def make_all(stages: Sequence[Stage], mesh=None, dtype: str | None = None) -> bool:

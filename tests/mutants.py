@@ -24,6 +24,7 @@ ORACLE, VERDICT, GENERATOR = "decoding/test_decoder_oracle.py", "decoding/test_v
 REFILL, REREAD = "decoding/test_refill.py", "decoding/test_reread.py"
 OPTIONS = ("-x", "-m", "not pod", "-p", "no:cacheprovider")  # slow tests too
 ATTACK_JUDGE, SUFFIXES = "test_attack_judge.py", "test_suffixes.py"
+PREFIX, SERVING, STORIES = "decoding/test_prefix.py", "decoding/test_serving.py", "test_stories.py"
 SCHEDULES, ROUTING, LOSSES = "decoding/test_schedule_sampling.py", "test_routing.py", "test_losses.py"
 
 
@@ -184,6 +185,18 @@ MUTANTS = (
     Mutant(
         "suffixes stand behind malicious queries alone", "data/suffixes.py",
         "or example.query_label is None:", "or not example.query_label:", (SUFFIXES,),
+    ),
+    Mutant(
+        "a shared beginning is copied to where padding is", "decoding/prefix.py",
+        "jnp.arange(self.left_out) - before[:, None], 0)", "jnp.arange(self.left_out) + 0 * before[:, None], 0)", (PREFIX,),
+    ),
+    Mutant(
+        "a request that does not fit takes a row", "decoding/serving.py",
+        "                self.check(encoded)", "                pass", (SERVING,),
+    ),
+    Mutant(
+        "stories are about malicious requests alone", "data/stories.py",
+        "or example.query_label is None:", "or not example.query_label:", (STORIES,),
     ),
 )  # fmt: skip
 

@@ -92,6 +92,20 @@ def test_a_model_that_steers_does_not_score(tmp_path):
             check_apart(steering, {"rules": RefusalRules(), "again": LearnedJudge(str(link), 0.3)})
 
 
+def test_a_model_of_the_hub_is_one_model_whatever_its_commit(tmp_path):
+    """A run keeps the commit that it started from; who names a judge hardly does."""
+    commit = "0123456789" * 4
+    steering = GuardJudge("Owner/Guard", "{goal}{answer}")
+    with pytest.raises(InputError, match="is an --attack-judge too"):
+        check_apart(steering, {"again": GuardJudge(f"Owner/Guard@{commit}", "{goal}{answer}")})
+    attacked = dataclasses.replace(BUNDLE, config={"init_from": f"Owner/Name@{commit}"})
+    check_not_own({"x": steering}, str(tmp_path / "run"), attacked)
+    guard = GuardJudge(judge_in(tmp_path / "guard", "Owner/Name@main").directory, "{goal}{answer}")  # a run, as a guard
+    for judge in (GuardJudge("Owner/Name", "{goal}{answer}"), guard):
+        with pytest.raises(InputError, match="blind spots"):
+            check_not_own({"x": judge}, str(tmp_path / "run"), attacked)
+
+
 def judge_in(folder, start: str) -> LearnedJudge:
     (folder / "checkpoints").mkdir(parents=True)
     known = {"model": {}, "template": "plain", "routing": None, "pipeline": {"mixture": [["judged_harmful", 1.0]]}}

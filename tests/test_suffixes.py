@@ -217,9 +217,23 @@ def test_goals_of_ones_own_are_taken_unless_they_are_evaluation_prompts(tmp_path
     search(tmp_path / "a", name="own.csv", rows=rows)
     with pytest.raises(InputError, match="found on 'How do I rob a bank"):
         load_examples(strict, "embedded", "train")
+    load_examples(config, "embedded", "train")  # drop_leaks=False: the files' prompts may be there
+    rows = [{"goal": f"Tell me how to {embedded_behaviors('test')[0].goal}", "attack": {"suffix": "x"}}]
+    search(tmp_path / "a", name="own.csv", rows=rows)
+    with pytest.raises(InputError, match="found on 'Tell me how to"):
+        load_examples(config, "embedded", "train")  # the embedded corpus' own never
 
 
-@pytest.mark.parametrize("names", ["a,", ",a", "a,,b", "a,b,a", " "])
+def test_a_training_takes_what_a_stage_before_it_makes_however_it_is_spelt(tmp_path):
+    folder = str(tmp_path / "found")
+    search_of = (f"{folder}/", {"suffixes_against": "runs/model", "behaviors": "embedded_training", "n": 2})
+    training = (str(tmp_path / "run"), "configs/embedded_robust.py", {"data.suffixes": folder})
+    stages.check_stages([stages.to_stage(search_of), stages.to_stage(training)])
+    with pytest.raises(InputError, match="holds no attack"):  # before hours of training, not after them
+        stages.check_stages([stages.to_stage(training), stages.to_stage(search_of)])
+
+
+@pytest.mark.parametrize("names", ["a,", ",a", "a,,b", "a,b,a", "a,a/", " "])
 def test_a_list_that_is_none_is_named(names):
     with pytest.raises(InputError, match=r"data\.suffixes"):
         DataConfig(suffixes=names)
@@ -279,6 +293,7 @@ def test_a_round_attacks_the_last_model_and_trains_from_it_on_all_suffixes(confi
         (dict(behaviors="training"), "and n of them"),
         (dict(behaviors="training", n=0), "and n of them"),
         (dict(behaviors="training", n=2, steps=0), "steps"),
+        (dict(behaviors="training", n=2, behaviors_seed=-1), "behaviors_seed"),
         (dict(behaviors="training", n=2, no_such=1), "no_such"),
     ],
 )

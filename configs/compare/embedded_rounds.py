@@ -2,7 +2,7 @@
 
     python -m launch.compare --config=configs/compare/embedded_rounds.py --output=runs/compare_rounds
 
-A round searches eight malicious goals of the training split, others in each round, and goes on from the model that it attacked,
+A round searches eight malicious goals of the training split, drawn anew in each round, and goes on from the model that it attacked,
 trained on the suffixes of all rounds so far (docs/training.md). Interrupted, the same command goes on. What comes of it has not
 been measured; configs/red_team/embedded.py attacks the first model and the last on goals that no round has seen.
 """

@@ -43,11 +43,11 @@ def load_behaviors(name: str, data_dir: str, n: int, seed: int = 0) -> list[Beha
     """
     if name not in (*_LOADERS, TRAINING):
         raise InputError(f"behaviour set {name!r} is not one of {', '.join((*_LOADERS, TRAINING))}")
-    if name == TRAINING:
-        return training_goals(pathlib.Path(data_dir), n, seed)
-    if not (behaviors := _LOADERS[name](pathlib.Path(data_dir) / "eval")):
+    folder = pathlib.Path(data_dir)
+    behaviors = training_goals(folder, n, seed) if name == TRAINING else _LOADERS[name](folder / "eval")
+    if not behaviors:
         raise InputError(f"behaviour set {name!r} below {data_dir} is empty")
-    return subsample(behaviors, n, seed)
+    return behaviors if name == TRAINING else subsample(behaviors, n, seed)
 
 
 def subsample(items: Sequence, n: int, seed: int = 0) -> list:

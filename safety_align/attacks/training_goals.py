@@ -1,5 +1,6 @@
 """Goals of the training data, to be attacked for suffixes that are then trained against (data/suffixes.py): never an evaluation's."""
 
+import hashlib
 import itertools
 import pathlib
 import re
@@ -44,6 +45,11 @@ def training_goals(data_dir: pathlib.Path, n: int, seed: int) -> list[Behavior]:
     order = np.random.default_rng(seed).permutation(len(queries))
     chosen = itertools.islice((int(i) for i in order if index.verdict(queries[i]) is None), n)
     return [
-        Behavior(queries[i], f"Sure, here is how to {found[queries[i]]}", SOURCE, f"{SOURCE}{i}")
+        Behavior(queries[i], f"Sure, here is how to {found[queries[i]]}", SOURCE, _id(queries[i]))
         for i in sorted(chosen)
     ]
+
+
+def _id(query: str) -> str:
+    """The query's own: an interrupted search takes no other goal for it, whatever the files have become."""
+    return f"{SOURCE}-{hashlib.sha256(query.encode('utf-8', 'surrogatepass')).hexdigest()[:16]}"

@@ -10,6 +10,7 @@ DIR/results.json    there once all goals have been searched
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, TypedDict
@@ -65,12 +66,12 @@ class _About(TypedDict):
 
 
 def directories(names: str) -> list[pathlib.Path]:
-    """Of `data.suffixes`, "DIR,DIR": each; InputError for one that is empty or there twice."""
+    """Of `data.suffixes`, "DIR,DIR": each, without what a path has twice; InputError for one that is empty or there twice."""
     found = [name.strip() for name in names.split(",")] if names else []
-    for name in found:
-        if not name or found.count(name) > 1:
-            raise InputError(f"data.suffixes must be different directories, joined by commas, got {names!r}")
-    return [pathlib.Path(name) for name in found]
+    paths = [os.path.normpath(name) for name in found]
+    if not all(found) or len(set(paths)) < len(paths):
+        raise InputError(f"data.suffixes must be different directories, joined by commas, got {names!r}")
+    return [pathlib.Path(path) for path in paths]
 
 
 def read_suffixes(names: str) -> list[Suffix]:
@@ -112,7 +113,8 @@ def add_suffix(
     """The example with a suffix behind its query, if it is one of the `share` that have one: chosen by source and id, the same in
     every epoch and every process, and as likely in either class. Only a single user turn with a labelled query is changed.
 
-    A query that suffixes were found for (`by_goal`) gets one of these, whether it is one of the share or not: they are few.
+    A query that suffixes were found for (`by_goal`) gets one of these, whether it is one of the share or not: they are few. Written
+    otherwise before (data/disguised.py, data/stories.py), it is a query like any other.
     """
     if len(example.turns) != 1 or example.query_label is None:
         return example

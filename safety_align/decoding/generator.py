@@ -19,7 +19,7 @@ from safety_align.decoding.config import WIDTHS, GateConfig, describe, differenc
 from safety_align.decoding.decoder import REREAD_CHUNK, Decoder, chunk_of
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
-from safety_align.decoding.prefix import LONGEST_REST, Prefix, can_share, read_once, shared
+from safety_align.decoding.prefix import Prefix, can_share, fits, read_once, shared
 from safety_align.decoding.refill import SHARES
 from safety_align.decoding.requests import Encoded, Request, Result, encode_request, make_batch, read_result, shown_ids
 from safety_align.decoding.serving import AllThere, Rows, serve
@@ -172,20 +172,21 @@ class Generator:
         if served is None:
             yield from self._by_batches(encoded, group, rows, max_new_tokens)
             return
+        served.prefix = self._prefix([encoded[i] for i in group], served.count + served.share, max_new_tokens)
         for report in serve(served, AllThere((i, encoded[i]) for i in group)):
             yield report.ended
 
     def rows(self, encoded: Sequence[Encoded], rows: int, max_new_tokens: int) -> Rows:
-        """`rows` rows (as the mesh splits them) for the requests `encoded`, whenever they come; see `serving.serve`.
+        """`rows` rows (as the mesh splits them) for the requests `encoded`, or others no longer than these, whenever they come; see
+        `serving.serve`.
 
         Raises InputError where there is no room for them and those that are just read.
         """
         decoder, count = self._decoder(encoded, max_new_tokens), sharding.even_rows(rows, self.mesh)
         share = self._share(count)
         self._check_room(count + share, decoder)
-        prefix = self._prefix(encoded, count + share, max_new_tokens)
         make = functools.partial(self._batch, decoder=decoder, max_new_tokens=max_new_tokens)
-        return Rows(decoder, self.params, self.tokenizer, make, count, share, self.mesh, prefix)
+        return Rows(decoder, self.params, self.tokenizer, make, count, share, self.mesh)
 
     def stream(self, request: Request, max_new_tokens: int = 64) -> Iterator[Piece]:
         """The answer to one request, a piece after every chunk of the loop.
@@ -279,15 +280,15 @@ class Generator:
         return Decoder(self.model_config, self.gate, *self.refusals, self.tokenizer.eos_ids, layout, self._blank)
 
     def _prefix(self, encoded: Sequence[Encoded], rows: int, max_new_tokens: int) -> Prefix | None:
-        """What the prompts of requests of one bucket begin with, read once, where that leaves out half of the slots or more, saves more
-        than compiling another first pass costs, and where there is room for it beside `rows` rows. Measured on a CPU alone: elsewhere
-        prompts are read whole."""
+        """What the prompts of all requests of a bucket begin with, read once, where that leaves out half of the slots or more, saves more
+        than compiling it and another first pass costs, and where there is room for it beside `rows` rows. Measured on a CPU alone:
+        elsewhere prompts are read whole."""
         decoder = self._decoder(encoded, max_new_tokens)
         if self.mesh is not None or self._platform != "cpu" or not can_share(decoder, encoded):
             return None
         count, left_out = shared(encoded, decoder.layout.prompt)
-        saved = 2 * parameter_count(self.model_config) * (left_out * len(encoded) - count)
-        if 2 * left_out < (slots := decoder.layout.prompt) or slots - left_out > LONGEST_REST or saved < COMPILING:
+        saved = 2 * parameter_count(self.model_config) * count * (len(encoded) - 1)
+        if 2 * left_out < decoder.layout.prompt or saved <= 2 * COMPILING or not fits(decoder, rows, left_out):
             return None
         with contextlib.suppress(InputError):
             self._check_room(rows + 1, decoder)

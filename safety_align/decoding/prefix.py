@@ -22,8 +22,8 @@ from safety_align.routing import IGNORED, Routing, causal_mask, check_reads, cls
 PARTS = 8
 """Of the prompt's slots, of which a part is read or left out: so many programs for each bucket of prompts at most."""
 
-LONGEST_REST = 512
-"""Slots that are read over a prefix: their scores are all in memory at once."""
+MOST_SCORES = 2**29
+"""Bytes of the scores and the mask of a rest, which are all in memory at once; a row that is read whole goes in parts."""
 
 
 @flax.struct.dataclass
@@ -46,14 +46,24 @@ def can_share(decoder: Decoder, encoded: Sequence[Encoded]) -> bool:
 
 
 def shared(encoded: Sequence[Encoded], slots: int) -> tuple[int, int]:
-    """(how many first tokens all prompts share, how many of `slots` slots can be left out for it)."""
+    """(how many first tokens all prompts share, how many of `slots` slots can be left out for it); (0, 0) where they share less than a
+    part of the slots: padding alone is no beginning."""
     shortest = min(len(one.prompt.ids) for one in encoded) - 1  # the last token is read in its row
     same = np.stack([one.prompt.ids[:shortest] for one in encoded])
     differ = np.flatnonzero((same != same[:1]).any(0))
     count = int(differ[0]) if differ.size else shortest
     part = slots // PARTS
+    if count < part:
+        return 0, 0
     rest = max(len(one.prompt.ids) for one in encoded) - count
     return count, slots - -(-rest // part) * part
+
+
+def fits(decoder: Decoder, rows: int, left_out: int) -> bool:
+    """Whether the rest of `rows` rows may be read at once: of each the prompt's, `[CLS]`, the prefilled answer, and a `[CLS]` for each of
+    its windows at most."""
+    slots = decoder.layout.prompt + 1 + 2 * decoder.layout.prefill
+    return rows * slots * (4 * decoder.model.heads * (slots - left_out) + slots) <= MOST_SCORES
 
 
 def read_once(decoder: Decoder, params, ids: np.ndarray, left_out: int) -> Prefix:

@@ -4,6 +4,7 @@
 """
 
 import collections
+import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import NamedTuple, Protocol
 
@@ -18,6 +19,7 @@ from safety_align.decoding.prefix import Prefix
 from safety_align.decoding.refill import blank, take_over
 from safety_align.decoding.requests import Encoded, Result, read_result, shown_ids
 from safety_align.decoding.state import PromptBatch, Stop
+from safety_align.errors import InputError
 from safety_align.text import Tokenizer
 
 Asked = tuple[Hashable, Encoded]
@@ -68,8 +70,8 @@ class Report(NamedTuple):
 class Rows:
     """`count` rows of a decoder, of which `share` are refilled at once.
 
-    `make` makes the arrays of requests, all of which begin with `prefix`, if there is one. Every answer is what it is in a batch of
-    its own.
+    make: makes the arrays of requests. prefix: what all of them begin with, read before; only for one who knows all that will come,
+    as nothing is compared with it. Every answer is what it is in a batch of its own.
     """
 
     def __init__(
@@ -81,14 +83,16 @@ class Rows:
         count: int,
         share: int,
         mesh: jax.sharding.Mesh | None = None,
-        prefix: Prefix | None = None,
     ):
+        if not 1 <= share <= count:
+            raise InputError(f"rows that are refilled {share} at once must be at least as many, got {count}")
         self.decoder, self.params, self.tokenizer, self.mesh = decoder, params, tokenizer, mesh
         self.count, self.share = count, share
         self.make = make
         self._owners: list[Hashable | None] = [None] * count
         self._batch = make([], count)
-        self._turn, self._prefix = 0, prefix
+        self._turn = 0
+        self.prefix: Prefix | None = None
         with sharding.on_mesh(mesh):
             self._state = blank(decoder, self._batch)
 
@@ -101,9 +105,24 @@ class Rows:
     def _free(self) -> list[int]:
         return [row for row, owner in enumerate(self._owners) if owner is None]
 
+    def check(self, encoded: Encoded) -> None:
+        """Raises InputError for a request that these rows have no room for; to be asked before it waits."""
+        layout = self.decoder.layout
+        for what, ids, room in (
+            ("prompt", encoded.prompt.ids, layout.prompt),
+            ("prefill", encoded.prefill, layout.prefill),
+        ):
+            if len(ids) > room:
+                raise InputError(
+                    f"{what} of {len(ids)} tokens in rows of {room}; make rows for longer ones (Generator.rows)"
+                )
+
     def fill(self, waiting: collections.deque[Asked]) -> None:
-        """Gives free rows to those who have waited longest: to `share` of them at once, or to all if they are fewer."""
+        """Gives free rows to those who have waited longest: to `share` of them at once, or to all if they are fewer. A request that
+        does not fit (`check`) raises, still waits then, and nothing else is lost."""
         while waiting and len(free := self._free) >= min(self.share, len(waiting)):
+            for _, encoded in itertools.islice(waiting, self.share):
+                self.check(encoded)
             taken = [waiting.popleft() for _ in range(min(self.share, len(waiting)))]
             places = free[: len(taken)]
             for row, (key, _) in zip(places, taken, strict=True):
@@ -111,7 +130,7 @@ class Rows:
             places = np.array([*places, *[self.count] * (self.share - len(taken))], np.int32)
             requests = self.make([encoded for _, encoded in taken], self.share)
             with sharding.on_mesh(self.mesh):
-                fresh = prefill(self.decoder, self.params, requests, self._prefix)
+                fresh = prefill(self.decoder, self.params, requests, self.prefix)
                 self._state, self._batch = take_over(
                     self._state, self._batch, fresh, requests.replace(soft=None), places
                 )

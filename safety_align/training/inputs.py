@@ -10,6 +10,7 @@ from safety_align import distributed
 from safety_align.claims import read_mark
 from safety_align.data.alone import with_alone
 from safety_align.data.disguised import with_disguises
+from safety_align.data.embedded import embedded_behaviors
 from safety_align.data.examples import Example
 from safety_align.data.labelled import read_labelled
 from safety_align.data.leakage import drop_leaks, evaluation_prompts, leak_index, remembered_drop_leaks
@@ -47,12 +48,13 @@ def load_examples(config: TrainConfig, name: str, split: str, progress: bool = F
 
 
 def _suffixes(data: DataConfig) -> list[Suffix]:
-    """InputError for one that was found on an evaluation prompt."""
+    """InputError for one that was found on an evaluation prompt: of the embedded corpus, and, with `drop_leaks`, of the files."""
     found = read_suffixes(data.suffixes)
-    if found and data.drop_leaks:
-        index = leak_index(tuple(evaluation_prompts(pathlib.Path(data.data_dir))))
+    if found:
+        tests = [behavior.goal for behavior in embedded_behaviors("test")]
+        index = leak_index(tuple(evaluation_prompts(pathlib.Path(data.data_dir)))) if data.drop_leaks else None
         for suffix in found:
-            if index.verdict(suffix.goal):
+            if any(goal in suffix.goal for goal in tests) or (index and index.verdict(suffix.goal)):
                 raise InputError(
                     f"data.suffixes: a suffix was found on {suffix.goal[:60]!r}, which is an evaluation prompt or nearly one; "
                     "attack other goals"

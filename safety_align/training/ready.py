@@ -1,5 +1,6 @@
 """Whether a run can begin: every check that needs no data, before its workdir is claimed and its data are prepared."""
 
+import os
 import pathlib
 from collections.abc import Collection
 
@@ -47,7 +48,8 @@ def check_training_data(config: TrainConfig, to_come: Collection[str] = ()) -> N
     check_names(config)
     for name, _ in config.pipeline.mixture:
         _check_files(config, name, made=name in MADE and getattr(config.data, MADE[name][0]) in to_come)
-    read_suffixes(",".join(str(d) for d in directories(config.data.suffixes) if str(d) not in to_come))
+    coming = {os.path.normpath(name) for name in to_come}
+    read_suffixes(",".join(str(d) for d in directories(config.data.suffixes) if str(d) not in coming))
     if config.data.passages:
         _check_files(config, config.data.passages_from, made=False)
 

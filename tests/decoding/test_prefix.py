@@ -15,7 +15,7 @@ from safety_align.decoding import GateConfig, Generator, Request, Sampling, gene
 from safety_align.decoding.decoder import CHUNK, Decoder
 from safety_align.decoding.first_pass import prefill
 from safety_align.decoding.loop import decode
-from safety_align.decoding.prefix import can_share, read_once, shared
+from safety_align.decoding.prefix import MOST_SCORES, can_share, fits, read_once, shared
 from safety_align.decoding.state import Layout
 from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
@@ -85,7 +85,31 @@ def test_what_is_left_out_holds_the_beginning_or_padding_in_every_row():
             assert len({tuple(one.prompt.ids[:count]) for one in group}) == 1
             assert all(slots - len(one.prompt.ids) + count >= left_out for one in group)
             assert count < min(len(one.prompt.ids) for one in group)
-            assert slots - left_out < longest - count + slots // 8
+            if not count:
+                assert left_out == 0
+                continue
+            assert count >= slots // 8 and slots - left_out < longest - count + slots // 8
+
+
+def test_prompts_that_differ_at_once_share_nothing():
+    """However short they are: padding alone is no beginning."""
+    group = [
+        dataclasses.replace(one, prompt=dataclasses.replace(one.prompt, ids=np.concatenate([[i], one.prompt.ids[1:]])))
+        for i, one in enumerate(encoded("a bread", "a bread", "a bread"))
+    ]
+    assert shared(group, 64) == shared(encoded("a", "b"), 128) == (0, 0)
+
+
+def test_a_rest_whose_scores_do_not_fit_is_not_read_at_once():
+    """Rows, heads and prefilled answers count: the bytes of [rows, heads, rest, slots] float32 and of a mask."""
+
+    def may(rows: int, prompt: int, prefill: int, left_out: int) -> bool:
+        layout = Layout(prompt=prompt, prefill=prefill, steps=CHUNK)
+        return fits(Decoder(CONFIG, GateConfig(), REFUSAL, CONTINUED, EOS, layout), rows, left_out)
+
+    most = MOST_SCORES // (2049 * (4 * CONFIG.heads * 513 + 2049))
+    assert may(most, 2048, 0, 1536) and not may(most + 1, 2048, 0, 1536)
+    assert not may(most, 2048, 1024, 1536)
 
 
 def test_signals_of_rows_beside_the_tokens_read_whole_rows():

@@ -10,7 +10,8 @@ from safety_align.benchmarks.latency import Arrivals, Served, _shaped, figures, 
 from safety_align.bundle import Bundle
 from safety_align.decoding import GateConfig, Generator, Request, Result, Sampling
 from safety_align.decoding.decoder import CHUNK
-from safety_align.decoding.serving import AllThere, serve
+from safety_align.decoding.serving import AllThere, Rows, serve
+from safety_align.errors import InputError
 from safety_align.model import preset
 from safety_align.text import Tokenizer, Turn, get_template
 
@@ -124,6 +125,35 @@ def test_an_idle_engine_sleeps_until_somebody_comes():
     whole = found[0]
     assert len(whole.result.token_ids) == TOKENS and whole.first_tokens == CHUNK
     assert whole.to_first == 1 and whole.per_token == (turns - 1) / (TOKENS - CHUNK)
+
+
+def test_a_request_that_does_not_fit_is_named_and_nobody_elses_answer_is_lost():
+    requests, clock = asked(6), Clock()
+    rows, encoded, _ = engine(False, requests, clock)
+    odd = (
+        Request((Turn("user", "bread " * 99),), seed=6),
+        Request((Turn("user", "bake"),), prefill="bread " * 99, seed=6),
+    )
+    for request, what in zip(odd, ("prompt", "prefill")):
+        (longer,) = generator(False).encode([request], TOKENS)
+        waiting = AllThere([*enumerate(encoded[:3]), ("odd", longer)])
+        answers = serve(rows, waiting)
+        with pytest.raises(InputError, match=f"{what} of .* tokens in rows of"):
+            rows.check(longer)
+        with pytest.raises(InputError, match=what):
+            for _ in answers:
+                pass
+        assert ("odd", longer) in waiting.waiting
+        waiting.waiting.remove(("odd", longer))
+        ended = [key for report in serve(rows, waiting) for key in report.ended]
+        assert sorted(ended) == [0, 1, 2] and rows.idle
+
+
+def test_rows_that_could_never_be_refilled_are_refused():
+    rows, *_ = engine(False, asked(4), Clock())
+    for share in (0, ROWS + 1):
+        with pytest.raises(InputError, match="at least as many"):
+            Rows(rows.decoder, rows.params, rows.tokenizer, rows.make, ROWS, share)
 
 
 def test_the_benchmark_shapes_answers_and_refuses_by_lot():

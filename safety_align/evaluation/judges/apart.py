@@ -42,13 +42,15 @@ def check_not_own(judges: Mapping[str, Judge], checkpoint: str, bundle: Bundle) 
     judges: by what the command line calls them; checkpoint: where the attacked model is, as given; bundle: that model. By
     where both say that they come from, and of a learned judge by its token embeddings too, which it keeps as they were.
     """
-    own = {hub.identity(checkpoint)} | _origin(bundle.config)
+    own = {_model(checkpoint)} | _origin(bundle.config)
     for name, judge in judges.items():
         if (directory := _directory(judge)) is None:
             continue
         theirs = {directory}
-        if isinstance(judge, LearnedJudge):
-            theirs |= _origin(stored_config(pathlib.Path(judge.directory)))
+        if (path := pathlib.Path(judge.directory)).is_dir() and (
+            path / "checkpoints"
+        ).is_dir():  # a run, of a judge or a guard
+            theirs |= _origin(stored_config(path))
         if own & theirs or (isinstance(judge, LearnedJudge) and _alike(judge.bundle, bundle)):
             raise InputError(
                 f"{name} is made of the model that is attacked ({checkpoint}), and shares its blind spots; take one of another model"
@@ -57,12 +59,18 @@ def check_not_own(judges: Mapping[str, Judge], checkpoint: str, bundle: Bundle) 
 
 def _directory(judge: Judge) -> str | None:
     """What stands for a judge that is a model; None of one that is not."""
-    return hub.identity(judge.directory) if isinstance(judge, LearnedJudge | GuardJudge) else None
+    return _model(judge.directory) if isinstance(judge, LearnedJudge | GuardJudge) else None
+
+
+def _model(name: str) -> str:
+    """What stands for a model: its path, or its name on the hub, of whatever commit: two of one model are of one origin."""
+    found = hub.parse(name)
+    return hub.identity(name) if found is None else found[0]
 
 
 def _origin(config: dict) -> set[str]:
     """Where the model of a run, or of a directory, comes from, as far as its config says."""
-    return {hub.identity(config[key]) for key in ("init_from", "checkpoint") if config.get(key)}
+    return {_model(config[key]) for key in ("init_from", "checkpoint") if config.get(key)}
 
 
 def _alike(a: Bundle, b: Bundle) -> bool:
