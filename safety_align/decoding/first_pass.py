@@ -82,7 +82,7 @@ def start(decoder: Decoder, batch: PromptBatch, cache: Cache) -> DecodeState:
     )
 
 
-def _read_prompt(decoder: Decoder, params, batch: PromptBatch, prefix: Prefix | None):
+def _read_prompt(decoder: Decoder, params, batch: PromptBatch, prefix: Prefix | None = None):
     """One forward pass over the prompt, the prefilled answer and every `[CLS]` that checks them.
 
     Returns the final hidden state [B, D] from which the first token is drawn, the safety logits [B, 1 + N] of the query
