@@ -7,6 +7,7 @@ answer and the verdicts, and results.json; interrupted, the same command goes on
 """
 
 import dataclasses
+import functools
 import pathlib
 from collections.abc import Sequence
 
@@ -54,7 +55,7 @@ def main() -> int:
     gate_options = [a for a in rest if not a.startswith("--attack.")]
     to_gate(GateConfig(), gate_options)  # before the model is read
     behaviors = Behaviors(arguments.behaviors, arguments.n, arguments.data_dir, arguments.behaviors_seed)
-    behaviors.read()  # so that a mistake is said before the model is read
+    _ = behaviors.goals  # a mistake is said before the model is read
     who = judges.named(arguments, arguments.attack in OPTIMISED)
     who.check_behaviors([arguments.behaviors])
     output = pathlib.Path(arguments.output)
@@ -100,8 +101,9 @@ class Behaviors:
     data_dir: str = "../shared/data"
     seed: int = 0
 
-    def read(self) -> list[Behavior]:
-        """InputError for a set that is not there."""
+    @functools.cached_property
+    def goals(self) -> list[Behavior]:
+        """Read once. InputError for a set that is not there."""
         return read_behaviors(self.name, self.n, self.data_dir, self.seed)
 
 
@@ -130,7 +132,7 @@ def attack_model(
     if bundle.gate is None:
         raise InputError(f"{checkpoint} has no safety signal: there is no gate to attack")
     who.check_model(checkpoint, bundle)
-    gate, goals, kind = to_gate(bundle.gate, list(gate_options)), behaviors.read(), name_of(attack)
+    gate, goals, kind = to_gate(bundle.gate, list(gate_options)), behaviors.goals, name_of(attack)
     about = {
         "attack": {"kind": kind} | dataclasses.asdict(attack),
         "checkpoint": hub.identity(checkpoint),

@@ -183,7 +183,7 @@ MUTANTS = (
         "HELD_OUT - 1) == held_out]", "HELD_OUT - 1) >= held_out]", (SUFFIXES,),
     ),
     Mutant(
-        "suffixes stand behind malicious queries alone", "data/suffixes.py",
+        "malicious requests alone are changed", "data/mapped.py",
         "or example.query_label is None:", "or not example.query_label:", (SUFFIXES,),
     ),
     Mutant(
@@ -195,8 +195,8 @@ MUTANTS = (
         "                self.check(encoded)", "                pass", (SERVING,),
     ),
     Mutant(
-        "stories are about malicious requests alone", "data/stories.py",
-        "or example.query_label is None:", "or not example.query_label:", (STORIES,),
+        "most framed requests are in no story", "data/stories.py",
+        "draw.share() < STORIES", "draw.share() >= STORIES", (STORIES,),
     ),
 )  # fmt: skip
 

@@ -8,8 +8,8 @@ import functools
 
 import jax
 
-from safety_align.model import Cache, SafetyTransformer, TransformerConfig
-from safety_align.model.watch import watch
+from safety_align.decoding.prefix import cache_of
+from safety_align.model import Cache, TransformerConfig
 from safety_align.routing import Routing
 
 STEP = 16
@@ -22,14 +22,10 @@ def read_prefix(
 ) -> Cache | None:
     """The cache of the slots before `free`, where a row's free stretch begins, from the vectors [1, S, D] of the whole row; None where
     it cannot be read apart. Layers are unrolled."""
-    if config.signal.in_stream:
-        model, arguments = SafetyTransformer(config), (vectors, positions, routing)
-        cache = model.apply({"params": params}, *arguments, method="hidden")[1]
-    elif config.signal.kind == "probe":
-        cache = watch(config, params, vectors, positions, routing, whole=True).cache
-    else:
+    probes = config.signal.kind == "probe"
+    if not config.signal.in_stream and not probes:
         return None
-    return cache.arrange([slice(0, free)])
+    return cache_of(config, params, vectors, positions, routing, probes).arrange([slice(0, free)])
 
 
 def slots_of(prefix: Cache | None) -> int:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
-from safety_align.data.mapped import Mapped
+from safety_align.data.mapped import Mapped, chosen
 from safety_align.text import Turn
 
 WORDS = tuple(
@@ -175,12 +175,9 @@ def with_disguises(examples: Sequence[Example], share: float) -> Sequence[Exampl
 
 
 def disguise(example: Example, share: float) -> Example:
-    """The example with its request in another form, if it is one of the `share` that have one: chosen by source and id, the same in
-    every epoch. Only a single user turn with a labelled query is changed."""
-    if len(example.turns) != 1 or example.query_label is None:
-        return example
-    draw = Draws(f"disguised {example.source}/{example.id}")
-    if draw.share() >= share:
+    """The example with its request in another form, if it is one of the `share` that have one (`mapped.chosen`)."""
+    draw = chosen(example, "disguised", share)
+    if draw is None:
         return example
     text, names = example.query, list(FORMS)
     for _ in range(1 + (draw.share() < TWICE)):

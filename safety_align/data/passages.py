@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import BENIGN, Example
-from safety_align.data.mapped import Mapped, check_share
+from safety_align.data.mapped import Mapped, check_share, chosen
 from safety_align.data.sources import DERIVED, EMBEDDED
 from safety_align.data.specs import SPECS
 from safety_align.errors import InputError
@@ -76,12 +76,9 @@ def with_passages(examples: Sequence[Example], share: float, source: Sequence[Ex
 
 
 def add_passage(example: Example, share: float, source: Sequence[Example]) -> Example:
-    """The example with its request beside a passage, if it is one of the `share` that have one: chosen by source and id, the same
-    in every epoch. Only a single user turn with a labelled query is changed."""
-    if len(example.turns) != 1 or example.query_label is None:
-        return example
-    draw = Draws(f"passages {example.source}/{example.id}")
-    if draw.share() >= share:
+    """The example with its request beside a passage, if it is one of the `share` that have one (`mapped.chosen`)."""
+    draw = chosen(example, "passages", share)
+    if draw is None:
         return example
     frame = draw.one_of(BEHIND if draw.share() < BEHIND_SHARE else BEFORE)
     passage = _passage(draw, source, example.response)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
-from safety_align.data.mapped import Mapped
+from safety_align.data.mapped import Mapped, chosen
 from safety_align.data.rewording import goal_of
 from safety_align.text import Turn
 
@@ -113,12 +113,9 @@ def with_stories(examples: Sequence[Example], share: float) -> Sequence[Example]
 
 
 def put_in_story(example: Example, share: float) -> Example:
-    """The example with its request in a frame, if it is one of the `share` that have one: chosen by source and id, the same in every
-    epoch. Only a single user turn with a labelled query is changed."""
-    if len(example.turns) != 1 or example.query_label is None:
-        return example
-    draw = Draws(f"stories {example.source}/{example.id}")
-    if draw.share() >= share:
+    """The example with its request in a frame, if it is one of the `share` that have one (`mapped.chosen`)."""
+    draw = chosen(example, "stories", share)
+    if draw is None:
         return example
     text = _story(example.query, draw) if draw.share() < STORIES else _otherwise(example.query, draw)
     return dataclasses.replace(example, turns=(Turn("user", text),))

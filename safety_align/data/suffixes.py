@@ -17,9 +17,8 @@ from typing import Annotated, TypedDict
 
 import msgspec
 
-from safety_align.data.draws import Draws
 from safety_align.data.examples import Example
-from safety_align.data.mapped import Mapped
+from safety_align.data.mapped import Mapped, chosen
 from safety_align.errors import InputError
 from safety_align.strict_json import read_json, read_json_lines
 from safety_align.text import Turn
@@ -110,17 +109,14 @@ def with_suffixes(examples: Sequence[Example], share: float, suffixes: Sequence[
 def add_suffix(
     example: Example, share: float, suffixes: Sequence[Suffix], by_goal: dict[str, list[Suffix]] | None = None
 ) -> Example:
-    """The example with a suffix behind its query, if it is one of the `share` that have one: chosen by source and id, the same in
-    every epoch and every process, and as likely in either class. Only a single user turn with a labelled query is changed.
+    """The example with a suffix behind its query, if it is one of the `share` that have one (`mapped.chosen`).
 
     A query that suffixes were found for (`by_goal`) gets one of these, whether it is one of the share or not: they are few. Written
     otherwise before (data/disguised.py, data/stories.py), it is a query like any other.
     """
-    if len(example.turns) != 1 or example.query_label is None:
-        return example
-    draw = Draws(f"suffixes {example.source}/{example.id}")
-    own = (by_goal or {}).get(example.query.strip())
-    if draw.share() >= share and not own:
+    own = (by_goal or {}).get(example.query.strip()) if example.turns else None
+    draw = chosen(example, "suffixes", 1.0 if own else share)
+    if draw is None:
         return example
     return dataclasses.replace(example, turns=(Turn("user", example.query + draw.one_of(own or suffixes).text),))
 

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from safety_align.decoding.decoder import Decoder, apply
+from safety_align.decoding.decoder import Decoder
 from safety_align.decoding.requests import Encoded
 from safety_align.model import Cache, SafetyTransformer, TransformerConfig, Write
 from safety_align.model.watch import used_checks, watch
@@ -79,9 +79,16 @@ def _read(decoder: Decoder, params, tokens: jax.Array) -> Cache:
     ones = jnp.ones(tokens.shape, jnp.int32)
     routing = Routing(ones, ones > 1, jnp.full((1, 1), IGNORED), jnp.zeros((1, 1, 2), jnp.int32))  # no check
     positions = jnp.cumsum(ones, axis=1)
-    if decoder.probes:
-        return watch(decoder.model, params, tokens, positions, routing, whole=True).cache
-    return apply(decoder, params, "hidden", tokens, positions, routing)[1]
+    return cache_of(decoder.model, params, tokens, positions, routing, decoder.probes)
+
+
+def cache_of(
+    config: TransformerConfig, params: dict, tokens: jax.Array, positions: jax.Array, routing: Routing, probes: bool
+) -> Cache:
+    """What rows of tokens [B, S] or vectors [B, S, D] leave for what is read behind them; `probes`: with a probe's scores."""
+    if probes:
+        return watch(config, params, tokens, positions, routing, whole=True).cache
+    return SafetyTransformer(config).apply({"params": params}, tokens, positions, routing, method="hidden")[1]
 
 
 def read_rest(
