@@ -1,5 +1,5 @@
 """Measures one part of:
-python -m launch.benchmark decode|throughput|latency|products|gcg|train|signal|pipeline|packing|load|startup [--json]
+python -m launch.benchmark decode|throughput|latency|beginning|products|gcg|train|signal|pipeline|packing|load|startup [--json]
 or all of a list: python -m launch.benchmark all --config=configs/benchmark/gpu.py --output=DIR
 
 Every round runs all variants one after the other, in turn forwards and backwards; a ratio is the median over rounds
@@ -38,7 +38,7 @@ def parser_of_all() -> cli.Parser:
     commands = parser.add_subparsers(
         dest="what",
         required=True,
-        metavar="decode|throughput|latency|products|gcg|train|signal|pipeline|packing|load|startup|all",
+        metavar="decode|throughput|latency|beginning|products|gcg|train|signal|pipeline|packing|load|startup|all",
     )
     decode = commands.add_parser("decode", help="tokens/s, the cost of checks, memory, compile time")
     decode.add_argument(
@@ -60,6 +60,13 @@ def parser_of_all() -> cli.Parser:
             command.add_argument(
                 f"--{name}", type=cli.integer(1), default=default, metavar="N", help="default: %(default)s"
             )
+    beginning = commands.add_parser(
+        "beginning", help="prompts that begin alike: the beginning read once, and whole prompts"
+    )
+    for name, default in (("prompt", 2048), ("common", 1900), ("own", 140)):
+        beginning.add_argument(
+            f"--{name}", type=cli.integer(1), default=default, metavar="N", help="tokens, default: %(default)s"
+        )
     products = commands.add_parser("products", help="a product with int8 weights, by rows, over float32")
     for name, default in (("width", 896), ("channels", 4864), ("weights", 24), ("rounds", 9)):
         products.add_argument(
@@ -83,7 +90,7 @@ def parser_of_all() -> cli.Parser:
         "--length", type=cli.integer(1), default=512, metavar="N", help="slots of a row, default: %(default)s"
     )
     for command, batch, rounds in (
-        (decode, 1, 15), (throughput, 16, 3), (latency, 16, None), (gcg, 16, None), (train, 40, 7), (signal, 8, 7)
+        (decode, 1, 15), (throughput, 16, 3), (latency, 16, None), (beginning, 4, 5), (gcg, 16, None), (train, 40, 7), (signal, 8, 7)
     ):  # fmt: skip
         command.add_argument("--size", choices=SIZES, default="small", help="model preset, default: %(default)s")
         command.add_argument(
@@ -142,6 +149,8 @@ def measure(what: str, options: dict, progress) -> dict:
         from safety_align.benchmarks.throughput import throughput as measured
     elif what == "latency":
         from safety_align.benchmarks.latency import latency as measured
+    elif what == "beginning":
+        from safety_align.benchmarks.beginning import beginning as measured
     elif what == "products":
         from safety_align.benchmarks.products import products as measured
     elif what == "gcg":

@@ -192,6 +192,18 @@ def test_a_benchmark_prints_one_json_object():
     assert other.returncode == 2 and "never" in other.stderr
 
 
+def test_a_shared_beginning_is_measured():
+    options = ["--size=tiny", "--prompt=64", "--common=40", "--own=12", "--rounds=1", "--json"]
+    done = call("launch.benchmark", "beginning", *options)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["seconds"].keys() == {"whole", "rest", "once"} and min(found["seconds"].values()) > 0
+    assert found["left_out"] == 48 and found["ratio"] > 0
+    for changed, said in (("--common=60", "do not fit"), ("--common=4", "too little")):
+        other = call("launch.benchmark", "beginning", *options, changed)
+        assert other.returncode == 2 and said in other.stderr
+
+
 def test_products_are_measured_by_rows():
     done = call("launch.benchmark", "products", "--width=16", "--channels=8", "--weights=2", "--rounds=1", "--json")
     assert done.returncode == 0, done.stderr
